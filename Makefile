@@ -1,0 +1,34 @@
+# `make check` is the gate that every change passes. All of it runs through uv, in the project's
+# own environment, and offline once `uv sync` has run.
+
+.DEFAULT_GOAL := help
+.PHONY: help check lint test coverage wheel docs format
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+check: lint coverage ## Run the whole gate: lint, docs, tests with coverage, the wheel
+
+lint: ## Check format, style, types, import direction, and that generated pages are fresh
+	uv run ruff format --check
+	uv run ruff check
+	uv run mypy
+	PYTHONPATH=typings uv run lint-imports --no-logo
+	uv run python -m persona_mcp.server.reference --check
+
+test: ## Run the tests
+	uv run pytest
+
+coverage: ## Run the tests, the wheel's too, and ask for 95 % of all branches
+	uv run coverage erase
+	uv run pytest --cov --cov-report=term
+
+wheel: ## Build sdist and wheel in a temporary folder, and check what is in them and that they run
+	uv run pytest -n 0 -m wheel
+
+docs: ## Write the pages that are made from the code
+	uv run python -m persona_mcp.server.reference
+
+format: ## Bring sources into the common format
+	uv run ruff format
+	uv run ruff check --fix

@@ -1,0 +1,116 @@
+"""LangGraph's checkpoints: a SQLite file of their own beside the database."""
+
+import json
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosqlite
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from persona_mcp.config.settings import Settings
+
+MILLISECONDS = 1000
+WRITE_COLUMNS = "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value"
+CHECKPOINT_COLUMNS = (
+    "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata"
+)
+LATEST = (
+    "SELECT checkpoint_ns, max(checkpoint_id) FROM checkpoints WHERE thread_id = ? "
+    "GROUP BY checkpoint_ns"
+)
+OF_RUNS = (
+    "SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints "
+    "WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') IN (SELECT value FROM json_each(?))"
+)
+OLD = (
+    "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
+    "ORDER BY checkpoint_id DESC LIMIT 1 OFFSET ?"
+)
+Statement = tuple[str, tuple[Any, ...]]
+
+
+class PersonaSqliteSaver(AsyncSqliteSaver):
+    """The stock saver, with what it leaves out: copying, deleting runs, pruning."""
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy every checkpoint of a thread to another one."""
+        ids = (target_thread_id, source_thread_id)
+        await self._transact(
+            (
+                f"INSERT OR REPLACE INTO checkpoints(thread_id, {CHECKPOINT_COLUMNS}) "
+                f"SELECT ?, {CHECKPOINT_COLUMNS} FROM checkpoints WHERE thread_id = ?",
+                ids,
+            ),
+            (
+                f"INSERT OR REPLACE INTO writes(thread_id, {WRITE_COLUMNS}) "
+                f"SELECT ?, {WRITE_COLUMNS} FROM writes WHERE thread_id = ?",
+                ids,
+            ),
+        )
+
+    async def adelete_for_runs(self, run_ids: Collection[str]) -> None:
+        """Delete the checkpoints of some runs; their writes first."""
+        runs = (json.dumps(list(run_ids)),)
+        key = "(thread_id, checkpoint_ns, checkpoint_id)"
+        await self._transact(
+            *((f"DELETE FROM {t} WHERE {key} IN ({OF_RUNS})", runs) for t in TABLES)
+        )
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete the checkpoints of threads, or all but the latest of each.
+
+        Raises:
+            ValueError: The strategy is neither keep_latest nor delete.
+        """
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f"strategy: allowed is keep_latest or delete, given was {strategy}")
+        keep = strategy == "keep_latest"
+        but = f" AND (checkpoint_ns, checkpoint_id) NOT IN ({LATEST})" if keep else ""
+        await self._transact(
+            *(
+                (
+                    f"DELETE FROM {table} WHERE thread_id = ?{but}",
+                    (thread, thread) if keep else (thread,),
+                )
+                for thread in thread_ids
+                for table in TABLES
+            )
+        )
+
+    async def akeep(self, thread_id: str, count: int) -> None:
+        """Delete all but the `count` newest checkpoints of a thread; ids grow with time."""
+        old = f"thread_id = ? AND checkpoint_id <= ({OLD})"
+        await self._transact(
+            *((f"DELETE FROM {t} WHERE {old}", (thread_id, thread_id, count)) for t in TABLES)
+        )
+
+    async def _transact(self, *statements: Statement) -> None:
+        await self.setup()
+        async with self.lock:
+            try:
+                for sql, arguments in statements:
+                    await self.conn.execute(sql, arguments)
+                await self.conn.commit()
+            finally:
+                await self.conn.rollback()  # does nothing after the commit
+
+
+TABLES = ("writes", "checkpoints")
+
+
+@asynccontextmanager
+async def open_checkpointer(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
+    """Open the saver on `checkpoints.db` in the data folder."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with aiosqlite.connect(settings.data_dir / "checkpoints.db") as connection:
+        for pragma in (
+            "auto_vacuum=INCREMENTAL",  # first: it takes effect on a new file only
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"busy_timeout={int(settings.database.busy_s * MILLISECONDS)}",
+        ):
+            await connection.execute(f"PRAGMA {pragma}")
+        saver = PersonaSqliteSaver(connection)
+        await saver.setup()
+        yield saver

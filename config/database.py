@@ -1,0 +1,121 @@
+"""The SQL engine, and its migrations."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from persona_mcp import migrations
+from persona_mcp.config.settings import Settings
+from persona_mcp.state.database import IMMEDIATE, Database
+from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+MILLISECONDS = 1000
+
+
+def database_path(settings: Settings) -> Path:
+    """Return the SQLite file in the data folder."""
+    return settings.data_dir / "persona.db"
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database; the schema must be there (`upgrade_database`)."""
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{database_path(settings)}", hide_parameters=True
+    )
+    sync = engine.sync_engine
+
+    @event.listens_for(sync, "connect")
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        # SQLAlchemy begins transactions by itself (below); the driver must not.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={int(settings.database.busy_s * MILLISECONDS)}")
+        cursor.close()
+
+    @event.listens_for(sync, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get(IMMEDIATE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    if settings.database.echo:
+
+        @event.listens_for(sync, "before_cursor_execute")
+        def echo(
+            _: Connection, cursor: DBAPICursor, statement: str, parameters: Any, *rest: object
+        ) -> None:
+            log.debug("sql", statement=statement)
+
+    return Database(engine)
+
+
+def alembic_config(settings: Settings) -> Config:
+    """Point Alembic at the packaged migrations and this database."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["url"] = f"sqlite:///{database_path(settings)}"
+    return config
+
+
+def upgrade_database(settings: Settings) -> tuple[str | None, str]:
+    """Bring the schema to the newest revision, one process at a time.
+
+    Returns:
+        The revision before (None for a new database) and after.
+
+    Raises:
+        DeadlineExceeded: Another process has been migrating for longer than `database.upgrade_s`.
+        StorageUnavailable: The data folder cannot be written, or the file is not a database of ours.
+    """
+    config = alembic_config(settings)
+    newest = ScriptDirectory.from_config(config).get_current_head() or ""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        before = current_revision(settings)
+        if before == newest:
+            return before, newest
+        with FileLock(settings.data_dir / "migration.lock", timeout=settings.database.upgrade_s):
+            command.upgrade(config, "head")
+    except Timeout as error:
+        raise DeadlineExceeded(
+            f"another process has been migrating the database for {settings.database.upgrade_s:g} s; "
+            "end it, or raise PERSONA_DATABASE__UPGRADE_S"
+        ) from error
+    except (OSError, sqlite3.Error) as error:
+        raise StorageUnavailable(
+            "the data folder cannot be written; set PERSONA_DATA_DIR to one that can"
+        ) from error
+    return before, newest
+
+
+def current_revision(settings: Settings) -> str | None:
+    """Read the schema's revision; None when there is no database yet."""
+    if not database_path(settings).exists():
+        return None
+    engine = create_engine(f"sqlite:///{database_path(settings)}")
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+async def ready_database(settings: Settings) -> Database:
+    """Upgrade, then open: what a program does at its start on SQLite."""
+    await asyncio.to_thread(upgrade_database, settings)
+    return open_database(settings)

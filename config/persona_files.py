@@ -1,0 +1,63 @@
+"""Personas in files: those that come with the product, and people's own."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.validation import validate
+
+FILE_BYTES = 1_048_576
+
+
+@cache
+def bundled_personas() -> tuple[PersonaSpec, ...]:
+    """Return the personas that a new world begins with, by file name."""
+    folder = files("persona_mcp.config") / "personas"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return tuple(parse((folder / name).read_text(encoding="utf-8"), name) for name in names)
+
+
+def read_persona(path: Path) -> PersonaSpec:
+    """Read a persona from a YAML (or JSON) file.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidParams: It is too large, no YAML, or says something that is not allowed.
+    """
+    if not path.is_file():
+        raise NotFound.of("file", str(path))
+    if path.stat().st_size > FILE_BYTES:
+        size = f"{path.stat().st_size} bytes"
+        fault = {"field": path.name, "allowed": f"at most {FILE_BYTES} bytes", "given": size}
+        raise InvalidParams.of([fault])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        fault = {"field": path.name, "allowed": "text in UTF-8", "given": f"byte {error.start}"}
+        raise InvalidParams.of([fault]) from error
+    return parse(text, path.name)
+
+
+def parse(text: str, name: str) -> PersonaSpec:
+    """Read a persona from YAML.
+
+    Raises:
+        InvalidParams: No YAML (with the line), or something that is not allowed (with the field).
+    """
+    try:
+        raw: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark else "the text"
+        problem = getattr(error, "problem", None) or "unreadable"
+        fault = {"field": f"{name}, {line}", "allowed": "YAML", "given": problem}
+        raise InvalidParams.of([fault]) from error
+    if not isinstance(raw, dict):
+        fault = {"field": name, "allowed": "fields with values, such as name: Aria", "given": raw}
+        raise InvalidParams.of([fault])
+    return validate(PersonaSpec, {str(key): value for key, value in raw.items()})

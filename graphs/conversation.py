@@ -1,0 +1,61 @@
+"""A conversation's exchange as a graph: who runs when.
+
+START -> load -> retrieve -> decide -> generate -> validate -> relate -> persist -> END, with a way back
+from validate to generate while attempts are left, and a way out for a persona that bows out.
+"""
+
+from functools import partial
+from typing import Literal
+
+from langgraph.graph import END, START, StateGraph
+
+from persona_mcp.nodes.chat_state import ChatInput, ChatOutput, ChatState
+from persona_mcp.nodes.decision import decide_response, excuse_self
+from persona_mcp.nodes.generation import generate_reply
+from persona_mcp.nodes.loading import load_scene
+from persona_mcp.nodes.parts import ChatContext, Parts
+from persona_mcp.nodes.persistence import persist_exchange
+from persona_mcp.nodes.relating import relate
+from persona_mcp.nodes.retrieval import retrieve_memories
+from persona_mcp.nodes.validation import refuse_reply, validate_reply
+
+
+def build_conversation(
+    parts: Parts,
+) -> StateGraph[ChatState, ChatContext, ChatInput, ChatOutput]:
+    """Wire the graph; the caller compiles it with a checkpointer of its own."""
+
+    def after_validation(state: ChatState) -> Literal["relate", "generate", "refuse"]:
+        """Keep a good reply; ask again while attempts are left."""
+        if not state["verdict"].faults:
+            return "relate"
+        return "generate" if state["attempts"] < parts.limits.attempts else "refuse"
+
+    builder = StateGraph(
+        ChatState, context_schema=ChatContext, input_schema=ChatInput, output_schema=ChatOutput
+    )
+    builder.add_node("load", partial(load_scene, parts))
+    builder.add_node("retrieve", partial(retrieve_memories, parts))
+    builder.add_node("decide", partial(decide_response, parts))
+    builder.add_node("excuse", partial(excuse_self, parts))
+    builder.add_node("generate", partial(generate_reply, parts))
+    builder.add_node("validate", partial(validate_reply, parts))
+    builder.add_node("refuse", partial(refuse_reply, parts))
+    builder.add_node("relate", partial(relate, parts))
+    builder.add_node("persist", partial(persist_exchange, parts))
+
+    builder.add_edge(START, "load")
+    builder.add_edge("load", "retrieve")
+    builder.add_edge("retrieve", "decide")
+    builder.add_conditional_edges("decide", after_decision)
+    builder.add_edge("generate", "validate")
+    builder.add_conditional_edges("validate", after_validation)
+    builder.add_edge("excuse", "relate")
+    builder.add_edge("relate", "persist")
+    builder.add_edge("persist", END)
+    return builder
+
+
+def after_decision(state: ChatState) -> Literal["generate", "excuse"]:
+    """Ask the model, unless the persona bows out."""
+    return "generate" if state["decision"].route.model else "excuse"

@@ -1,0 +1,133 @@
+"""The state of a conversation's graph: ids and the current turn are checkpointed, the rest is not."""
+
+from dataclasses import dataclass
+from typing import Annotated, NotRequired
+
+from langgraph.channels import UntrackedValue
+from typing_extensions import TypedDict
+
+from persona_mcp.state.commit import NewTurn
+from persona_mcp.state.continuation import Party, Route, Score
+from persona_mcp.state.effects import FeelingChange, Feelings, RelationshipChange
+from persona_mcp.state.exchange import Conversation, Turn
+from persona_mcp.state.memory import NewMemory, Recall
+from persona_mcp.state.model import Message, ModelInfo
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.relationship import Arrow
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stands before a reply is made; read in one transaction.
+
+    Attributes:
+        now: When, in seconds since the epoch, UTC.
+        persona: Who answers.
+        conversation: Where.
+        window: Last turns that the persona witnessed, oldest first.
+        arrow: How it sees the user now; None before the first meeting.
+        feelings: What it feels and has left now.
+        answers: Replies that it has given in this conversation.
+    """
+
+    now: float
+    persona: Persona
+    conversation: Conversation
+    window: tuple[Turn, ...]
+    arrow: Arrow | None
+    feelings: Feelings
+    answers: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How the reply is to be made."""
+
+    score: Score
+    route: Route
+    party: Party
+    words: int
+    max_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A reply as the model made it, before it is judged.
+
+    Attributes:
+        text: What was said.
+        tokens: As the provider counts them, else estimated.
+        estimated: Whether they were estimated.
+        finish_reason: stop or length.
+        seconds: Time it took.
+        model: Who wrote it; None for an exit line.
+        prompt: What the model was given.
+    """
+
+    text: str
+    tokens: int
+    estimated: bool
+    finish_reason: str
+    seconds: float
+    model: ModelInfo | None
+    prompt: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What validation says of a draft.
+
+    Attributes:
+        text: The reply, mended where a soft fault could be.
+        faults: Hard faults: the reply is made again, then it is an error.
+        mended: Soft faults that were mended.
+    """
+
+    text: str
+    faults: tuple[str, ...]
+    mended: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """What the exchange changes, before it is written."""
+
+    turns: tuple[NewTurn, ...]
+    relationships: tuple[RelationshipChange, ...]
+    feelings: tuple[FeelingChange, ...]
+    memories: tuple[NewMemory, ...]
+
+
+class ChatInput(TypedDict):
+    """What a run is started with."""
+
+    world_id: str
+    conversation_id: str
+    exchange_id: str
+    message: str
+    follows: NotRequired[str | None]
+    """The exchange that this one follows; left out, the one that the checkpoint ended with."""
+
+
+class ChatOutput(TypedDict, total=False):
+    """What a run ends with."""
+
+    reply: str
+    head: str | None
+
+
+class ChatUpdate(ChatOutput, total=False):
+    """What a node may write; only ids and the current turn are ever checkpointed."""
+
+    attempts: int
+    scene: Annotated[Scene, UntrackedValue(Scene, guard=False)]
+    recall: Annotated[Recall, UntrackedValue(Recall, guard=False)]
+    decision: Annotated[Decision, UntrackedValue(Decision, guard=False)]
+    draft: Annotated[Draft, UntrackedValue(Draft, guard=False)]
+    verdict: Annotated[Verdict, UntrackedValue(Verdict, guard=False)]
+    consequences: Annotated[Consequences, UntrackedValue(Consequences, guard=False)]
+
+
+class ChatState(ChatInput, ChatUpdate):
+    """Everything that nodes read."""

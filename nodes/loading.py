@@ -1,0 +1,53 @@
+"""The first step of an exchange: what stands before it."""
+
+from sqlalchemy import func, select
+
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
+from persona_mcp.nodes.parts import Parts
+from persona_mcp.state import conversations, effects, personas, relationship, tables
+
+
+async def load_scene(parts: Parts, state: ChatState) -> ChatUpdate:
+    """Read persona, feelings, relationship and the window of the transcript, in one transaction.
+
+    Reads: world_id, conversation_id, follows, head.
+    Writes: scene; resets what the last exchange left.
+
+    Raises:
+        NotFound: The conversation or its persona is not there.
+        StorageUnavailable: The database did not answer.
+    """
+    world_id, now = state["world_id"], parts.now()
+    follows = state["follows"] if "follows" in state else state.get("head")
+    async with parts.database.read() as connection:
+        conversation = await conversations.get(connection, world_id, state["conversation_id"])
+        persona = await personas.find(connection, world_id, conversation.persona_id)
+        arrow = await effects.read_arrow(connection, world_id, persona.id, conversation.user_id)
+        window = await conversations.window(
+            connection,
+            world_id,
+            conversation.id,
+            persona.id,
+            follows,
+            parts.limits.window_turns,
+        )
+        spoken = select(func.count()).where(
+            tables.Turn.world_id == world_id,
+            tables.Turn.conversation_id == conversation.id,
+            tables.Turn.speaker_id == persona.id,
+            tables.Turn.active,
+        )
+        scene = Scene(
+            now=now,
+            persona=persona,
+            conversation=conversation,
+            window=tuple(window),
+            arrow=relationship.decay(arrow, now, parts.laws.effects.relationships)
+            if arrow
+            else None,
+            feelings=await effects.read_feelings(
+                connection, world_id, persona, now, parts.laws.effects
+            ),
+            answers=await connection.scalar(spoken) or 0,
+        )
+    return ChatUpdate(scene=scene, head=follows, attempts=0, reply="")

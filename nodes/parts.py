@@ -1,0 +1,84 @@
+"""The live parts that nodes work with, bound once by the graph's builder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from persona_mcp.state.prompt_params import PromptParams
+from persona_mcp.state.continuation import ContinuationParams
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.importance import ImportanceParams
+from persona_mcp.state.local_appraiser import Appraiser
+from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.model import ChatModel
+
+
+@dataclass(frozen=True)
+class Laws:
+    """The constants that an exchange is computed with."""
+
+    effects: EffectParams
+    continuation: ContinuationParams
+    importance: ImportanceParams
+    prompts: PromptParams
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of what a node may take.
+
+    Attributes:
+        window_turns: Turns of the transcript in a prompt.
+        recalled: Memories in a prompt.
+        attempts: Replies made before a bad one becomes an error.
+    """
+
+    window_turns: int
+    recalled: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What nodes need beside the state.
+
+    Attributes:
+        database: Where everything is kept.
+        memories: The search over them.
+        model: Who writes replies.
+        appraiser: How utterances are taken.
+        laws: Constants.
+        limits: Bounds.
+        process: Under which name leases are held.
+        now: The clock, in seconds since the epoch, UTC.
+        written: Called after a commit: there is work for the index.
+    """
+
+    database: Database
+    memories: MemorySearch
+    model: ChatModel
+    appraiser: Appraiser
+    laws: Laws
+    limits: Limits
+    process: str
+    now: Callable[[], float]
+    written: Callable[[], None]
+
+
+class ChatContext(BaseModel):
+    """Knobs of one run: a form in Studio, never checkpointed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    routing: str = Field(
+        "direct",
+        pattern="^(direct|score)$",
+        description="direct: a message always reaches the model; score: the persona may bow out",
+    )
+    token_budget: int = Field(500, ge=1, le=32768, description="Longest reply, in tokens")
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="Randomness; empty: by the continue score"
+    )
+    seed: int | None = Field(None, ge=0, description="Makes the draw repeatable where possible")

@@ -1,0 +1,52 @@
+"""The last step of an exchange: everything it changes, in one write."""
+
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
+from persona_mcp.nodes.parts import Parts
+from persona_mcp.state.commit import Commit, commit_exchange
+from persona_mcp.state.exchanges import Lease
+
+
+async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
+    """Store turns, effects, memories and the outcome; doing it twice changes nothing.
+
+    Reads: everything that the exchange has made.
+    Writes: reply, head.
+
+    Raises:
+        Conflict: Another run took the conversation meanwhile; nothing was stored.
+        StorageUnavailable: The database did not answer; nothing was stored.
+    """
+    made, verdict = state["consequences"], state["verdict"]
+    lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
+    used = tuple(hit.memory.id for hit in state["recall"].hits) if state["draft"].prompt else ()
+    commit = Commit(
+        lease=lease,
+        at=state["scene"].now,
+        turns=made.turns,
+        relationships=made.relationships,
+        feelings=made.feelings,
+        memories=made.memories,
+        used_memories=used,
+        report=report_of(state),
+    )
+    await commit_exchange(parts.database, commit, parts.laws.effects)
+    parts.written()
+    return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
+
+
+def report_of(state: ChatState) -> dict[str, object]:
+    """Return the columns that an exchange is reported with."""
+    decision, draft, verdict = state["decision"], state["draft"], state["verdict"]
+    direct = decision.route.model and draft.model is not None
+    return {
+        "response": verdict.text,
+        "response_type": decision.route.response_type if direct else "template",
+        "continue_score": decision.score.total,
+        "score_terms": dict(decision.score.terms),
+        "trimmed": list(verdict.mended),
+        "tokens_used": draft.tokens,
+        "tokens_estimated": draft.estimated,
+        "processing_s": draft.seconds,
+        "model": draft.model.id if draft.model else None,
+        "persona_version": state["scene"].persona.version,
+    }

@@ -1,0 +1,75 @@
+"""What is kept of an exchange: its turns and who heard them, and the memories made of them."""
+
+from persona_mcp.nodes.chat_state import Scene
+from persona_mcp.nodes.parts import Parts
+from persona_mcp.state import importance
+from persona_mcp.state.commit import NewTurn
+from persona_mcp.state.continuation import Score
+from persona_mcp.state.ids import derived_id
+from persona_mcp.state.importance import Importance, Interests, Occasion
+from persona_mcp.state.memory import NewMemory
+
+HEARD = 0.8
+"""A listener's memory weighs this much of the speaker's. Source: chosen here."""
+LEAST = 0.1
+
+
+def turns_of(
+    key: tuple[str, str], scene: Scene, message: str, reply: str
+) -> tuple[NewTurn, NewTurn]:
+    """Make the two turns of an exchange; both parties witness both."""
+    user, persona = scene.conversation.user_id, scene.persona
+    witnesses = (user, persona.id)
+    return (
+        NewTurn(derived_id(*key, "turn", 0), user, None, message, witnesses),
+        NewTurn(derived_id(*key, "turn", 1), persona.id, persona.version, reply, witnesses),
+    )
+
+
+def memories_of(
+    key: tuple[str, str],
+    scene: Scene,
+    turns: tuple[NewTurn, ...],
+    score: Score,
+    parts: Parts,
+) -> tuple[NewMemory, ...]:
+    """Make the persona's memories of what it heard and said."""
+    persona = scene.persona
+    interests = importance.interests_of(
+        persona.spec.topic_preferences, persona.spec.personality_traits
+    )
+    made = []
+    for number, turn in enumerate(turns):
+        own = turn.speaker_id == persona.id
+        weighed = weigh(turn.content, interests, own, scene, score, parts)
+        made.append(
+            NewMemory(
+                id=derived_id(*key, "memory", number),
+                persona_id=persona.id,
+                content=turn.content,
+                speaker_id=turn.speaker_id,
+                speaker_name=persona.name if own else turn.speaker_id,
+                witnesses=turn.witnesses,
+                importance=weighed.value,
+                importance_terms=dict(weighed.terms),
+                turn_id=turn.id,
+            )
+        )
+    return tuple(made)
+
+
+def weigh(
+    text: str, interests: Interests, own: bool, scene: Scene, score: Score, parts: Parts
+) -> Importance:
+    """Weigh a turn for the persona: as its speaker, or as its listener at 0.8 of the weight."""
+    nobody = Interests()
+    occasion = Occasion(
+        memory_type="conversation",
+        topic=scene.conversation.topic,
+        continue_score=score.total,
+    )
+    speaker, listener = (interests, nobody) if own else (nobody, interests)
+    found = importance.importance(text, speaker, listener, occasion, parts.laws.importance)
+    if own:
+        return found
+    return Importance(max(LEAST, HEARD * found.value), {**found.terms, "heard": HEARD})

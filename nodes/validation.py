@@ -1,0 +1,130 @@
+"""Whether a reply may be said and remembered."""
+
+import re
+
+from langgraph.runtime import Runtime
+
+from persona_mcp.nodes.chat_state import (
+    ChatState,
+    ChatUpdate,
+    Decision,
+    Draft,
+    Scene,
+    Verdict,
+)
+from persona_mcp.nodes.parts import ChatContext, Parts
+from persona_mcp.state.errors import ModelError
+from persona_mcp.state.prompt_params import PromptParams
+
+OUT_OF_CHARACTER = re.compile(
+    r"\b(as an?|i am an?|i'm an?|just an?)\s+(\w+\s+)?(ai|a\.i\.|artificial intelligence|"
+    r"(large )?language model|chat ?bot|virtual assistant|ai assistant)\b"
+    r"|\b(my training data|openai|anthropic|my knowledge cutoff)\b",
+    re.IGNORECASE,
+)
+SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+")
+LETTER = re.compile(r"\w")
+LAST_STOP = re.compile(r"^.*[.!?…][\"'”’)]*", re.DOTALL)
+WORD = re.compile(r"\w+")
+
+
+async def validate_reply(
+    parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
+) -> ChatUpdate:
+    """Judge the draft: hard faults have it made again, soft ones are mended and marked.
+
+    Reads: scene, decision, draft.
+    Writes: verdict, reply.
+    """
+    scene, draft = state["scene"], state["draft"]
+    system = "\n".join(m.content for m in draft.prompt if m.role == "system")
+    text = without_own_name(draft.text, scene.persona.name)
+    faults = hard_faults(text, scene, system, parts.laws.prompts)
+    if faults:
+        return ChatUpdate(verdict=Verdict(text, tuple(faults), ()))
+    kept, mended = mend(text, draft, state["decision"], parts.laws.prompts)
+    if kept != draft.text:
+        runtime.stream_writer({"event": "restart", "reason": ", ".join(mended) or "tidied"})
+        runtime.stream_writer({"event": "token", "text": kept})
+    return ChatUpdate(verdict=Verdict(kept, (), tuple(mended)))
+
+
+async def refuse_reply(parts: Parts, state: ChatState) -> ChatUpdate:
+    """Give up: the last allowed attempt had a hard fault too.
+
+    Reads: verdict, draft, attempts.
+
+    Raises:
+        ModelError: Always; a bad reply is never passed off as one.
+    """
+    model = state["draft"].model
+    name = model.id if model else "the model"
+    raise ModelError(
+        f"{name} gave no usable reply in {state['attempts']} attempts "
+        f"({', '.join(state['verdict'].faults)}); send it again, or choose a larger model "
+        "with PERSONA_LLM__MODEL",
+        stage="validate",
+        model=name,
+        reasons=list(state["verdict"].faults),
+    )
+
+
+def without_own_name(text: str, name: str) -> str:
+    """Take off `Aria:` in front of a reply, and quotation marks round the whole of it."""
+    bare = re.sub(rf"^{re.escape(name)}\s*:\s*", "", text.strip(), flags=re.IGNORECASE)
+    if bare[:1] in '"“' and bare[-1:] in '"”' and not re.search('["“”]', bare[1:-1]):
+        bare = bare[1:-1].strip()
+    return bare
+
+
+def hard_faults(text: str, scene: Scene, system: str, params: PromptParams) -> list[str]:
+    """List what makes a reply unusable; empty if nothing does."""
+    user = re.escape(scene.conversation.user_id)
+    checks = (
+        ("it is empty", not LETTER.search(text)),
+        ("it falls out of character", bool(OUT_OF_CHARACTER.search(text))),
+        (
+            "it speaks for the user",
+            bool(re.search(rf"^\s*({user}|user|human)\s*:", text, re.IGNORECASE | re.MULTILINE)),
+        ),
+        ("it repeats its instructions", leaks(text, system, params.leak_words)),
+    )
+    return [fault for fault, found in checks if found]
+
+
+def leaks(text: str, instructions: str, length: int) -> bool:
+    """Tell whether `length` words in a row stand in both."""
+    told = " ".join(WORD.findall(instructions.casefold()))
+    said = WORD.findall(text.casefold())
+    runs = (" ".join(said[i : i + length]) for i in range(len(said) - length + 1))
+    return any(f" {run} " in f" {told} " for run in runs)
+
+
+def mend(
+    text: str, draft: Draft, decision: Decision, params: PromptParams
+) -> tuple[str, list[str]]:
+    """Trim what is too long or said twice, at the ends of sentences."""
+    mended = []
+    sentences = SENTENCE_END.split(text)
+    fresh = list(dict.fromkeys(sentences))
+    if len(fresh) < len(sentences):
+        mended.append("repeats")
+        text = " ".join(fresh)
+    whole = LAST_STOP.match(text)
+    if draft.finish_reason == "length" and whole and whole.group() != text:
+        mended.append("too_long")
+        text = whole.group()
+    if len(text.split()) > params.length_slack * decision.words:
+        mended = [*dict.fromkeys([*mended, "too_long"])]
+        text = within(text, decision.words)
+    return text, mended
+
+
+def within(text: str, words: int) -> str:
+    """Keep the sentences that fit into a number of words; the first one in any case."""
+    kept: list[str] = []
+    for sentence in SENTENCE_END.split(text):
+        if kept and len(" ".join([*kept, sentence]).split()) > words:
+            break
+        kept.append(sentence)
+    return " ".join(" ".join(kept).split()[: int(words * 2)])

@@ -1,0 +1,96 @@
+"""Feelings and relationships in words, since a prompt never shows numbers."""
+
+from persona_mcp.nodes.chat_state import Scene
+from persona_mcp.state import emotion, relationship
+from persona_mcp.state.effects import Feelings
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.relationship import RelationshipParams, Shown
+
+NOTABLE = 0.15
+STRONG = 0.5
+TIRED_BATTERY = 0.3
+WORN_FATIGUE = 50.0
+LIKED = 70
+SHUNNED = 20
+LISTED = 6
+
+MOODS = {
+    "even": "in an even mood",
+    "cheerful": "cheerful",
+    "excited": "excited",
+    "content": "quietly content",
+    "strained": "in good spirits but strained",
+    "grumpy": "grumpy",
+    "upset": "upset",
+    "gloomy": "gloomy",
+    "overwhelmed": "overwhelmed",
+}
+TIES = {
+    "stranger": "You hardly know {user}",
+    "acquaintance": "{user} is an acquaintance of yours",
+    "friend": "{user} is your friend",
+    "close_friend": "{user} is one of your closest friends",
+    "rival": "{user} is your rival",
+    "enemy": "{user} is your enemy",
+    "mentor": "{user} is your mentor",
+    "student": "{user} looks up to you",
+    "romantic": "You love {user}",
+    "family": "{user} is family to you",
+}
+
+
+def mood_in_words(feelings: Feelings) -> str:
+    """Say how a persona feels: `cheerful and a little tired`."""
+    words = MOODS[emotion.label(feelings.emotion)]
+    tired = (
+        feelings.interaction.fatigue > WORN_FATIGUE
+        or feelings.emotion.social_battery < TIRED_BATTERY
+    )
+    return f"{words} and tired of talking" if tired else words
+
+
+def feeling_in_words(shown: Shown) -> list[str]:
+    """Say what stands out of how one sees another; nothing if nothing does."""
+    sides = (
+        (shown.affinity, "like them", "dislike them"),
+        (shown.trust, "trust them", "distrust them"),
+        (shown.respect, "respect them", "think little of them"),
+    )
+    return [
+        f"{degree(value)} {liking if value > 0 else disliking}"
+        for value, liking, disliking in sides
+        if abs(value) >= NOTABLE
+    ]
+
+
+def degree(value: float) -> str:
+    """Say how much."""
+    return "deeply" if abs(value) >= STRONG else "somewhat"
+
+
+def relationship_in_words(scene: Scene, params: RelationshipParams) -> str:
+    """Say how the persona sees who talks to it, as one or two sentences."""
+    user = scene.conversation.user_id
+    if scene.arrow is None:
+        return f"You meet {user} for the first time."
+    tie = TIES[relationship.relationship_type(scene.arrow, None, params)].format(user=user)
+    felt = feeling_in_words(relationship.shown(scene.arrow, params))
+    return f"{tie}; you {' and '.join(felt)}." if felt else f"{tie}."
+
+
+def traits_in_words(persona: Persona) -> str:
+    """List what the persona is like: words and texts as given, numbers above the middle."""
+    strong = [
+        name.replace("_", " ") if not isinstance(value, str) else f"{name}: {value}"
+        for name, value in persona.spec.personality_traits.items()
+        if isinstance(value, str) or (name != "scale" and value >= LIKED)
+    ]
+    return ", ".join(strong[:LISTED])
+
+
+def topics_in_words(persona: Persona) -> tuple[str, str]:
+    """List topics that the persona likes best, and those that it would rather avoid."""
+    ordered = sorted(persona.spec.topic_preferences.items(), key=lambda item: (-item[1], item[0]))
+    liked = [name.replace("_", " ") for name, value in ordered if value >= LIKED]
+    shunned = [name.replace("_", " ") for name, value in ordered if value < SHUNNED]
+    return ", ".join(liked[:LISTED]), ", ".join(shunned[:LISTED])

@@ -1,0 +1,23 @@
+"""All operations, gathered: importing this module registers them."""
+
+from persona_mcp.server import (
+    chat_operations,
+    memory_operations,
+    persona_operations,
+    relationship_operations,
+    system_operations,
+)
+from persona_mcp.server.operations import REGISTRY, Operation
+
+MODULES = (
+    persona_operations,
+    chat_operations,
+    memory_operations,
+    relationship_operations,
+    system_operations,
+)
+
+
+def operations(toolset: str = "core") -> list[Operation]:
+    """Return the operations of the core toolset, or all of them, in a fixed order."""
+    return [o for o in REGISTRY.values() if o.core or toolset == "all"]

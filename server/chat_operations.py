@@ -1,0 +1,290 @@
+"""Operations on conversations: chat, and reading what was said."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from persona_mcp.nodes.parts import ChatContext
+from persona_mcp.server.operations import Arguments, Call, Result, operation
+from persona_mcp.server.runs import ChatRequest, Run
+from persona_mcp.state.effects import read_feelings
+from persona_mcp.state.errors import NoCurrentPersona
+from persona_mcp.state.exchange import Exchange, Turn
+from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
+from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.personas import find
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
+
+
+class PersonaChatArguments(Arguments):
+    """Arguments of persona_chat."""
+
+    message: Annotated[Text, Field(min_length=1, max_length=20000)] = Field(
+        description="What the user says"
+    )
+    persona_id: Reference | None = Field(
+        None, description="Who is to answer: id or name, from persona_list"
+    )
+    user_id: Id | None = Field(
+        None, description="Who says it; the persona remembers each user apart"
+    )
+    conversation_id: Id | None = Field(
+        None, description="From an earlier reply, to go on there; left out: a new conversation"
+    )
+    token_budget: Annotated[int, Field(ge=1, le=32768), WHOLE] = Field(
+        500, description="Longest reply, in tokens"
+    )
+    routing: Literal["direct", "score"] = Field(
+        "direct", description="direct: always answers; score: may bow out when it has had enough"
+    )
+    request_id: Id | None = Field(
+        None, description="Your name for this call; the same one again returns the stored reply"
+    )
+    wait_s: Annotated[Number, Field(ge=1, le=300)] | None = Field(
+        None, description="Wait for the reply this long, in seconds; then status is running"
+    )
+
+
+class PersonaState(Result):
+    """What a persona has left for talking."""
+
+    social_energy: float
+    available_time: float
+    interaction_fatigue: float
+
+
+class PersonaChat(Result):
+    """Result of persona_chat."""
+
+    status: Literal["done", "running"] = Field(
+        description="running: call again with the same arguments and request_id to wait on"
+    )
+    request_id: str
+    conversation_id: str = Field(description="Pass it again to go on with this conversation")
+    exchange_id: str
+    response: str | None = None
+    response_type: str | None = None
+    continue_score: int | None = Field(None, description="How much it wants to go on, 0..100")
+    tokens_used: int | None = None
+    tokens_estimated: bool | None = None
+    processing_time: float | None = Field(None, description="Seconds")
+    turn_number: int | None = None
+    model: str | None = None
+    trimmed: list[str] = Field(default_factory=list, description="Faults that were mended")
+    memories_used: list[str] = Field(default_factory=list, description="Ids of memories recalled")
+    memory_ids: list[str] = Field(default_factory=list, description="Ids of memories made")
+    persona_state: PersonaState | None = None
+
+
+@operation("Chat with a persona", "persona", "chat", open_world=True)
+async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaChat:
+    """Send one message to a persona and get its reply; it remembers what is said.
+
+    The persona recalls what bears on the message, answers in character, and its feelings and its
+    relationship to the user change. Partial text arrives as progress messages.
+    """
+    service = call.service
+    if arguments.persona_id is None:
+        raise NoCurrentPersona("persona_id: name a persona, from persona_list", field="persona_id")
+    run, exchange = await service.chat(
+        ChatRequest(
+            world_id=call.world_id,
+            persona=arguments.persona_id,
+            user_id=arguments.user_id or service.settings.user,
+            message=arguments.message,
+            conversation_id=arguments.conversation_id,
+            request_id=arguments.request_id,
+            context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
+        )
+    )
+    wait_s = arguments.wait_s or service.settings.conversation.reply_wait_s
+    try:
+        async with asyncio.timeout(wait_s):
+            done = await told(call, run)
+    except TimeoutError:
+        return PersonaChat(
+            status="running",
+            request_id=exchange.request_id,
+            conversation_id=exchange.conversation_id,
+            exchange_id=exchange.id,
+        )
+    except asyncio.CancelledError:
+        await run.cancel()
+        raise
+    return await reply_of(service, call.world_id, done)
+
+
+async def told(call: Call, run: Run) -> Exchange:
+    """Pass pieces of the reply on while it is made, and return the exchange at its end."""
+    async for event in run.follow():
+        if event.kind == "token":
+            await call.progress(event.data["text"])
+    exchange: Exchange = (await run.outcome())["exchange"]
+    return exchange
+
+
+async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> PersonaChat:
+    """Report a done exchange; the same however often it is asked for."""
+    async with service.database.read() as connection:
+        persona = await find(connection, world_id, exchange.persona_id)
+        felt = await read_feelings(
+            connection, world_id, persona, time.time(), service.parts.laws.effects
+        )
+    traces = await service.conversations.traces(world_id, [exchange.id])
+    made = traces[exchange.id]
+    outcome = exchange.outcome
+    return PersonaChat(
+        status="done",
+        request_id=exchange.request_id,
+        conversation_id=exchange.conversation_id,
+        exchange_id=exchange.id,
+        response=exchange.response,
+        response_type=outcome["response_type"],
+        continue_score=round(outcome["continue_score"]),
+        tokens_used=outcome["tokens_used"],
+        tokens_estimated=outcome["tokens_estimated"],
+        processing_time=outcome["processing_s"],
+        turn_number=made.last_turn,
+        model=outcome["model"],
+        trimmed=outcome["trimmed"] or [],
+        memories_used=list(made.used),
+        memory_ids=list(made.memories.values()),
+        persona_state=PersonaState(
+            social_energy=felt.interaction.energy,
+            available_time=felt.interaction.time,
+            interaction_fatigue=felt.interaction.fatigue,
+        ),
+    )
+
+
+class ConversationGetArguments(Arguments):
+    """Arguments of conversation_get."""
+
+    conversation_id: Id = Field(description="From a reply of persona_chat")
+    viewer: Reference | None = Field(
+        None, description="Persona's id or name: only what it said or heard"
+    )
+    limit: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(50, description="Turns a page")
+    cursor: Annotated[Text, Field(pattern=r"^[0-9]{1,9}$")] | None = Field(
+        None, description="next_cursor of the page before"
+    )
+
+
+class ShownTurn(Result):
+    """One utterance."""
+
+    turn_number: int
+    speaker_id: str
+    content: str
+    exchange_id: str
+    status: str
+    response_type: str | None
+    continue_score: int | None
+    tokens_used: int | None
+    created_at: str
+    witnesses: list[str]
+    memory_ids: list[str]
+    event_ids: list[str] = Field(description="Relationship events of its exchange")
+
+
+class ShownExchange(Result):
+    """A message and what became of it."""
+
+    exchange_id: str
+    request_id: str
+    number: int
+    status: str = Field(
+        description="pending, running, done, failed, cancelled or interrupted (its process ended)"
+    )
+    message: str
+    partial: str | None = Field(description="What had been said when it failed")
+    error: dict[str, Any] | None
+    created_at: str
+
+
+class ConversationGet(Result):
+    """Result of conversation_get."""
+
+    conversation_id: str
+    persona_id: str
+    user_id: str
+    topic: str
+    status: str
+    turns: list[ShownTurn]
+    exchanges: list[ShownExchange] = Field(
+        description="Exchanges of these turns, and all that are not done"
+    )
+    next_cursor: str | None
+
+
+@operation("Read a conversation", "conversation", "read")
+async def conversation_get(call: Call, arguments: ConversationGetArguments) -> ConversationGet:
+    """Return the transcript of a conversation, and the status of each exchange in it.
+
+    A failed or interrupted exchange left nothing behind; send its message again with the same
+    request_id to run it again. Take the conversation_id from a reply of persona_chat.
+    """
+    service, world_id = call.service, call.world_id
+    await service.exchanges.sweep(world_id, time.time(), arguments.conversation_id)
+    found = await service.conversations.get(world_id, arguments.conversation_id)
+    viewer = (
+        (await service.personas.resolve(world_id, arguments.viewer)).id
+        if arguments.viewer
+        else None
+    )
+    turns, exchanges = await service.conversations.transcript(
+        world_id, found.id, arguments.limit + 1, int(arguments.cursor or 0), viewer
+    )
+    more = len(turns) > arguments.limit
+    page = turns[: arguments.limit]
+    traces = await service.conversations.traces(world_id, [e.id for e in exchanges])
+    by_id = {exchange.id: exchange for exchange in exchanges}
+    return ConversationGet(
+        conversation_id=found.id,
+        persona_id=found.persona_id,
+        user_id=found.user_id,
+        topic=found.topic,
+        status=found.status,
+        turns=[shown_turn(turn, by_id[turn.exchange_id], traces) for turn in page],
+        exchanges=[shown_exchange(exchange) for exchange in exchanges],
+        next_cursor=str(page[-1].number) if more else None,
+    )
+
+
+def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownTurn:
+    """Show a turn; score and tokens stand with the persona's own."""
+    reply = turn.speaker_id == exchange.persona_id
+    outcome, trace = exchange.outcome, traces[exchange.id]
+    memory_id = trace.memories.get(turn.id)
+    return ShownTurn(
+        turn_number=turn.number,
+        speaker_id=turn.speaker_id,
+        content=turn.content,
+        exchange_id=turn.exchange_id,
+        status=exchange.status,
+        response_type=outcome["response_type"] if reply else None,
+        continue_score=round(outcome["continue_score"]) if reply else None,
+        tokens_used=outcome["tokens_used"] if reply else None,
+        created_at=rfc3339(turn.created_at),
+        witnesses=list(turn.witnesses),
+        memory_ids=[memory_id] if memory_id else [],
+        event_ids=list(trace.events),
+    )
+
+
+def shown_exchange(exchange: Exchange) -> ShownExchange:
+    """Show where an exchange stands."""
+    return ShownExchange(
+        exchange_id=exchange.id,
+        request_id=exchange.request_id,
+        number=exchange.number,
+        status=exchange.status,
+        message=exchange.message,
+        partial=exchange.partial,
+        error=exchange.error,
+        created_at=rfc3339(exchange.created_at),
+    )

@@ -1,0 +1,169 @@
+"""The MCP door: tools made from the registry, served by the official SDK's low-level server.
+
+The SDK's own validation is lax (it takes "4" for 4), so raw arguments go to our one strict validation,
+and our error data comes back in the result.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from mcp.server import Server
+from mcp.server.context import ServerRequestContext
+from mcp.server.stdio import stdio_server
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+
+from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations import Operation, call_operation
+from persona_mcp.server.wire import problem_of
+from persona_mcp.state.correlation import correlation, new_correlation_id
+from persona_mcp.state.errors import InternalError, PersonaError
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
+
+log = structlog.get_logger(__name__)
+
+Context = ServerRequestContext[Any, Any]
+Ready = Callable[[], Awaitable["Service"]]
+
+NAME = "persona"
+INSTRUCTIONS = (
+    "AI personas that remember and relate. Call persona_list for ids, then persona_chat with a "
+    "persona_id and a message; pass the conversation_id of the reply to go on. memory_search and "
+    "relationship_get show what a persona remembers and feels; system_status says what is down."
+)
+
+
+class ProgressText:
+    """Joins pieces of a reply into progress messages: at most one every `every_s` seconds."""
+
+    def __init__(self, context: Context, every_s: float) -> None:
+        """Report to the caller of this request; does nothing if it did not ask for progress."""
+        self._context = context
+        self._every_s = every_s
+        self._pieces: list[str] = []
+        self._sent = 0
+        self._last = time.monotonic()
+
+    async def add(self, text: str) -> None:
+        """Take a piece."""
+        self._pieces.append(text)
+        if time.monotonic() - self._last >= self._every_s:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what has been taken."""
+        if self._pieces:
+            text, self._pieces = "".join(self._pieces), []
+            self._sent, self._last = self._sent + 1, time.monotonic()
+            await self._context.session.report_progress(self._sent, None, text)
+
+
+def make_server(ready: Ready, toolset: str, progress_s: float) -> Server[Any]:
+    """Make an MCP server of a toolset.
+
+    Args:
+        ready: Gives the service; the first call may wait for it to open.
+        toolset: core or all.
+        progress_s: Shortest time between two progress messages, in seconds.
+    """
+    offered = {operation.name: operation for operation in operations(toolset)}
+    listed = ListToolsResult(tools=[tool_of(operation) for operation in offered.values()])
+
+    async def list_tools(
+        context: Context, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return listed
+
+    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+        with correlation(new_correlation_id()):
+            return await carry_out(ready, offered, context, params, progress_s)
+
+    return Server(
+        NAME,
+        version=version("persona-mcp"),
+        title="Persona",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+def tool_of(operation: Operation) -> Tool:
+    """Describe an operation as a tool."""
+    return Tool(
+        name=operation.name,
+        title=operation.title,
+        description=operation.description,
+        input_schema=operation.input_schema,
+        output_schema=operation.output_schema,
+        annotations=ToolAnnotations(
+            title=operation.title,
+            read_only_hint=operation.read_only,
+            destructive_hint=operation.destructive,
+            idempotent_hint=operation.idempotent,
+            open_world_hint=operation.open_world,
+        ),
+    )
+
+
+async def carry_out(
+    ready: Ready,
+    offered: dict[str, Operation],
+    context: Context,
+    params: CallToolRequestParams,
+    progress_s: float,
+) -> CallToolResult:
+    """Call an operation; every error becomes a result that a model can act on."""
+    progress = ProgressText(context, progress_s)
+    name = params.name if params.name in offered else f"{params.name} (not offered)"
+    try:
+        result = await call_operation(await ready(), name, params.arguments or {}, progress.add)
+    except PersonaError as error:
+        return failure(error)
+    except Exception:
+        log.exception("tool failed", tool=params.name)
+        return failure(InternalError("something went wrong on our side; the log has the cause"))
+    await progress.flush()
+    return CallToolResult(content=[TextContent(text=text_of(result))], structured_content=result)
+
+
+def text_of(result: dict[str, Any]) -> str:
+    """Write a result for a model: a reply as it was said, everything else as JSON."""
+    response = result.get("response")
+    return response if isinstance(response, str) else json.dumps(result, ensure_ascii=False)
+
+
+def failure(error: PersonaError) -> CallToolResult:
+    """Write an error as a result: the message, then the data."""
+    problem = problem_of(error)
+    text = f"{error.message}\n{json.dumps(problem['data'], ensure_ascii=False)}"
+    return CallToolResult(
+        content=[TextContent(text=text)], structured_content={"error": problem}, is_error=True
+    )
+
+
+async def serve_stdio(opened: "asyncio.Task[Service]", toolset: str, progress_s: float) -> None:
+    """Serve MCP over standard input and output until the client goes away.
+
+    Args:
+        opened: The task that opens the service; tools are listed before it is done.
+        toolset: core or all.
+        progress_s: Shortest time between two progress messages, in seconds.
+    """
+    server = make_server(lambda: asyncio.shield(opened), toolset, progress_s)
+    async with stdio_server() as (read, write):
+        await server.run(read, write, server.create_initialization_options())

@@ -1,0 +1,182 @@
+"""The registry of operations: each is defined once, and every door is made from it.
+
+An operation is one typed async function with an input and an output model. What it accepts, returns
+and refuses is written in its models and its docstring, and nowhere else.
+"""
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from persona_mcp.state.errors import SUGGESTIONS_SHOWN, MethodNotFound
+from persona_mcp.state.fields import Id
+from persona_mcp.state.validation import validate
+
+if TYPE_CHECKING:  # the service imports LangGraph; tools are listed before that is done
+    from persona_mcp.server.service import Service
+
+Toolset = Literal["persona", "conversation", "memory", "relationship", "system"]
+Scope = Literal["read", "chat", "manage", "admin"]
+Progress = Callable[[str], Awaitable[None]]
+
+SHOWN_DECIMALS = 6
+IGNORED = ("_meta", "websocket_id")
+"""Old clients send these with every call."""
+
+
+class Arguments(BaseModel):
+    """What every operation takes beside its own arguments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    world_id: Id | None = Field(None, description="World to work in; the default one if left out")
+
+
+class Result(BaseModel):
+    """Base of what operations return."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+async def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation.
+
+    Attributes:
+        service: The live parts.
+        world_id: Where; it is there.
+        progress: Takes pieces of a reply as they come.
+    """
+
+    service: "Service"
+    world_id: str
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        name: Tool name, `noun_verb`.
+        title: For people.
+        description: For a model that chooses among tools: what, when, where ids come from.
+        toolset: Its group.
+        scope: What a caller must be allowed.
+        core: In the default toolset.
+        read_only: It changes nothing.
+        destructive: It can take something away for good.
+        idempotent: Calling it twice is like calling it once.
+        open_world: It reaches out to a model or another server.
+        arguments: Input model.
+        result: Output model.
+        run: The function.
+    """
+
+    name: str
+    title: str
+    description: str
+    toolset: Toolset
+    scope: Scope
+    core: bool
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    arguments: type[Arguments]
+    result: type[Result]
+    run: Callable[[Call, Any], Awaitable[Result]]
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of the arguments."""
+        return self.arguments.model_json_schema()
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """JSON Schema of the result."""
+        return self.result.model_json_schema(mode="serialization")
+
+
+REGISTRY: dict[str, Operation] = {}
+
+
+def operation(
+    title: str,
+    toolset: Toolset,
+    scope: Scope,
+    *,
+    core: bool = True,
+    destructive: bool = False,
+    idempotent: bool | None = None,
+    open_world: bool = False,
+) -> Callable[[Callable[[Call, Any], Awaitable[Result]]], Callable[[Call, Any], Awaitable[Result]]]:
+    """Register a function `async def noun_verb(call, arguments) -> Result` as an operation."""
+
+    def register(
+        run: Callable[[Call, Any], Awaitable[Result]],
+    ) -> Callable[[Call, Any], Awaitable[Result]]:
+        read_only = scope == "read"
+        REGISTRY[run.__name__] = Operation(
+            name=run.__name__,
+            title=title,
+            description=" ".join((run.__doc__ or "").split()),
+            toolset=toolset,
+            scope=scope,
+            core=core,
+            read_only=read_only,
+            destructive=destructive,
+            idempotent=read_only if idempotent is None else idempotent,
+            open_world=open_world,
+            arguments=run.__annotations__["arguments"],
+            result=run.__annotations__["return"],
+            run=run,
+        )
+        return run
+
+    return register
+
+
+async def call_operation(
+    service: "Service", name: str, raw: Mapping[str, Any], progress: Progress = silent
+) -> dict[str, Any]:
+    """Validate the arguments once, strictly, and carry the operation out.
+
+    Returns:
+        The result as JSON, numbers rounded to six decimals.
+
+    Raises:
+        MethodNotFound: No operation has this name.
+        InvalidParams: An argument is wrong; nothing was changed.
+        PersonaError: What the operation raises.
+    """
+    found = REGISTRY.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, REGISTRY, SUGGESTIONS_SHOWN)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
+    given = {key: value for key, value in raw.items() if key not in IGNORED}
+    arguments = validate(found.arguments, given)
+    world_id = arguments.world_id or service.settings.world
+    await service.personas.check_world(world_id)
+    result = await found.run(Call(service, world_id, progress), arguments)
+    shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
+    return shown
+
+
+def rounded(value: Any) -> Any:
+    """Round every number of a JSON value for show; storage keeps full precision."""
+    if isinstance(value, float):
+        return round(value, SHOWN_DECIMALS)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return value

@@ -1,0 +1,157 @@
+"""Operations on personas: list, get, create."""
+
+import time
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from persona_mcp.server.operations import Arguments, Call, Result, operation
+from persona_mcp.state import interaction
+from persona_mcp.state.effects import Feelings
+from persona_mcp.state.fields import WHOLE, Reference, Text
+from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.persona import Persona, PersonaSpec
+
+
+class PersonaListArguments(Arguments):
+    """Arguments of persona_list."""
+
+    limit: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(50, description="Personas a page")
+    cursor: Annotated[Text, Field(max_length=256)] | None = Field(
+        None, description="next_cursor of the page before"
+    )
+    tag: Annotated[Text, Field(min_length=1, max_length=40)] | None = Field(
+        None, description="Only personas with this tag"
+    )
+    available: bool | None = Field(None, description="Only those that can (or can not) talk now")
+
+
+class ListedPersona(Result):
+    """A persona, briefly."""
+
+    id: str
+    name: str
+    description: str
+    available: bool = Field(description="Whether it may talk to another persona now")
+    social_energy: float
+    current_priority: str
+    cooldown_remaining: float = Field(description="Seconds")
+    available_in: float = Field(description="Seconds until it is available; 0 if it is")
+
+
+class PersonaList(Result):
+    """Result of persona_list."""
+
+    personas: list[ListedPersona]
+    total_count: int
+    available_count: int
+    next_cursor: str | None
+
+
+@operation("List personas", "persona", "read")
+async def persona_list(call: Call, arguments: PersonaListArguments) -> PersonaList:
+    """List the personas of the world with their ids, and whether each can talk now.
+
+    Start here: other tools take a persona's id or name from this list. A human is never refused,
+    whatever `available` says; it matters for talks between personas.
+    """
+    now = time.time()
+    found = await call.service.personas.with_feelings(
+        call.world_id, now, call.service.parts.laws.effects
+    )
+    listed = [listed_persona(call, persona, felt, now) for persona, felt in found]
+    wanted = [
+        entry
+        for entry, (persona, _) in zip(listed, found, strict=True)
+        if (arguments.tag is None or arguments.tag in persona.spec.tags)
+        and arguments.available in (None, entry.available)
+    ]
+    page = [entry for entry in wanted if entry.id > (arguments.cursor or "")]
+    shown = page[: arguments.limit]
+    return PersonaList(
+        personas=shown,
+        total_count=len(wanted),
+        available_count=sum(entry.available for entry in wanted),
+        next_cursor=shown[-1].id if len(page) > len(shown) else None,
+    )
+
+
+def listed_persona(call: Call, persona: Persona, felt: Feelings, now: float) -> ListedPersona:
+    """Describe a persona briefly."""
+    laws = call.service.parts.laws.effects.interaction
+    state = felt.interaction
+    return ListedPersona(
+        id=persona.id,
+        name=persona.name,
+        description=persona.spec.description,
+        available=interaction.available(state, laws),
+        social_energy=state.energy,
+        current_priority=state.priority,
+        cooldown_remaining=max(0.0, (state.cooldown_until or now) - now),
+        available_in=interaction.seconds_until_available(state, persona.spec.available_time, laws),
+    )
+
+
+class PersonaGetArguments(Arguments):
+    """Arguments of persona_get."""
+
+    persona_id: Reference = Field(description="Persona's id or name, from persona_list")
+
+
+class FullPersona(PersonaSpec):
+    """A persona with all its fields."""
+
+    id: str
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class PersonaGet(Result):
+    """Result of persona_get."""
+
+    persona: FullPersona
+
+
+@operation("Get a persona", "persona", "read")
+async def persona_get(call: Call, arguments: PersonaGetArguments) -> PersonaGet:
+    """Return everything that is set of one persona: description, traits, topics, examples.
+
+    Take the id or name from persona_list.
+    """
+    found = await call.service.personas.resolve(call.world_id, arguments.persona_id)
+    values: dict[str, Any] = found.spec.model_dump()
+    return PersonaGet(
+        persona=FullPersona(
+            **values,
+            id=found.id,
+            version=found.version,
+            created_at=rfc3339(found.created_at),
+            updated_at=rfc3339(found.updated_at),
+        )
+    )
+
+
+class PersonaCreateArguments(Arguments, PersonaSpec):
+    """Arguments of persona_create: the fields of a persona."""
+
+
+class PersonaCreate(Result):
+    """Result of persona_create."""
+
+    persona_id: str
+    name: str
+    created: bool
+    version: int
+
+
+@operation("Create a persona", "persona", "manage")
+async def persona_create(call: Call, arguments: PersonaCreateArguments) -> PersonaCreate:
+    """Create a persona that can be talked to at once with persona_chat.
+
+    Only a name is needed; a description of who it is and two or three examples of how it talks
+    make it come alive. A name that is taken is refused.
+    """
+    spec = PersonaSpec(**arguments.model_dump(exclude={"world_id"}))
+    made = await call.service.personas.create(call.world_id, spec, time.time())
+    return PersonaCreate(persona_id=made.id, name=made.name, created=True, version=made.version)

@@ -1,0 +1,117 @@
+"""The pages that are made from the code: docs/settings.md and .env.example.
+
+`python -m persona_mcp.server.reference` writes them below the current folder; with `--check` it
+says which of them are stale, and exits with 1 if there are any.
+"""
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from persona_mcp.config.settings import PREFIX, Settings
+from persona_mcp.config.variables import (
+    MASK,
+    Section,
+    Variable,
+    dotenv_value,
+    sections_of,
+)
+
+WIDTH = 98
+SETTINGS_HEAD = f"""\
+# Settings
+
+Made from `config/settings.py` by `make docs`; do not edit.
+
+Every setting is an environment variable, or a line in a file `.env` in the current folder
+(`.env.example` has them all). The environment goes before the file, and an option of the command
+line before both. Letter case does not matter in names. A wrong value or an unknown `{PREFIX}` name
+stops the start, and the message says what is allowed. `persona config` shows what is in effect, and
+where each value is from; secrets are shown as `{MASK}`.
+
+A JSON value is written in one line, in single quotes: it takes the place of the whole default.
+"""
+ENV_HEAD = """\
+Settings of Persona MCP. Copy this file to .env and take the # away from what you change.
+Made from config/settings.py by `make docs`; docs/settings.md has the same as a page.
+"""
+
+
+def settings_page() -> str:
+    """Write the page of all settings, a table for each section."""
+    return "\n".join([SETTINGS_HEAD, *(_section_table(s) for s in sections_of(Settings))])
+
+
+def _section_table(section: Section) -> str:
+    rows = [
+        "| Variable | Default | Allowed | Meaning |",
+        "|---|---|---|---|",
+        *(_row(variable) for variable in section.variables),
+    ]
+    return "\n".join([f"## {_title(section)}", "", section.meaning, "", *rows, ""])
+
+
+def _title(section: Section) -> str:
+    return ".".join(section.path) or "General"
+
+
+def _row(variable: Variable) -> str:
+    default = variable.default
+    if default and default == variable.example:
+        default = f"`{default}`"
+    cells = (f"`{variable.name}`", default or "empty", variable.allowed, variable.meaning)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def env_example() -> str:
+    """Write the example of a `.env` file: every setting, commented out, with its default."""
+    parts = [_commented(ENV_HEAD)]
+    for section in sections_of(Settings):
+        parts.append(_commented(f"=== {_title(section)}: {section.meaning}"))
+        parts += [_assignment(variable) for variable in section.variables]
+    return "\n".join(parts)
+
+
+def _assignment(variable: Variable) -> str:
+    about = _commented(f"{variable.meaning}. Allowed: {variable.allowed}.")
+    return f"{about}# {variable.name}={dotenv_value(variable.example)}\n"
+
+
+def _commented(text: str) -> str:
+    lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, WIDTH)]
+    return "".join(f"## {line}\n" for line in lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/settings.md": settings_page,
+    ".env.example": env_example,
+}
+
+
+def stale_pages(root: Path) -> list[str]:
+    """Name the pages below a folder that differ from what the code says, or are missing."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (root / name).is_file() or (root / name).read_text("utf-8") != page()
+    ]
+
+
+def main(check: bool) -> None:
+    """Write the pages below the current folder, or check them.
+
+    Raises:
+        SystemExit: A page is stale; its message names them.
+    """
+    if check:
+        if stale := stale_pages(Path()):
+            sys.exit(f"stale: {', '.join(stale)}; run `make docs`")
+        return
+    for name, page in PAGES.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(check=sys.argv[1:] == ["--check"])

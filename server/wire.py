@@ -1,0 +1,62 @@
+"""The one map from our errors to the wires: JSON-RPC codes, HTTP statuses, MCP's error results."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.errors import PersonaError
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How an error's code is spelled outside.
+
+    Attributes:
+        rpc: JSON-RPC error code.
+        http: Status of a REST answer.
+    """
+
+    rpc: int
+    http: int
+
+
+WIRES = {
+    "parse_error": Wire(-32700, 400),
+    "invalid_request": Wire(-32600, 400),
+    "method_not_found": Wire(-32601, 404),
+    "invalid_params": Wire(-32602, 422),
+    "internal_error": Wire(-32603, 500),
+    "not_found": Wire(-32000, 404),
+    "no_current_persona": Wire(-32001, 409),
+    "memory_error": Wire(-32002, 503),
+    "llm_error": Wire(-32003, 502),
+    "persona_unavailable": Wire(-32004, 409),
+    "conflict": Wire(-32005, 409),
+    "forbidden": Wire(-32006, 403),
+    "unauthenticated": Wire(-32007, 401),
+    "rate_limited": Wire(-32008, 429),
+    "limit_exceeded": Wire(-32009, 413),
+    "timeout": Wire(-32010, 504),
+    "cancelled": Wire(-32011, 499),
+    "bad_snapshot": Wire(-32012, 422),
+    "not_configured": Wire(-32013, 501),
+}
+
+
+def problem_of(error: PersonaError) -> dict[str, Any]:
+    """Write an error as every door shows it: `{code, message, data}`.
+
+    `code` is the JSON-RPC number; `data` has the word for it, whether to try again, the correlation id
+    that the log repeats, and what the error itself says (ids, fields).
+    """
+    data = {
+        "code": error.code,
+        "retryable": error.retryable,
+        "correlation_id": current_correlation_id(),
+        **error.data,
+    }
+    return {
+        "code": WIRES[error.code].rpc,
+        "message": error.message,
+        "data": {key: value for key, value in data.items() if value is not None},
+    }

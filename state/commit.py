@@ -1,0 +1,169 @@
+"""The one write of an exchange: turns, effects, caches, memories and outbox, all or nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import (
+    EffectParams,
+    FeelingChange,
+    RelationshipChange,
+    add_feeling_change,
+    add_relationship_change,
+)
+from persona_mcp.state.errors import Conflict
+from persona_mcp.state.exchanges import Lease, held
+from persona_mcp.state.ids import derived_id
+from persona_mcp.state.memories import add_memories, add_uses
+from persona_mcp.state.memory import NewMemory
+
+C = tables.Conversation
+T = tables.Turn
+X = tables.Exchange
+
+
+@dataclass(frozen=True)
+class NewTurn:
+    """An utterance that is about to be stored.
+
+    Attributes:
+        id: Derived from the exchange and the position.
+        speaker_id: Persona or user.
+        speaker_version: The persona's version; None for a user.
+        content: What was said.
+        witnesses: Who said or heard it.
+    """
+
+    id: str
+    speaker_id: str
+    speaker_version: int | None
+    content: str
+    witnesses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Everything that an exchange leaves behind.
+
+    Attributes:
+        lease: The run that writes it; it must still hold the conversation.
+        at: When, in seconds since the epoch, UTC.
+        turns: In order: the message, the reply.
+        relationships: Events, in order.
+        feelings: What it does to personas.
+        memories: What is remembered of it.
+        used_memories: Ids of the memories that were in the prompt.
+        report: Columns of the exchange: response, score, tokens and so on.
+    """
+
+    lease: Lease
+    at: float
+    turns: tuple[NewTurn, ...]
+    relationships: tuple[RelationshipChange, ...]
+    feelings: tuple[FeelingChange, ...]
+    memories: tuple[NewMemory, ...]
+    used_memories: tuple[str, ...]
+    report: Mapping[str, Any]
+
+
+async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> None:
+    """Write an exchange as done; writing it again changes nothing.
+
+    Raises:
+        Conflict: Another run has taken the conversation; nothing was written.
+        StorageUnavailable: The database did not answer; nothing was written.
+    """
+    lease = commit.lease
+    async with database.write() as connection:
+        status = await connection.scalar(
+            select(X.status).where(X.world_id == lease.world_id, X.id == lease.exchange_id)
+        )
+        if status == "done":
+            return
+        turn_count = await connection.scalar(select(C.turn_count).where(*held(lease)))
+        if status != "running" or turn_count is None:
+            raise Conflict(
+                "this run lost its conversation to another one before it was stored; send it again"
+            )
+        await write_turns(connection, commit, turn_count)
+        for relation in commit.relationships:
+            await add_relationship_change(
+                connection, lease.world_id, lease.exchange_id, relation, params.relationships
+            )
+        for feeling in commit.feelings:
+            await add_feeling_change(
+                connection,
+                lease.world_id,
+                lease.exchange_id,
+                feeling,
+                feeling_ids(lease, feeling),
+                commit.at,
+                params,
+            )
+        where = (lease.conversation_id, lease.exchange_id, commit.at)
+        await add_memories(connection, lease.world_id, commit.memories, *where)
+        await add_uses(connection, lease.world_id, commit.used_memories, *where)
+        await finish(connection, commit, turn_count)
+
+
+def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:
+    """Name the impulse and the costs of an exchange, the same each time."""
+    names = ("impulse", *(f"talk{n}" for n in range(len(change.talk))))
+    return tuple(
+        derived_id(lease.world_id, lease.exchange_id, change.persona.id, name) for name in names
+    )
+
+
+async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
+    """Write the turns and who witnessed them."""
+    lease = commit.lease
+    await connection.execute(
+        insert(T),
+        [
+            {
+                "world_id": lease.world_id,
+                "id": turn.id,
+                "conversation_id": lease.conversation_id,
+                "exchange_id": lease.exchange_id,
+                "position": position,
+                "number": turn_count + position + 1,
+                "speaker_id": turn.speaker_id,
+                "speaker_version": turn.speaker_version,
+                "content": turn.content,
+                "created_at": commit.at,
+            }
+            for position, turn in enumerate(commit.turns)
+        ],
+    )
+    await connection.execute(
+        insert(tables.TurnWitness),
+        [
+            {"world_id": lease.world_id, "turn_id": turn.id, "party_id": party}
+            for turn in commit.turns
+            for party in sorted(set(turn.witnesses))
+        ],
+    )
+
+
+async def finish(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
+    """Mark the exchange as done and move the conversation's head to it."""
+    lease = commit.lease
+    await connection.execute(
+        update(X)
+        .where(X.world_id == lease.world_id, X.id == lease.exchange_id)
+        .values(status="done", finished_at=commit.at, **commit.report)
+    )
+    await connection.execute(
+        update(C)
+        .where(C.world_id == lease.world_id, C.id == lease.conversation_id)
+        .values(
+            head_exchange_id=lease.exchange_id,
+            turn_count=turn_count + len(commit.turns),
+            updated_at=commit.at,
+        )
+    )

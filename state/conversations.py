@@ -1,0 +1,221 @@
+"""Conversations and their transcripts in SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.errors import NotFound
+from persona_mcp.state.exchange import Conversation, Exchange, Turn
+from persona_mcp.state.exchanges import to_exchange
+
+C = tables.Conversation
+T = tables.Turn
+W = tables.TurnWitness
+X = tables.Exchange
+M = tables.Memory
+U = tables.MemoryUse
+E = tables.RelationshipEvent
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an exchange left behind.
+
+    Attributes:
+        last_turn: Number of its last turn; None if it has none.
+        memories: Ids of the memories that were made, by the turn that each is made from.
+        used: Ids of the memories that were in its prompt.
+        events: Ids of the relationship events.
+    """
+
+    last_turn: int | None
+    memories: dict[str, str]
+    used: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+class ConversationStore:
+    """Reads conversations; `ExchangeStore.accept` makes them."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on this database."""
+        self._database = database
+
+    async def get(self, world_id: str, conversation_id: str) -> Conversation:
+        """Return a conversation.
+
+        Raises:
+            NotFound: It is not there.
+        """
+        async with self._database.read() as connection:
+            return await get(connection, world_id, conversation_id)
+
+    async def latest(self, world_id: str, persona_id: str, user_id: str) -> Conversation | None:
+        """Return the chat of these two that was used last, None if they never talked."""
+        query = (
+            select(C)
+            .where(
+                C.world_id == world_id,
+                C.persona_id == persona_id,
+                C.user_id == user_id,
+                C.status == "active",
+            )
+            .order_by(C.updated_at.desc(), C.id)
+            .limit(1)
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return to_conversation(row) if row else None
+
+    async def count_active(self, world_id: str) -> int:
+        """Count the conversations that are not ended."""
+        query = select(func.count()).where(C.world_id == world_id, C.status == "active")
+        async with self._database.read() as connection:
+            return await connection.scalar(query) or 0
+
+    async def knows_user(self, world_id: str, user_id: str) -> bool:
+        """Tell whether somebody of this id has talked to a persona."""
+        query = select(C.id).where(C.world_id == world_id, C.user_id == user_id).limit(1)
+        async with self._database.read() as connection:
+            return await connection.scalar(query) is not None
+
+    async def transcript(
+        self,
+        world_id: str,
+        conversation_id: str,
+        limit: int,
+        after: int = 0,
+        viewer: str | None = None,
+    ) -> tuple[list[Turn], list[Exchange]]:
+        """Return turns in order from behind number `after`, their exchanges, and all unfinished ones.
+
+        Turns that were switched off are left out. For a viewer, only what it said or heard: an
+        exchange that is not done was heard by nobody.
+        """
+        turns = (
+            select(T)
+            .where(
+                T.world_id == world_id,
+                T.conversation_id == conversation_id,
+                T.active,
+                T.number > after,
+            )
+            .order_by(T.number)
+            .limit(limit)
+        )
+        if viewer is not None:
+            heard = (W.world_id == T.world_id) & (W.turn_id == T.id) & (W.party_id == viewer)
+            turns = turns.join(W, heard)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(turns)).all()
+            witnesses = await witnesses_of(connection, world_id, [r.id for r in rows])
+            wanted = X.id.in_({r.exchange_id for r in rows})
+            exchanges = (
+                select(X)
+                .where(X.world_id == world_id, X.conversation_id == conversation_id)
+                .where(wanted if viewer is not None else wanted | (X.status != "done"))
+                .order_by(X.number)
+            )
+            found = [to_exchange(row) for row in await connection.execute(exchanges)]
+        return [to_turn(r, witnesses.get(r.id, ())) for r in rows], found
+
+    async def traces(self, world_id: str, exchange_ids: Sequence[str]) -> dict[str, Trace]:
+        """Return what each exchange left behind, by its id."""
+        turns = select(T.exchange_id, T.number).order_by(T.number)
+        made = select(M.exchange_id, M.turn_id, M.id).order_by(M.seq)
+        used = select(U.exchange_id, U.memory_id).order_by(U.memory_id)
+        events = select(E.exchange_id, E.id).order_by(E.seq)
+        async with self._database.read() as connection:
+
+            async def rows(query: Any, table: Any) -> list[Any]:
+                wanted = (table.world_id == world_id, table.exchange_id.in_(exchange_ids))
+                return list((await connection.execute(query.where(*wanted))).all())
+
+            found = [
+                await rows(query, table)
+                for query, table in ((turns, T), (made, M), (used, U), (events, E))
+            ]
+        numbers, memories, uses, changes = found
+        return {
+            exchange: Trace(
+                last_turn=max(
+                    (r.number for r in numbers if r.exchange_id == exchange), default=None
+                ),
+                memories={r.turn_id: r.id for r in memories if r.exchange_id == exchange},
+                used=tuple(r.memory_id for r in uses if r.exchange_id == exchange),
+                events=tuple(r.id for r in changes if r.exchange_id == exchange),
+            )
+            for exchange in exchange_ids
+        }
+
+
+async def get(connection: AsyncConnection, world_id: str, conversation_id: str) -> Conversation:
+    """Return a conversation inside a transaction.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    query = select(C).where(C.world_id == world_id, C.id == conversation_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound.of("conversation", conversation_id)
+    return to_conversation(row)
+
+
+async def window(
+    connection: AsyncConnection,
+    world_id: str,
+    conversation_id: str,
+    reader: str,
+    head_exchange_id: str | None,
+    limit: int,
+) -> list[Turn]:
+    """Return the last turns up to an exchange that the reader witnessed, oldest first."""
+    if head_exchange_id is None or limit == 0:
+        return []
+    last = select(func.max(T.number)).where(
+        T.world_id == world_id, T.exchange_id == head_exchange_id
+    )
+    query = (
+        select(T)
+        .join(W, and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == reader))
+        .where(
+            T.world_id == world_id,
+            T.conversation_id == conversation_id,
+            T.active,
+            T.number <= last.scalar_subquery(),
+        )
+        .order_by(T.number.desc())
+        .limit(limit)
+    )
+    rows = (await connection.execute(query)).all()
+    return [to_turn(row) for row in reversed(rows)]
+
+
+async def witnesses_of(
+    connection: AsyncConnection, world_id: str, turn_ids: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return who said or heard each turn, in order of their ids."""
+    query = select(W.turn_id, W.party_id).where(W.world_id == world_id, W.turn_id.in_(turn_ids))
+    found: dict[str, tuple[str, ...]] = {}
+    for turn_id, party in await connection.execute(query.order_by(W.turn_id, W.party_id)):
+        found[turn_id] = (*found.get(turn_id, ()), party)
+    return found
+
+
+def to_conversation(row: Row[Any]) -> Conversation:
+    """Read a row."""
+    names = Conversation.__dataclass_fields__
+    values = {name: getattr(row, name) for name in names}
+    return Conversation(**{**values, "participants": tuple(row.participants)})
+
+
+def to_turn(row: Row[Any], witnesses: tuple[str, ...] = ()) -> Turn:
+    """Read a row."""
+    names = (n for n in Turn.__dataclass_fields__ if n != "witnesses")
+    return Turn(**{name: getattr(row, name) for name in names}, witnesses=witnesses)

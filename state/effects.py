@@ -1,0 +1,321 @@
+"""Effects in SQL: append-only rows, and the caches that are a fold of them.
+
+Each function works inside the caller's transaction, reads the cache, appends, and writes the cache. An
+effect whose id is there already is left alone, so a repeated write changes nothing.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state.emotion import EmotionalState, EmotionParams, Impulses
+from persona_mcp.state.interaction import InteractionParams, InteractionState
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.relationship import (
+    Appraisal,
+    Arrow,
+    Deltas,
+    Event,
+    Priors,
+    RelationshipParams,
+)
+from persona_mcp.state.traits import big_five
+
+E = tables.RelationshipEvent
+R = tables.RelationshipState
+P = tables.PersonaState
+
+
+@dataclass(frozen=True)
+class RelationshipChange:
+    """An event that is about to be appended to an arrow.
+
+    Attributes:
+        id: Derived from the exchange, so that a repeated write finds its row.
+        from_id: Who sees.
+        to_id: Who is seen.
+        event: What happened; its seq is given here, its time is never before the arrow's.
+        priors: Baselines, used if it is the arrow's first event.
+        why: A short reason for people.
+    """
+
+    id: str
+    from_id: str
+    to_id: str
+    event: Event
+    priors: Priors
+    why: str
+
+
+@dataclass(frozen=True)
+class Feelings:
+    """What a persona feels and has left, at one time."""
+
+    emotion: EmotionalState
+    interaction: InteractionState
+
+
+@dataclass(frozen=True)
+class FeelingChange:
+    """What an exchange does to a persona's feelings.
+
+    Attributes:
+        persona: Whose.
+        impulse: Push on the emotions, applied once.
+        talk: Seconds of talk and share (1 speaker, 0.5 listener) of each turn, in order.
+        why: A short reason for people.
+    """
+
+    persona: Persona
+    impulse: Impulses
+    talk: tuple[tuple[float, float], ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class EffectParams:
+    """The constants of the laws that effects are folded by."""
+
+    relationships: RelationshipParams
+    emotions: EmotionParams
+    interaction: InteractionParams
+
+
+async def read_arrow(
+    connection: AsyncConnection, world_id: str, from_id: str, to_id: str
+) -> Arrow | None:
+    """Return an arrow as it stood after its last event; None if there was none."""
+    query = select(R.arrow).where(R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
+    found = await connection.scalar(query)
+    return Arrow(**found) if found else None
+
+
+async def add_relationship_change(
+    connection: AsyncConnection,
+    world_id: str,
+    exchange_id: str | None,
+    change: RelationshipChange,
+    params: RelationshipParams,
+) -> Arrow:
+    """Append an event to an arrow and return the arrow after it."""
+    query = select(R).where(
+        R.world_id == world_id, R.from_id == change.from_id, R.to_id == change.to_id
+    )
+    row = (await connection.execute(query)).one_or_none()
+    seq = await connection.scalar(select(E.seq).where(E.world_id == world_id, E.id == change.id))
+    if row is not None and seq is not None:
+        return Arrow(**row.arrow)
+    arrow = Arrow(**row.arrow) if row else relationship.begin(change.priors, change.event.at)
+    event = replace(
+        change.event,
+        at=max(change.event.at, arrow.as_of),
+        seq=(row.last_seq if row else 0) + 1,
+        priors=None if row else change.priors,
+    )
+    arrow = relationship.apply(arrow, event, params)
+    await connection.execute(
+        insert(E).values(event_values(world_id, exchange_id, change, event, params))
+    )
+    state = {"arrow": asdict(arrow), "as_of": arrow.as_of, "last_seq": event.seq}
+    if row:
+        await connection.execute(
+            update(R)
+            .where(R.world_id == world_id, R.from_id == change.from_id, R.to_id == change.to_id)
+            .values(state)
+        )
+    else:
+        keys = {"world_id": world_id, "from_id": change.from_id, "to_id": change.to_id}
+        await connection.execute(insert(R).values({**keys, **state}))
+    return arrow
+
+
+def event_values(
+    world_id: str,
+    exchange_id: str | None,
+    change: RelationshipChange,
+    event: Event,
+    params: RelationshipParams,
+) -> dict[str, Any]:
+    """Write an event as a row."""
+    return {
+        "world_id": world_id,
+        "id": change.id,
+        "exchange_id": exchange_id,
+        "at": event.at,
+        "seq": event.seq,
+        "why": change.why,
+        "params_version": params.params_version,
+        "from_id": change.from_id,
+        "to_id": change.to_id,
+        "kind": event.kind,
+        "context": event.context,
+        "appraisal": asdict(event.appraisal) if event.appraisal else None,
+        "size": event.size,
+        "weight": event.weight,
+        "disclosure_weight": event.disclosure_weight,
+        "minutes": event.minutes,
+        "direct": event.direct,
+        "deltas": asdict(event.deltas),
+        "priors": asdict(event.priors) if event.priors else None,
+        "bond": event.bond,
+    }
+
+
+def to_event(row: Row[Any]) -> Event:
+    """Read a row."""
+    return Event(
+        at=row.at,
+        seq=row.seq,
+        deltas=Deltas(**row.deltas),
+        kind=row.kind,
+        context=row.context,
+        appraisal=Appraisal(**row.appraisal) if row.appraisal else None,
+        size=row.size,
+        weight=row.weight,
+        disclosure_weight=row.disclosure_weight,
+        direct=row.direct,
+        minutes=row.minutes,
+        priors=Priors(**row.priors) if row.priors else None,
+        bond=row.bond,
+    )
+
+
+async def read_events(
+    connection: AsyncConnection, world_id: str, from_id: str, to_id: str
+) -> list[tuple[str, str, Event]]:
+    """Return the active events of an arrow with their ids and reasons, oldest first."""
+    query = (
+        select(E)
+        .where(E.world_id == world_id, E.from_id == from_id, E.to_id == to_id, E.active)
+        .order_by(E.at, E.seq)
+    )
+    return [(row.id, row.why, to_event(row)) for row in await connection.execute(query)]
+
+
+async def refold_arrow(
+    connection: AsyncConnection,
+    world_id: str,
+    from_id: str,
+    to_id: str,
+    params: RelationshipParams,
+) -> Arrow | None:
+    """Make an arrow's cache anew from its active events; drops it when there is none."""
+    events = [e for _, _, e in await read_events(connection, world_id, from_id, to_id)]
+    key = (R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
+    arrow = relationship.fold(events, params)
+    if arrow is None:
+        await connection.execute(delete(R).where(*key))
+    else:
+        await connection.execute(
+            update(R).where(*key).values(arrow=asdict(arrow), as_of=arrow.as_of)
+        )
+    return arrow
+
+
+def at_rest(persona: Persona, now: float, params: EffectParams) -> Feelings:
+    """Return what a persona feels before anything happened to it."""
+    return Feelings(
+        emotion.baseline(big_five(persona.spec.personality_traits), now, params.emotions),
+        InteractionState(
+            as_of=now,
+            energy=persona.spec.social_energy,
+            time=persona.spec.available_time,
+            priority=persona.spec.current_priority,
+        ),
+    )
+
+
+def at_time(feelings: Feelings, persona: Persona, now: float, params: EffectParams) -> Feelings:
+    """Let time pass over a persona's feelings."""
+    rest = at_rest(persona, now, params)
+    return Feelings(
+        emotion.decay(feelings.emotion, rest.emotion, now, params.emotions),
+        interaction.regenerate(
+            feelings.interaction,
+            now,
+            persona.spec.social_energy,
+            persona.spec.available_time,
+            params.interaction,
+        ),
+    )
+
+
+async def read_feelings(
+    connection: AsyncConnection, world_id: str, persona: Persona, now: float, params: EffectParams
+) -> Feelings:
+    """Return a persona's feelings at a time."""
+    query = select(P).where(P.world_id == world_id, P.persona_id == persona.id)
+    row = (await connection.execute(query)).one_or_none()
+    return at_time(to_feelings(row), persona, now, params) if row else at_rest(persona, now, params)
+
+
+def to_feelings(row: Row[Any]) -> Feelings:
+    """Read a row."""
+    return Feelings(EmotionalState(**row.emotion), InteractionState(**row.interaction))
+
+
+async def add_feeling_change(
+    connection: AsyncConnection,
+    world_id: str,
+    exchange_id: str,
+    change: FeelingChange,
+    ids: tuple[str, ...],
+    now: float,
+    params: EffectParams,
+) -> Feelings:
+    """Append an impulse and the turns' costs to a persona, and return its feelings after them.
+
+    Args:
+        connection: The caller's transaction.
+        world_id: Where.
+        exchange_id: What it comes from.
+        change: What happens.
+        ids: Of the impulse, then of each turn's cost; derived from the exchange.
+        now: Seconds since the epoch, UTC.
+        params: The constants.
+    """
+    persona = change.persona
+    query = select(P).where(P.world_id == world_id, P.persona_id == persona.id)
+    row = (await connection.execute(query)).one_or_none()
+    before = to_feelings(row) if row else at_rest(persona, now, params)
+    at = max(now, before.emotion.as_of)
+    felt = at_time(before, persona, at, params)
+    mood_seq = (row.emotion_seq if row else 0) + 1
+    energy_seq = row.interaction_seq if row else 0
+    base = {
+        "world_id": world_id,
+        "exchange_id": exchange_id,
+        "persona_id": persona.id,
+        "at": at,
+        "why": change.why,
+        "params_version": params.relationships.params_version,
+    }
+    await connection.execute(
+        insert(tables.MoodImpulse).values(
+            {**base, "id": ids[0], "seq": mood_seq, "impulse": asdict(change.impulse)}
+        )
+    )
+    spent = felt.interaction
+    rows = []
+    for number, (talk_s, share) in enumerate(change.talk, start=1):
+        spent = interaction.after_talk(spent, talk_s, share, params.interaction)
+        seq = energy_seq + number
+        rows.append({**base, "id": ids[number], "seq": seq, "talk_s": talk_s, "share": share})
+    await connection.execute(insert(tables.EnergySpent), rows)
+    after = Feelings(emotion.apply(felt.emotion, change.impulse), spent)
+    values = {
+        "emotion": asdict(after.emotion),
+        "emotion_seq": mood_seq,
+        "interaction": asdict(after.interaction),
+        "interaction_seq": energy_seq + len(rows),
+    }
+    if row:
+        where = (P.world_id == world_id, P.persona_id == persona.id)
+        await connection.execute(update(P).where(*where).values(values))
+    else:
+        keys = {"world_id": world_id, "persona_id": persona.id}
+        await connection.execute(insert(P).values({**keys, **values}))
+    return after

@@ -1,0 +1,54 @@
+"""What the product asks of an embedder, and how vectors are kept in SQL."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors; rows in the order of the texts."""
+
+    @property
+    def model_id(self) -> str:
+        """Name that is stored beside each vector; vectors of two ids cannot be compared."""
+        ...
+
+    async def dimension(self) -> int:
+        """Length of a vector; asked of the model once, never guessed."""
+        ...
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        """Embed texts to be found: float32, shape (n, d), rows of length 1; (0, d) for none.
+
+        Raises:
+            ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
+        """
+        ...
+
+    async def embed_query(self, text: str) -> Vector:
+        """Embed a text to find with: float32, shape (d,), length 1.
+
+        Raises:
+            ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the model."""
+        ...
+
+
+def pack(vector: Vector) -> bytes:
+    """Turn a vector into little-endian float16 bytes, 2 a dimension (cosine kept to 1.0000)."""
+    return vector.astype("<f2").tobytes()
+
+
+def unpack(blob: bytes) -> Vector:
+    """Turn stored float16 bytes back into float32, shape (d,)."""
+    return np.frombuffer(blob, dtype="<f2").astype(np.float32)

@@ -1,0 +1,98 @@
+"""An exchange, a turn and a conversation, as values."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+ExchangeStatus = Literal[
+    "pending", "running", "waiting", "done", "failed", "cancelled", "interrupted"
+]
+UNFINISHED: tuple[ExchangeStatus, ...] = ("pending", "running")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One utterance.
+
+    Attributes:
+        id: Its key in the world.
+        number: 1, 2, ... in the conversation.
+        speaker_id: Persona or user.
+        content: What was said.
+        created_at: Seconds since the epoch, UTC.
+        exchange_id: The exchange that it belongs to.
+        witnesses: Parties that said or heard it, in order of their ids.
+    """
+
+    id: str
+    number: int
+    speaker_id: str
+    content: str
+    created_at: float
+    exchange_id: str
+    witnesses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A thread between parties.
+
+    Attributes:
+        id: Its key in the world.
+        persona_id: Who answers in a chat.
+        user_id: Who talks to it.
+        participants: All parties, in order.
+        topic: What it is about; "general" when nobody said.
+        status: active or ended.
+        head_exchange_id: The last exchange that is done; None at the start.
+        turn_count: Turns so far.
+        started_at: Seconds since the epoch, UTC.
+        updated_at: Seconds since the epoch, UTC.
+    """
+
+    id: str
+    persona_id: str
+    user_id: str
+    participants: tuple[str, ...]
+    topic: str
+    status: str
+    head_exchange_id: str | None
+    turn_count: int
+    started_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A message and what became of it.
+
+    Attributes:
+        id: Its key in the world.
+        conversation_id: Where it was said.
+        request_id: What the caller calls it.
+        number: 1, 2, ... in the conversation.
+        status: Where it stands.
+        message: What was said to the persona.
+        response: The reply, once it is done.
+        partial: What had been said when it failed or was stopped.
+        error: `{code, message, ...}` when it failed.
+        outcome: What a done one is reported with (score, tokens, memories, ...).
+    """
+
+    id: str
+    conversation_id: str
+    request_id: str
+    request_hash: str
+    number: int
+    status: ExchangeStatus
+    persona_id: str
+    user_id: str
+    message: str
+    response: str | None
+    partial: str | None
+    error: dict[str, Any] | None
+    created_at: float
+    finished_at: float | None
+    owner: str
+    attempts: int
+    correlation_id: str | None
+    outcome: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,362 @@
+"""Exchanges in SQL: accepted before they run, run under the conversation's lease, ended once."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, and_, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
+
+T = tables.Exchange
+C = tables.Conversation
+GENERAL = "general"
+"""The topic of a conversation when nobody said."""
+OUTCOME = (
+    "response_type",
+    "continue_score",
+    "score_terms",
+    "trimmed",
+    "tokens_used",
+    "tokens_estimated",
+    "processing_s",
+    "model",
+    "persona_version",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a message to a persona in a conversation.
+
+    Attributes:
+        world_id: Where.
+        conversation_id: In which conversation.
+        starts: The conversation is new and is made together with the exchange.
+        persona_id: Who is to answer.
+        user_id: Who says it.
+        request_id: What the caller calls it; unique in the world.
+        message: What is said.
+        parameters: The other arguments; the same request id with others is a clash.
+    """
+
+    world_id: str
+    conversation_id: str
+    persona_id: str
+    user_id: str
+    request_id: str
+    message: str
+    parameters: dict[str, Any]
+    starts: bool = False
+
+    @property
+    def hash(self) -> str:
+        """Return what two requests share when they ask for the same."""
+        asked = [self.persona_id, self.user_id, self.message, self.parameters]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run a conversation's exchange.
+
+    Attributes:
+        owner: The process, as `Liveness` names it, a colon, and the exchange.
+    """
+
+    world_id: str
+    conversation_id: str
+    exchange_id: str
+    process: str
+
+    @property
+    def owner(self) -> str:
+        """Return what stands in the conversation's row."""
+        return f"{self.process}:{self.exchange_id}"
+
+
+class ExchangeStore:
+    """Accepts, leases and ends exchanges."""
+
+    def __init__(self, database: Database, is_gone: Callable[[str], bool]) -> None:
+        """Work on this database.
+
+        Args:
+            database: Where the rows are.
+            is_gone: Tells whether a process is known to have ended.
+        """
+        self._database = database
+        self._is_gone = is_gone
+
+    async def accept(
+        self,
+        request: Request,
+        exchange_id: str,
+        process: str,
+        correlation_id: str | None,
+        now: float,
+    ) -> Exchange:
+        """Write the exchange as pending, or return the one that has this request id already.
+
+        Raises:
+            Conflict: The request id was used for something else.
+        """
+        async with self._database.write() as connection:
+            known = await by_request(connection, request.world_id, request.request_id)
+            if known is not None:
+                if known.request_hash != request.hash:
+                    raise Conflict(
+                        f"request_id '{request.request_id}' was used for another call; "
+                        "use a new one, or repeat that call unchanged",
+                        field="request_id",
+                        given=request.request_id,
+                    )
+                return known
+            if request.starts:
+                await connection.execute(insert(C).values(new_conversation(request, now)))
+            number = await connection.scalar(
+                select(func.coalesce(func.max(T.number), 0)).where(
+                    T.world_id == request.world_id, T.conversation_id == request.conversation_id
+                )
+            )
+            await connection.execute(
+                insert(T).values(
+                    world_id=request.world_id,
+                    id=exchange_id,
+                    conversation_id=request.conversation_id,
+                    request_id=request.request_id,
+                    request_hash=request.hash,
+                    number=(number or 0) + 1,
+                    status="pending",
+                    persona_id=request.persona_id,
+                    user_id=request.user_id,
+                    message=request.message,
+                    owner=process,
+                    correlation_id=correlation_id,
+                    created_at=now,
+                )
+            )
+            return await get(connection, request.world_id, exchange_id)
+
+    async def get(self, world_id: str, exchange_id: str) -> Exchange:
+        """Return an exchange.
+
+        Raises:
+            NotFound: It is not there.
+        """
+        async with self._database.read() as connection:
+            return await get(connection, world_id, exchange_id)
+
+    async def find(self, world_id: str, request_id: str) -> Exchange | None:
+        """Return the exchange that has this request id, None if none has."""
+        async with self._database.read() as connection:
+            return await by_request(connection, world_id, request_id)
+
+    async def claim(self, lease: Lease, lease_s: float, now: float) -> bool:
+        """Take the conversation's lease and mark the exchange as running, if nobody holds it.
+
+        A run that the last holder left behind is marked as interrupted.
+
+        Returns:
+            Whether it was taken.
+        """
+        async with self._database.write() as connection:
+            holder = await holder_of(connection, lease)
+            if holder is not None and not self._is_free(*holder, now):
+                return False
+            await connection.execute(
+                update(T)
+                .where(
+                    T.world_id == lease.world_id,
+                    T.conversation_id == lease.conversation_id,
+                    T.status == "running",
+                )
+                .values(status="interrupted", finished_at=now)
+            )
+            await connection.execute(
+                update(C)
+                .where(C.world_id == lease.world_id, C.id == lease.conversation_id)
+                .values(lease_owner=lease.owner, lease_until=now + lease_s)
+            )
+            head = select(C.head_exchange_id).where(
+                C.world_id == lease.world_id, C.id == lease.conversation_id
+            )
+            await connection.execute(
+                update(T)
+                .where(T.world_id == lease.world_id, T.id == lease.exchange_id)
+                .values(
+                    status="running",
+                    attempts=T.attempts + 1,
+                    owner=lease.process,
+                    follows_id=head.scalar_subquery(),
+                    partial=None,
+                    error=None,
+                    finished_at=None,
+                )
+            )
+            return True
+
+    async def renew(self, lease: Lease, lease_s: float, now: float) -> bool:
+        """Show that the run is alive; False if somebody else took the lease."""
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(C).where(*held(lease)).values(lease_until=now + lease_s)
+            )
+            return result.rowcount == 1
+
+    async def end(
+        self,
+        lease: Lease,
+        status: ExchangeStatus,
+        now: float,
+        error: dict[str, Any] | None = None,
+        partial: str | None = None,
+    ) -> None:
+        """Mark a run that did not become done, and let go of the lease."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(T)
+                .where(
+                    T.world_id == lease.world_id,
+                    T.id == lease.exchange_id,
+                    T.owner == lease.process,
+                    T.status.in_(UNFINISHED),
+                )
+                .values(status=status, error=error, partial=partial or None, finished_at=now)
+            )
+            await release(connection, lease)
+
+    async def let_go(self, lease: Lease) -> None:
+        """Let go of the lease after a run that was committed."""
+        async with self._database.write() as connection:
+            await release(connection, lease)
+
+    async def sweep(self, world_id: str, now: float, conversation_id: str | None = None) -> int:
+        """Mark as interrupted what a process that has ended left unfinished.
+
+        Returns:
+            How many were marked.
+        """
+        query = (
+            select(T.id, T.status, T.owner, C.lease_owner, C.lease_until)
+            .join(C, and_(C.world_id == T.world_id, C.id == T.conversation_id))
+            .where(T.world_id == world_id, T.status.in_(UNFINISHED))
+        )
+        if conversation_id is not None:
+            query = query.where(T.conversation_id == conversation_id)
+        async with self._database.read() as connection:
+            found = (await connection.execute(query)).all()
+        left = [row for row in found if self._is_left(row, now)]
+        if not left:
+            return 0
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(T)
+                .where(
+                    T.world_id == world_id,
+                    or_(*(and_(T.id == row.id, T.owner == row.owner) for row in left)),
+                    T.status.in_(UNFINISHED),
+                )
+                .values(status="interrupted", finished_at=now)
+            )
+        return len(left)
+
+    def _is_left(self, row: Any, now: float) -> bool:
+        if self._is_gone(row.owner):
+            return True
+        if row.status != "running":
+            return False
+        mine = row.lease_owner == f"{row.owner}:{row.id}"
+        return not mine or self._is_free(row.lease_owner, row.lease_until, now)
+
+    def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
+        if owner is None or until is None or until < now:
+            return True
+        return self._is_gone(owner.split(":")[0])
+
+
+def new_conversation(request: Request, now: float) -> dict[str, Any]:
+    """Return the row of a chat between a user and a persona."""
+    return {
+        "world_id": request.world_id,
+        "id": request.conversation_id,
+        "kind": "chat",
+        "persona_id": request.persona_id,
+        "user_id": request.user_id,
+        "participants": [request.user_id, request.persona_id],
+        "topic": GENERAL,
+        "status": "active",
+        "turn_count": 0,
+        "started_at": now,
+        "updated_at": now,
+    }
+
+
+def held(lease: Lease) -> Sequence[Any]:
+    """Return the conditions under which a lease is still ours."""
+    return (
+        C.world_id == lease.world_id,
+        C.id == lease.conversation_id,
+        C.lease_owner == lease.owner,
+    )
+
+
+async def holder_of(
+    connection: AsyncConnection, lease: Lease
+) -> tuple[str | None, float | None] | None:
+    """Return who holds the conversation's lease, and until when.
+
+    Raises:
+        NotFound: The conversation is not there.
+    """
+    query = select(C.lease_owner, C.lease_until).where(
+        C.world_id == lease.world_id, C.id == lease.conversation_id
+    )
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound.of("conversation", lease.conversation_id)
+    return row.lease_owner, row.lease_until
+
+
+async def release(connection: AsyncConnection, lease: Lease) -> None:
+    """Let go of the lease, if it is still ours."""
+    await connection.execute(
+        update(C).where(*held(lease)).values(lease_owner=None, lease_until=None)
+    )
+
+
+async def by_request(
+    connection: AsyncConnection, world_id: str, request_id: str
+) -> Exchange | None:
+    """Return the exchange that has this request id."""
+    query = select(T).where(T.world_id == world_id, T.request_id == request_id)
+    row = (await connection.execute(query)).one_or_none()
+    return to_exchange(row) if row else None
+
+
+async def get(connection: AsyncConnection, world_id: str, exchange_id: str) -> Exchange:
+    """Return an exchange inside a transaction.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    query = select(T).where(T.world_id == world_id, T.id == exchange_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound.of("exchange", exchange_id)
+    return to_exchange(row)
+
+
+def to_exchange(row: Row[Any]) -> Exchange:
+    """Read a row."""
+    names = (n for n in Exchange.__dataclass_fields__ if n != "outcome")
+    return Exchange(
+        **{name: getattr(row, name) for name in names},
+        outcome={name: getattr(row, name) for name in OUTCOME},
+    )

@@ -1,0 +1,71 @@
+"""Types of the fields that come from outside: operations' arguments and persona files.
+
+All are meant for pydantic's strict mode, in which nothing is coerced: text stays text, a boolean is
+not a number, and out of range is refused, never clamped.
+"""
+
+import json
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+CONTROL = "Cc"
+SURROGATE = "Cs"
+METADATA_BYTES = 4096
+METADATA_DEPTH = 4
+
+
+def clean_text(value: object) -> object:
+    """Normalise text to NFC and trim it; other types pass, for the type check to refuse.
+
+    Raises:
+        ValueError: A control character other than tab and newline, or half a character.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n")
+    for character in text:
+        category = unicodedata.category(character)
+        if (category == CONTROL and character not in "\t\n") or category == SURROGATE:
+            raise ValueError("text without control characters (tab and newline are fine)")
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def whole_number(value: object) -> object:
+    """Take 5.0 for 5, as JSON does; 5.5 and the rest pass, for the type check to refuse."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def lower(value: str) -> str:
+    """Fold to lower case."""
+    return value.lower()
+
+
+def depth(value: Any) -> int:
+    """Count the levels of nested objects and lists: 0 for a plain value."""
+    if isinstance(value, dict):
+        return 1 + max((depth(v) for v in value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max((depth(v) for v in value), default=0)
+    return 0
+
+
+def small_object(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse an object of more than 4 KiB as JSON or deeper than 4 levels."""
+    if depth(value) > METADATA_DEPTH or len(json.dumps(value).encode()) > METADATA_BYTES:
+        raise ValueError("a JSON object of at most 4096 bytes and 4 levels")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(clean_text)]
+WHOLE = BeforeValidator(whole_number)
+"""Stands last in `Annotated[int, Field(ge=.., le=..), WHOLE]`, or the schema loses the range."""
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Id = Annotated[Text, Field(pattern=ID_PATTERN)]
+Reference = Annotated[Text, Field(min_length=1, max_length=80)]
+"""A persona's id, or its exact name in any case."""
+Metadata = Annotated[dict[str, Any], AfterValidator(small_object)]

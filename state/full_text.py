@@ -1,0 +1,102 @@
+"""Full-text search over memories, in SQL.
+
+SQLite: an FTS5 table that keeps no text of its own (`content='memories'`) and is kept in step by triggers, so
+that a row and its words are written in one transaction.
+"""
+
+import re
+
+from sqlalchemy import ColumnElement, Connection, column, literal_column, select, table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state.tables import Memory
+
+TABLE = "memory_words"
+WORDS = table(TABLE, column("rowid"))
+TERMS_USED = 64
+"""More words than this in one query add cost and no meaning."""
+
+# No stop word carries what a memory is about; left in, they cost 6 points of recall (measured).
+STOP_WORDS = frozenset(
+    "a an the and or but if of at by for with about to from in on is are was were be been being am do does did"
+    " doing have has had having i you he she it we they me him her us them my your his its our their this that"
+    " these those what which who whom when where why how so as not no can could will would should just than"
+    " then there here up out any some".split()
+)
+
+SQLITE_SCHEMA = (
+    f"CREATE VIRTUAL TABLE {TABLE} USING fts5("
+    "indexed_text, content='memories', content_rowid='seq', tokenize='porter unicode61')",
+    f"""CREATE TRIGGER memories_words_insert AFTER INSERT ON memories BEGIN
+    INSERT INTO {TABLE}(rowid, indexed_text) VALUES (new.seq, new.indexed_text);
+    END""",
+    f"""CREATE TRIGGER memories_words_delete AFTER DELETE ON memories BEGIN
+    INSERT INTO {TABLE}({TABLE}, rowid, indexed_text) VALUES ('delete', old.seq, old.indexed_text);
+    END""",
+    f"""CREATE TRIGGER memories_words_update AFTER UPDATE OF indexed_text ON memories BEGIN
+    INSERT INTO {TABLE}({TABLE}, rowid, indexed_text) VALUES ('delete', old.seq, old.indexed_text);
+    INSERT INTO {TABLE}(rowid, indexed_text) VALUES (new.seq, new.indexed_text);
+    END""",
+)
+SQLITE_DROP = (
+    "DROP TRIGGER memories_words_insert",
+    "DROP TRIGGER memories_words_delete",
+    "DROP TRIGGER memories_words_update",
+    f"DROP TABLE {TABLE}",
+)
+
+
+def create_words(connection: Connection) -> None:
+    """Make the full-text index and what keeps it in step (a migration calls it)."""
+    for statement in SQLITE_SCHEMA:
+        connection.exec_driver_sql(statement)
+
+
+def drop_words(connection: Connection) -> None:
+    """Undo `create_words`."""
+    for statement in SQLITE_DROP:
+        connection.exec_driver_sql(statement)
+
+
+def is_full_text_table(name: str) -> bool:
+    """Tell FTS5's own tables from ours."""
+    return name == TABLE or name.startswith(f"{TABLE}_")
+
+
+def terms_of(query: str) -> list[str]:
+    """Return the distinct words that are worth searching for, in order; none may be left.
+
+    Operators of the full-text syntax are no words, so nothing of a query is ever taken as one.
+    """
+    words = re.findall(r"[^\W_]+", query.casefold().replace("'s", ""))
+    return list(dict.fromkeys(w for w in words if w not in STOP_WORDS))[:TERMS_USED]
+
+
+async def search_words(
+    connection: AsyncConnection, query: str, visible: ColumnElement[bool], limit: int
+) -> dict[int, float]:
+    """Find memories by their words.
+
+    Args:
+        connection: An open transaction.
+        query: Any text.
+        visible: Which memories may be found, as a condition on the table of memories.
+        limit: How many, at most.
+
+    Returns:
+        Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
+    """
+    terms = terms_of(query)
+    if not terms:
+        return {}
+    matched = " OR ".join(f'"{term}"' for term in terms)
+    score: ColumnElement[float] = literal_column(f"-bm25({TABLE})")
+    statement = (
+        select(Memory.seq, score)
+        .join(WORDS, WORDS.c.rowid == Memory.seq)
+        .where(literal_column(TABLE).op("MATCH")(matched), visible)
+        .order_by(score.desc(), Memory.seq)
+        .limit(limit)
+    )
+    rows = await connection.execute(statement)
+    return {seq: value for seq, value in rows}

@@ -1,0 +1,37 @@
+"""Names of things: random where somebody could guess, derived where a write may be repeated."""
+
+import re
+import unicodedata
+import uuid
+
+NAMESPACE = uuid.UUID("6f1d1c0e-8c1f-5c0a-9a43-7f0f6a5b2d11")
+ID_LENGTH = 64
+NAME_TAIL = 8
+"""Room that is left behind a name for a number."""
+
+
+def new_id() -> str:
+    """Return a random id: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def derived_id(*parts: str | int) -> str:
+    """Return the same 32 hexadecimal digits for the same parts: a repeated write finds its row."""
+    return uuid.uuid5(NAMESPACE, "\x1f".join(str(p) for p in parts)).hex
+
+
+def thread_id(world_id: str, conversation_id: str) -> str:
+    """Return the checkpoint thread of a conversation; LangGraph's server asks for a UUID."""
+    return str(uuid.uuid5(NAMESPACE, f"thread\x1f{world_id}\x1f{conversation_id}"))
+
+
+def id_from_name(name: str) -> str:
+    """Make an id of a name: ASCII letters and digits, the rest dashes; random if none is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    return slug[: ID_LENGTH - NAME_TAIL] or new_id()
+
+
+def name_key(name: str) -> str:
+    """Return what two names share when they are the same name: NFC and casefolded."""
+    return unicodedata.normalize("NFC", name.strip()).casefold()

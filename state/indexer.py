@@ -1,0 +1,301 @@
+"""The outbox worker: embeds what was written, keeps the vector in SQL and the index in step.
+
+Any process may embed; a process whose index is Chroma also carries over, before each search, the vectors
+that others have written since. So each process finds what the others stored.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Embedder, pack, unpack
+from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.vector_index import VectorEntry, VectorIndex
+
+log = structlog.get_logger(__name__)
+
+M = tables.Memory
+O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
+V = tables.MemoryVector
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class IndexerLimits:
+    """How the worker works.
+
+    Attributes:
+        batch: Memories embedded at once.
+        claim_s: How long a claimed row is kept from others, in seconds.
+        poll_s: Look for work of other processes at least this often, in seconds.
+        attempts: Tries of a row before it waits for a reindex.
+    """
+
+    batch: int
+    claim_s: float
+    poll_s: float
+    attempts: int
+
+
+class Indexer:
+    """Works off the outbox and keeps the index in step with the vectors in SQL."""
+
+    def __init__(
+        self,
+        database: Database,
+        index: VectorIndex,
+        embedder: Embedder,
+        limits: IndexerLimits,
+        process: str,
+        is_gone: Callable[[str], bool],
+        now: Callable[[], float],
+    ) -> None:
+        """Work in the name of this process; what a process that `is_gone` claimed is free."""
+        self._database = database
+        self._index = index
+        self._embedder = embedder
+        self._limits = limits
+        self._process = process
+        self._is_gone = is_gone
+        self._now = now
+        self._carried: dict[str, int] = {}
+        self._carrying = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that something was written."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; a failure is logged and tried again."""
+        while True:
+            self._wake.clear()
+            try:
+                while await self.work_off():
+                    pass
+            except PersonaError as error:
+                log.warning("outbox waits", reason=error.message, code=error.code)
+            except Exception:  # the worker outlives a defect; its row is given up after some tries
+                log.exception("outbox worker failed")
+            try:
+                async with asyncio.timeout(self._limits.poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def work_off(self) -> int:
+        """Embed one batch of the outbox; return how many rows were done or given up."""
+        claimed = await self._claim()
+        if not claimed:
+            return 0
+        try:
+            await self._embed(sorted({(c.world_id, c.memory_id) for c in claimed}))
+        except PersonaError as error:
+            await self._put_back([c.seq for c in claimed], error)
+            raise
+        async with self._database.write() as connection:
+            await connection.execute(delete(O).where(O.seq.in_([c.seq for c in claimed])))
+        return len(claimed)
+
+    async def pending(self) -> int:
+        """Count the outbox rows that are still to be done."""
+        async with self._database.read() as connection:
+            query = select(func.count()).select_from(O).where(O.attempts < self._limits.attempts)
+            return await connection.scalar(query) or 0
+
+    async def catch_up(self, world_id: str) -> None:
+        """Carry vectors that were written since the last time over to the index.
+
+        Raises:
+            StorageUnavailable: The database or the index did not answer.
+        """
+        if self._index.kind == "exact":
+            return
+        async with self._carrying:
+            if world_id not in self._carried:
+                await self._mend(world_id)
+            while await self._carry(world_id):
+                pass
+
+    async def reconcile(self, world_id: str) -> tuple[int, int]:
+        """Compare SQL and index both ways and mend the index.
+
+        Returns:
+            How many vectors were missing or old, and how many were too many.
+        """
+        if self._index.kind == "exact":
+            return 0, 0
+        async with self._carrying:
+            return await self._mend(world_id)
+
+    async def reindex(self, world_id: str, progress: Progress, embed: bool = False) -> int:
+        """Make a world's index anew from the vectors in SQL; may be stopped and run again.
+
+        Memories that this embedder has not embedded yet are embedded first.
+
+        Args:
+            world_id: Which world.
+            progress: Called with how many memories are done, and of how many.
+            embed: Also compute every vector anew.
+
+        Returns:
+            How many memories are in the index.
+        """
+        async with self._database.read() as connection:
+            embedded = select(V.memory_id).where(*self._of(world_id))
+            query = select(M.id).where(M.world_id == world_id).order_by(M.seq)
+            if not embed:
+                query = query.where(M.id.not_in(embedded))
+            todo = list(await connection.scalars(query))
+        for start in range(0, len(todo), self._limits.batch):
+            progress(start, len(todo))
+            batch = todo[start : start + self._limits.batch]
+            await self._embed([(world_id, memory_id) for memory_id in batch])
+            async with self._database.write() as connection:
+                await connection.execute(
+                    delete(O).where(O.world_id == world_id, O.memory_id.in_(batch))
+                )
+        progress(len(todo), len(todo))
+        await self._index.drop(world_id)
+        await self.reconcile(world_id)
+        async with self._database.read() as connection:
+            count = select(func.count()).where(*self._of(world_id))
+            return await connection.scalar(count) or 0
+
+    def _of(self, world_id: str) -> tuple[ColumnElement[bool], ...]:
+        return V.world_id == world_id, V.model_id == self._embedder.model_id
+
+    async def _claim(self) -> list[Row[Any]]:
+        now = self._now()
+        claims = select(O.claimed_by).where(O.claimed_until >= now).distinct()
+        async with self._database.read() as connection:
+            gone = [c for c in await connection.scalars(claims) if c and self._is_gone(c)]
+            free = (
+                select(O.seq)
+                .where(
+                    or_(O.claimed_until < now, O.claimed_by.in_(gone)),
+                    O.attempts < self._limits.attempts,
+                )
+                .order_by(O.seq)
+                .limit(self._limits.batch)
+            )
+            if await connection.scalar(free.limit(1)) is None:
+                return []
+        async with self._database.write() as connection:
+            seqs = list(await connection.scalars(free))
+            await connection.execute(
+                update(O)
+                .where(O.seq.in_(seqs))
+                .values(
+                    claimed_by=self._process,
+                    claimed_until=now + self._limits.claim_s,
+                    attempts=O.attempts + 1,
+                )
+            )
+            rows = await connection.execute(select(O).where(O.seq.in_(seqs)).order_by(O.seq))
+            return list(rows.all())
+
+    async def _put_back(self, seqs: list[int], error: PersonaError) -> None:
+        """Let others have the rows; a try that failed for want of an embedder does not count."""
+        tries = O.attempts - 1 if error.retryable else O.attempts
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(O)
+                .where(O.seq.in_(seqs))
+                .values(
+                    claimed_by=None, claimed_until=0.0, attempts=tries, last_error=error.message
+                )
+            )
+
+    async def _embed(self, keys: list[tuple[str, str]]) -> None:
+        query = select(M).where(M.id.in_([memory_id for _, memory_id in keys]))
+        async with self._database.read() as connection:
+            rows = [r for r in await connection.execute(query) if (r.world_id, r.id) in set(keys)]
+        if not rows:
+            return
+        vectors = await self._embedder.embed_documents([row.indexed_text for row in rows])
+        async with self._database.write() as connection:
+            for row, vector in zip(rows, vectors, strict=True):
+                await self._store(
+                    connection, row.world_id, row.id, row.persona_id, row.version, pack(vector)
+                )
+
+    async def _store(
+        self,
+        connection: AsyncConnection,
+        world_id: str,
+        memory_id: str,
+        persona_id: str,
+        version: int,
+        vector: bytes,
+    ) -> None:
+        """Replace a vector: the new row gets a new seq, which is how readers see that it changed."""
+        there = select(M.id).where(M.world_id == world_id, M.id == memory_id, M.version == version)
+        if await connection.scalar(there) is None:
+            return
+        await connection.execute(delete(V).where(*self._of(world_id), V.memory_id == memory_id))
+        await connection.execute(
+            insert(V).values(
+                world_id=world_id,
+                memory_id=memory_id,
+                persona_id=persona_id,
+                model_id=self._embedder.model_id,
+                version=version,
+                vector=vector,
+            )
+        )
+
+    async def _mend(self, world_id: str) -> tuple[int, int]:
+        query = select(V.memory_id, V.version).where(*self._of(world_id))
+        async with self._database.read() as connection:
+            newest = await connection.scalar(select(func.max(V.seq)).where(*self._of(world_id)))
+            wanted = {row.memory_id: row.version for row in await connection.execute(query)}
+        there = await self._index.versions(world_id)
+        extra = [memory_id for memory_id in there if memory_id not in wanted]
+        missing = [m for m, version in wanted.items() if there.get(m, 0) < version]
+        await self._index.delete(world_id, extra)
+        for start in range(0, len(missing), self._limits.batch):
+            await self._upsert(world_id, missing[start : start + self._limits.batch])
+        self._carried[world_id] = newest or 0
+        if missing or extra:
+            log.info("index mended", world=world_id, missing=len(missing), extra=len(extra))
+        return len(missing), len(extra)
+
+    async def _carry(self, world_id: str) -> bool:
+        carried = self._carried.get(world_id, 0)
+        query = (
+            select(V.seq, V.memory_id)
+            .where(*self._of(world_id), V.seq > carried)
+            .order_by(V.seq)
+            .limit(self._limits.batch)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            return False
+        await self._upsert(world_id, [row.memory_id for row in rows])
+        self._carried[world_id] = rows[-1].seq
+        return len(rows) == self._limits.batch
+
+    async def _upsert(self, world_id: str, memory_ids: list[str]) -> None:
+        query = (
+            select(V.memory_id, V.persona_id, V.version, V.vector, M.visibility)
+            .join(M, (M.world_id == V.world_id) & (M.id == V.memory_id))
+            .where(*self._of(world_id), V.memory_id.in_(memory_ids))
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        await self._index.upsert(
+            world_id,
+            [
+                VectorEntry(r.memory_id, r.persona_id, r.visibility, r.version, unpack(r.vector))
+                for r in rows
+            ],
+        )

@@ -1,0 +1,104 @@
+"""A memory, as a value, and how it is written for search."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True)
+class NewMemory:
+    """A memory that is about to be stored.
+
+    Attributes:
+        id: Its key; derived from the turn, so that a repeated write finds its row.
+        persona_id: Its owner.
+        content: The bare text.
+        speaker_id: Who said it.
+        speaker_name: What that one is called.
+        witnesses: Parties that may know it because they were there; the owner always is.
+        importance: 0.1..1.
+        importance_terms: What the importance is made of.
+        turn_id: The turn that it is made from.
+    """
+
+    id: str
+    persona_id: str
+    content: str
+    speaker_id: str
+    speaker_name: str
+    witnesses: tuple[str, ...]
+    importance: float
+    importance_terms: dict[str, float]
+    turn_id: str
+    memory_type: str = "conversation"
+    visibility: str = "private"
+
+    def indexed_text(self, now: float) -> str:
+        """Return what is embedded and searched: day and speaker help both sides (measured)."""
+        return f"[{day(now)}] {self.speaker_name}: {self.content}"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A stored memory.
+
+    Attributes:
+        indexed_text: With day and speaker in front.
+        accessed_count: How often it was in the prompt of a done exchange.
+    """
+
+    id: str
+    persona_id: str
+    content: str
+    indexed_text: str
+    memory_type: str
+    speaker_id: str | None
+    importance: float
+    emotional_valence: float
+    visibility: str
+    related_personas: tuple[str, ...]
+    conversation_id: str | None
+    exchange_id: str | None
+    turn_id: str | None
+    created_at: float
+    accessed_count: int = 0
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A memory that a search found.
+
+    Attributes:
+        memory: What was found.
+        similarity: Cosine to the query, limited to [0, 1]; 0 while it has no vector.
+        score: What it is ranked by; comparable within one search only.
+        parts: What the score is made of.
+    """
+
+    memory: Memory
+    similarity: float
+    score: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What a search found.
+
+    Attributes:
+        hits: Best first; ties by id.
+        degraded: Why words alone were searched; empty when they were not.
+    """
+
+    hits: tuple[Recalled, ...]
+    degraded: str = ""
+
+
+def day(at: float) -> str:
+    """Write a time's day: `8 May 2023`."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def rfc3339(at: float) -> str:
+    """Write a time as RFC 3339 in UTC with `Z`, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,0 +1,130 @@
+"""Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
+
+from persona_mcp.state import memories
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Embedder, Vector, unpack
+from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.full_text import search_words
+from persona_mcp.state.indexer import Indexer
+from persona_mcp.state.memory import Recall, Recalled
+from persona_mcp.state.retrieval import RetrievalParams, fuse
+from persona_mcp.state.vector_index import VectorIndex
+
+log = structlog.get_logger(__name__)
+
+
+class MemorySearch:
+    """Searches the memories of a world for one reader."""
+
+    def __init__(
+        self,
+        database: Database,
+        index: VectorIndex,
+        embedder: Embedder,
+        indexer: Indexer,
+        params: RetrievalParams,
+    ) -> None:
+        """Search this database through this index."""
+        self._database = database
+        self._index = index
+        self._embedder = embedder
+        self._indexer = indexer
+        self._params = params
+
+    async def search(
+        self,
+        world_id: str,
+        reader: str,
+        query: str,
+        limit: int,
+        hidden_turns: Collection[str] = (),
+        memory_type: str | None = None,
+        min_importance: float = 0.0,
+    ) -> Recall:
+        """Find what bears on a text, among what the reader may know.
+
+        Args:
+            world_id: Where.
+            reader: Who asks; the witness rule is applied for it.
+            query: Any text; of a long one the beginning is used.
+            limit: How many, at most.
+            hidden_turns: Turns whose memories are left out.
+            memory_type: Only memories of this type.
+            min_importance: Only memories at least as important, 0..1.
+
+        Raises:
+            StorageUnavailable: The database did not answer. An embedder or index that fails
+                makes the answer `degraded`: words alone.
+        """
+        text = query[: self._params.query_chars]
+        vector, near, degraded = await self._by_meaning(world_id, reader, text)
+        async with self._database.read() as connection:
+            words = await search_words(
+                connection,
+                text,
+                memories.recallable_by(world_id, reader),
+                self._params.candidates,
+            )
+            rows = await memories.read_candidates(
+                connection,
+                world_id,
+                reader,
+                self._embedder.model_id,
+                near,
+                words,
+                hidden_turns,
+            )
+        wanted = [
+            row
+            for row in rows
+            if row.importance >= min_importance and memory_type in (None, row.memory_type)
+        ]
+        hits = rank(wanted, words, vector, self._params)
+        return Recall(tuple(hits[:limit]), degraded)
+
+    async def _by_meaning(
+        self, world_id: str, reader: str, text: str
+    ) -> tuple[Vector | None, list[str], str]:
+        try:
+            vector, _ = await asyncio.gather(
+                self._embedder.embed_query(text), self._indexer.catch_up(world_id)
+            )
+            hits = await self._index.search(world_id, vector, reader, self._params.candidates)
+        except PersonaError as error:
+            log.warning("search by words alone", reason=error.message, code=error.code)
+            return None, [], error.message
+        return vector, [hit.memory_id for hit in hits], ""
+
+
+def rank(
+    rows: list[Row[Any]],
+    words: Mapping[int, float],
+    vector: Vector | None,
+    params: RetrievalParams,
+) -> list[Recalled]:
+    """Score candidates and sort them: best first, ties by id."""
+    dense = [
+        float(unpack(row.vector) @ vector)
+        if row.vector is not None and vector is not None
+        else None
+        for row in rows
+    ]
+    lexical = [words.get(row.seq, 0.0) for row in rows]
+    scores = fuse(dense, lexical, params)
+    hits = [
+        Recalled(
+            memory=memories.to_memory(row),
+            similarity=min(1.0, max(0.0, meaning or 0.0)),
+            score=float(score),
+            parts={"dense": meaning or 0.0, "lexical": word},
+        )
+        for row, meaning, word, score in zip(rows, dense, lexical, scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.memory.id))

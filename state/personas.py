@@ -1,0 +1,197 @@
+"""Worlds and personas in SQL."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import EffectParams, Feelings, at_rest, at_time, to_feelings
+from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, NotFound
+from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
+from persona_mcp.state.persona import Persona, PersonaSpec
+
+T = tables.Persona
+S = tables.PersonaState
+SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
+
+
+class PersonaStore:
+    """Reads and writes worlds and personas."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on this database."""
+        self._database = database
+
+    async def ensure_world(
+        self, world_id: str, name: str, personas: Sequence[PersonaSpec], now: float
+    ) -> bool:
+        """Make a world with its first personas, once; a later call changes nothing.
+
+        Returns:
+            Whether it was made now.
+        """
+        async with self._database.read() as connection:
+            if await world_exists(connection, world_id):
+                return False
+        async with self._database.write() as connection:
+            if await world_exists(connection, world_id):
+                return False
+            await connection.execute(
+                insert(tables.World).values(id=world_id, name=name, created_at=now, bundled_at=now)
+            )
+            for spec in personas:
+                await add(connection, world_id, spec, now)
+            return True
+
+    async def check_world(self, world_id: str) -> None:
+        """Make sure that a world is there.
+
+        Raises:
+            NotFound: It is not.
+        """
+        async with self._database.read() as connection:
+            if not await world_exists(connection, world_id):
+                raise NotFound.of("world", world_id)
+
+    async def with_feelings(
+        self, world_id: str, now: float, params: EffectParams
+    ) -> list[tuple[Persona, Feelings]]:
+        """Return all personas of a world with their feelings now, in order of their ids."""
+        query = (
+            select(T, S.emotion, S.interaction)
+            .outerjoin(S, (S.world_id == T.world_id) & (S.persona_id == T.id))
+            .where(T.world_id == world_id, T.deleted_at.is_(None))
+            .order_by(T.id)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        found = []
+        for row in rows:
+            persona = to_persona(row)
+            felt = (
+                at_time(to_feelings(row), persona, now, params)
+                if row.emotion
+                else at_rest(persona, now, params)
+            )
+            found.append((persona, felt))
+        return found
+
+    async def count(self, world_id: str) -> int:
+        """Count the personas of a world."""
+        async with self._database.read() as connection:
+            found = await connection.scalar(
+                select(func.count()).where(T.world_id == world_id, T.deleted_at.is_(None))
+            )
+        return found or 0
+
+    async def resolve(self, world_id: str, reference: str) -> Persona:
+        """Find a persona by its id, else by its exact name in any case.
+
+        Raises:
+            NotFound: Neither; suggests near names.
+        """
+        async with self._database.read() as connection:
+            return await find(connection, world_id, reference)
+
+    async def create(self, world_id: str, spec: PersonaSpec, now: float) -> Persona:
+        """Store a new persona.
+
+        Raises:
+            NotFound: The world is not there.
+            Conflict: The name is taken.
+        """
+        async with self._database.write() as connection:
+            if not await world_exists(connection, world_id):
+                raise NotFound.of("world", world_id)
+            return await add(connection, world_id, spec, now)
+
+
+async def world_exists(connection: AsyncConnection, world_id: str) -> bool:
+    """Tell whether a world is there."""
+    query = select(tables.World.id).where(tables.World.id == world_id)
+    return await connection.scalar(query) is not None
+
+
+async def find(connection: AsyncConnection, world_id: str, reference: str) -> Persona:
+    """Find a persona inside a transaction: id first, then name.
+
+    Raises:
+        NotFound: Neither; suggests near names.
+    """
+    query = select(T).where(
+        T.world_id == world_id,
+        T.deleted_at.is_(None),
+        or_(T.id == reference, T.name_key == name_key(reference)),
+    )
+    rows = {row.id: row for row in await connection.execute(query)}
+    if rows:
+        return to_persona(rows.get(reference) or next(iter(rows.values())))
+    names = await connection.scalars(
+        select(T.name).where(T.world_id == world_id, T.deleted_at.is_(None)).order_by(T.name)
+    )
+    raise NotFound.of("persona", reference, near(reference, list(names)))
+
+
+def near(reference: str, names: Sequence[str]) -> list[str]:
+    """Pick up to three names that look like what was asked for; without any, the first three."""
+    folded = {name.casefold(): name for name in names}
+    found = difflib.get_close_matches(reference.casefold(), folded, SUGGESTIONS_SHOWN)
+    return [folded[f] for f in found] or list(names[:SUGGESTIONS_SHOWN])
+
+
+async def add(connection: AsyncConnection, world_id: str, spec: PersonaSpec, now: float) -> Persona:
+    """Store a persona inside a transaction; its id is made from its name.
+
+    Raises:
+        Conflict: The name is taken.
+    """
+    taken = set(
+        await connection.scalars(
+            select(T.id).where(T.world_id == world_id, T.id.startswith(id_from_name(spec.name)))
+        )
+    )
+    persona_id = free_id(id_from_name(spec.name), taken)
+    values = {
+        **spec.model_dump(mode="json"),
+        "world_id": world_id,
+        "id": persona_id,
+        "version": 1,
+        "name_key": name_key(spec.name),
+        "created_at": now,
+        "updated_at": now,
+    }
+    try:
+        await connection.execute(insert(T).values(values))
+    except IntegrityError as error:
+        raise Conflict(
+            f"name: a persona called '{spec.name}' is there already; choose another name",
+            field="name",
+            given=spec.name,
+        ) from error
+    return Persona(persona_id, 1, spec, now, now)
+
+
+def free_id(wanted: str, taken: set[str]) -> str:
+    """Return the id, or the first of id-2, id-3, ... that is free."""
+    number, found = 1, wanted
+    while found in taken:
+        number += 1
+        found = f"{wanted}-{number}"
+    return found[:ID_LENGTH]
+
+
+def to_persona(row: Row[Any]) -> Persona:
+    """Read a row; what was validated when it was written is not validated again."""
+    values = {column: getattr(row, column) for column in SPEC_COLUMNS}
+    return Persona(
+        id=row.id,
+        version=row.version,
+        spec=PersonaSpec.model_validate(values),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

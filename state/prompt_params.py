@@ -1,0 +1,38 @@
+"""How prompts are cut to what a model can take."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PromptParams(BaseModel):
+    """Sizes of prompts, for small and large models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes_per_token: float = Field(
+        3.0, ge=1, le=8, description="Bytes of UTF-8 that count as one token when a prompt is cut"
+    )
+    spare_tokens: int = Field(
+        64, ge=0, le=4096, description="Kept free beside prompt and reply, in tokens"
+    )
+    small_window_turns: int = Field(
+        6, ge=0, le=200, description="Last turns that a small model is shown"
+    )
+    small_memories: int = Field(3, ge=0, le=50, description="Memories that a small model is shown")
+    small_reply_tokens: int = Field(
+        48, ge=8, le=4096, description="Longest reply of a small model, in tokens"
+    )
+    small_temperature: float = Field(0.5, ge=0, le=2, description="Randomness of a small model")
+    small_min_p: float = Field(
+        0.1, ge=0, le=1, description="Least probability relative to the best token, small model"
+    )
+    small_repeat_penalty: float = Field(
+        1.1, ge=1, le=2, description="Discourages repetition, small model"
+    )
+    top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that is kept")
+    top_k: int = Field(40, ge=1, le=1000, description="Tokens that are kept")
+    leak_words: int = Field(
+        12, ge=4, le=100, description="This many words in a row from the instructions are a leak"
+    )
+    length_slack: float = Field(
+        1.5, ge=1, le=10, description="A reply this many times over its word cap is trimmed"
+    )

@@ -1,0 +1,432 @@
+"""The SQL tables: what is known, in one schema for SQLite and PostgreSQL.
+
+Everything belongs to a world; keys are `(world_id, id)`. Times are seconds since the epoch, UTC, as
+doubles, so that a fold of the log gives the same bits as the cache. Effects (relationship events, mood
+impulses, energy spent, memories made and used) are append-only rows that name their exchange and
+carry `active`; the tables of states are caches, a fold of the active rows, and can be dropped.
+A change here needs a migration: docs/migrations.md.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ID = String(64)
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Names constraints alike everywhere, so that a migration can find them."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[dict[str, Any]]: JSON,
+        str: Text,
+    }
+
+
+class WorldKey:
+    """The two columns that every keyed row has."""
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+
+
+def in_world(table: str, *columns: str) -> ForeignKeyConstraint:
+    """Refer to the row of the same world, which takes this one with it when it is deleted."""
+    return ForeignKeyConstraint(
+        ["world_id", *columns], [f"{table}.world_id", f"{table}.id"], ondelete="CASCADE"
+    )
+
+
+def to_world() -> ForeignKeyConstraint:
+    """Refer to the world, which takes this row with it when it is deleted."""
+    return ForeignKeyConstraint(["world_id"], ["worlds.id"], ondelete="CASCADE")
+
+
+class World(Base):
+    """Everything remembered belongs to one; `main` is there from the start."""
+
+    __tablename__ = "worlds"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[float]
+    bundled_at: Mapped[float | None]
+    """When the bundled personas were put in; a deleted one does not come back."""
+
+
+class Persona(WorldKey, Base):
+    """Who a persona is; what it feels lies in the tables of states."""
+
+    __tablename__ = "personas"
+    __table_args__ = (to_world(), UniqueConstraint("world_id", "name_key"))
+
+    version: Mapped[int] = mapped_column(default=1)
+    name: Mapped[str] = mapped_column(String(80))
+    name_key: Mapped[str | None] = mapped_column(String(320))
+    """NFC and casefolded; empty once deleted, which frees the name."""
+    description: Mapped[str]
+    personality_traits: Mapped[dict[str, Any]]
+    topic_preferences: Mapped[dict[str, Any]]
+    charisma: Mapped[int]
+    intelligence: Mapped[int]
+    social_rank: Mapped[str] = mapped_column(String(40))
+    social_energy: Mapped[float]
+    available_time: Mapped[float]
+    current_priority: Mapped[str] = mapped_column(String(16))
+    tags: Mapped[list[str]]
+    system_prompt: Mapped[str]
+    exit_lines: Mapped[dict[str, Any]]
+    examples: Mapped[list[dict[str, Any]]]
+    """Short exchanges that show how it talks: `{"user": ..., "reply": ...}`."""
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+
+
+class Conversation(WorldKey, Base):
+    """A thread between parties, and the lease of who runs it now."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (
+        to_world(),
+        Index(None, "world_id", "user_id", "persona_id", "updated_at"),
+    )
+
+    kind: Mapped[str] = mapped_column(String(16))
+    persona_id: Mapped[str | None] = mapped_column(ID)
+    user_id: Mapped[str | None] = mapped_column(ID)
+    participants: Mapped[list[str]]
+    topic: Mapped[str] = mapped_column(String(200))
+    status: Mapped[str] = mapped_column(String(16))
+    head_exchange_id: Mapped[str | None] = mapped_column(ID)
+    """The last exchange that is done and active; the next one follows it."""
+    turn_count: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[float]
+    updated_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[float | None]
+
+
+class Exchange(WorldKey, Base):
+    """One graph run: a message and its reply, from its acceptance to its end."""
+
+    __tablename__ = "exchanges"
+    __table_args__ = (
+        in_world("conversations", "conversation_id"),
+        UniqueConstraint("world_id", "request_id"),
+        Index(None, "world_id", "conversation_id", "number"),
+    )
+
+    conversation_id: Mapped[str] = mapped_column(ID)
+    request_id: Mapped[str] = mapped_column(ID)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int]
+    """1, 2, ... in the conversation, in order of acceptance."""
+    follows_id: Mapped[str | None] = mapped_column(ID)
+    """The exchange that was the head when this one ran."""
+    status: Mapped[str] = mapped_column(String(16))
+    active: Mapped[bool] = mapped_column(default=True)
+    persona_id: Mapped[str] = mapped_column(ID)
+    persona_version: Mapped[int | None]
+    user_id: Mapped[str] = mapped_column(ID)
+    message: Mapped[str]
+    response: Mapped[str | None]
+    partial: Mapped[str | None]
+    response_type: Mapped[str | None] = mapped_column(String(16))
+    continue_score: Mapped[float | None]
+    score_terms: Mapped[dict[str, Any] | None]
+    trimmed: Mapped[list[str] | None]
+    """Soft faults of the reply that were mended: too_long, repeats."""
+    tokens_used: Mapped[int | None]
+    tokens_estimated: Mapped[bool | None]
+    processing_s: Mapped[float | None]
+    model: Mapped[str | None] = mapped_column(String(200))
+    error: Mapped[dict[str, Any] | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str] = mapped_column(String(64))
+    """The process that accepted it last."""
+    correlation_id: Mapped[str | None] = mapped_column(ID)
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class Turn(WorldKey, Base):
+    """One utterance by one speaker, of an exchange that is done."""
+
+    __tablename__ = "turns"
+    __table_args__ = (
+        in_world("exchanges", "exchange_id"),
+        UniqueConstraint("world_id", "exchange_id", "position"),
+        Index(None, "world_id", "conversation_id", "number"),
+    )
+
+    conversation_id: Mapped[str] = mapped_column(ID)
+    exchange_id: Mapped[str] = mapped_column(ID)
+    position: Mapped[int]
+    """0 for the message, 1 for the reply."""
+    number: Mapped[int]
+    """1, 2, ... in the conversation; a turn that was switched off keeps its number."""
+    active: Mapped[bool] = mapped_column(default=True)
+    speaker_id: Mapped[str] = mapped_column(ID)
+    speaker_version: Mapped[int | None]
+    content: Mapped[str]
+    created_at: Mapped[float]
+
+
+class TurnWitness(Base):
+    """A party that said or heard a turn."""
+
+    __tablename__ = "turn_witnesses"
+    __table_args__ = (in_world("turns", "turn_id"),)
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    turn_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    party_id: Mapped[str] = mapped_column(ID, primary_key=True)
+
+
+class Effect(WorldKey):
+    """The columns that every effect has; rows are never changed but for `active`."""
+
+    exchange_id: Mapped[str | None] = mapped_column(ID)
+    active: Mapped[bool] = mapped_column(default=True)
+    at: Mapped[float]
+    seq: Mapped[int]
+    """1, 2, ... within its arrow or persona, given inside the transaction: the order of the fold."""
+    why: Mapped[str]
+    params_version: Mapped[int]
+
+
+class RelationshipEvent(Effect, Base):
+    """Something that happened to the arrow from one party to another."""
+
+    __tablename__ = "relationship_events"
+    __table_args__ = (
+        to_world(),
+        UniqueConstraint("world_id", "from_id", "to_id", "seq"),
+        Index(None, "world_id", "exchange_id"),
+    )
+
+    from_id: Mapped[str] = mapped_column(ID)
+    to_id: Mapped[str] = mapped_column(ID)
+    kind: Mapped[str] = mapped_column(String(16))
+    context: Mapped[str] = mapped_column(String(60))
+    appraisal: Mapped[dict[str, Any] | None]
+    size: Mapped[float]
+    weight: Mapped[float]
+    disclosure_weight: Mapped[float]
+    minutes: Mapped[float]
+    direct: Mapped[bool]
+    deltas: Mapped[dict[str, Any]]
+    """What it adds to each latent value, as computed then."""
+    priors: Mapped[dict[str, Any] | None]
+    """Baselines, on the event that begins the arrow."""
+    bond: Mapped[str | None] = mapped_column(String(16))
+    source_id: Mapped[str | None] = mapped_column(ID)
+
+
+class MoodImpulse(Effect, Base):
+    """A push on a persona's emotions, or a value that was set."""
+
+    __tablename__ = "mood_impulses"
+    __table_args__ = (
+        to_world(),
+        UniqueConstraint("world_id", "persona_id", "seq"),
+        Index(None, "world_id", "exchange_id"),
+    )
+
+    persona_id: Mapped[str] = mapped_column(ID)
+    impulse: Mapped[dict[str, Any]]
+    absolute: Mapped[dict[str, Any] | None]
+
+
+class EnergySpent(Effect, Base):
+    """What a turn cost a persona."""
+
+    __tablename__ = "energy_spent"
+    __table_args__ = (
+        to_world(),
+        UniqueConstraint("world_id", "persona_id", "seq"),
+        Index(None, "world_id", "exchange_id"),
+    )
+
+    persona_id: Mapped[str] = mapped_column(ID)
+    talk_s: Mapped[float]
+    """Cost of the turn in seconds of talk; a listener pays half."""
+    share: Mapped[float]
+    """1 for the speaker, 0.5 for a listener."""
+
+
+class RelationshipState(Base):
+    """Cache: an arrow as it stood after its last event."""
+
+    __tablename__ = "relationship_states"
+    __table_args__ = (to_world(),)
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    from_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    to_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    arrow: Mapped[dict[str, Any]]
+    as_of: Mapped[float]
+    last_seq: Mapped[int]
+
+
+class PersonaState(Base):
+    """Cache: a persona's emotions and interaction state as they stood after its last effect."""
+
+    __tablename__ = "persona_states"
+    __table_args__ = (in_world("personas", "persona_id"),)
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    persona_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    emotion: Mapped[dict[str, Any]]
+    emotion_seq: Mapped[int]
+    interaction: Mapped[dict[str, Any]]
+    interaction_seq: Mapped[int]
+
+
+class Memory(Base):
+    """Something a persona knows: what it said, heard, was told, or thought."""
+
+    __tablename__ = "memories"
+    __table_args__ = (
+        to_world(),
+        UniqueConstraint("world_id", "id"),
+        Index(None, "world_id", "persona_id", "created_at"),
+        Index(None, "world_id", "visibility"),
+        Index(None, "world_id", "exchange_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    """Order of writing; the full-text index refers to it."""
+    world_id: Mapped[str] = mapped_column(ID)
+    id: Mapped[str] = mapped_column(ID)
+    version: Mapped[int] = mapped_column(default=1)
+    persona_id: Mapped[str] = mapped_column(ID)
+    """Its owner."""
+    content: Mapped[str]
+    """The bare text."""
+    indexed_text: Mapped[str]
+    """With day and speaker in front: what is embedded and searched."""
+    memory_type: Mapped[str] = mapped_column(String(32))
+    speaker_id: Mapped[str | None] = mapped_column(ID)
+    importance: Mapped[float]
+    importance_terms: Mapped[dict[str, Any]]
+    emotional_valence: Mapped[float] = mapped_column(default=0.0)
+    visibility: Mapped[str] = mapped_column(String(8), default="private")
+    related_personas: Mapped[list[str]]
+    details: Mapped[dict[str, Any]]
+    """What the caller wants to keep beside it (`metadata` outside)."""
+    pinned: Mapped[bool] = mapped_column(default=False)
+    conversation_id: Mapped[str | None] = mapped_column(ID)
+    exchange_id: Mapped[str | None] = mapped_column(ID)
+    turn_id: Mapped[str | None] = mapped_column(ID)
+    source_id: Mapped[str | None] = mapped_column(ID)
+    """Who told it, for hearsay."""
+    active: Mapped[bool] = mapped_column(default=True)
+    archived_at: Mapped[float | None]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class MemoryWitness(Base):
+    """A party that may know a memory because it was there."""
+
+    __tablename__ = "memory_witnesses"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["world_id", "memory_id"], ["memories.world_id", "memories.id"], ondelete="CASCADE"
+        ),
+        Index(None, "world_id", "party_id"),
+    )
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    memory_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    party_id: Mapped[str] = mapped_column(ID, primary_key=True)
+
+
+class MemoryUse(Base):
+    """Effect: a memory was in the prompt of an exchange that is done."""
+
+    __tablename__ = "memory_uses"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["world_id", "memory_id"], ["memories.world_id", "memories.id"], ondelete="CASCADE"
+        ),
+        Index(None, "world_id", "exchange_id"),
+    )
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    memory_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    exchange_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ID)
+    active: Mapped[bool] = mapped_column(default=True)
+    at: Mapped[float]
+
+
+class MemoryVector(Base):
+    """The vector of a memory by one embedder, as little-endian float16."""
+
+    __tablename__ = "memory_vectors"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["world_id", "memory_id"], ["memories.world_id", "memories.id"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("world_id", "memory_id", "model_id"),
+        Index(None, "world_id", "model_id", "persona_id", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    """Grows with every write, so that a reader can fetch what is new."""
+    world_id: Mapped[str] = mapped_column(ID)
+    memory_id: Mapped[str] = mapped_column(ID)
+    persona_id: Mapped[str] = mapped_column(ID)
+    model_id: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    """Of the memory that was embedded."""
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class OutboxEntry(Base):
+    """Work for the index, written in one transaction with the memory it is about."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        to_world(),
+        Index(None, "claimed_until", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    world_id: Mapped[str] = mapped_column(ID)
+    memory_id: Mapped[str] = mapped_column(ID)
+    operation: Mapped[str] = mapped_column(String(8))
+    """upsert or delete"""
+    version: Mapped[int]
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None]
+    claimed_by: Mapped[str | None] = mapped_column(String(128))
+    claimed_until: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[float]

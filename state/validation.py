@@ -1,0 +1,167 @@
+"""One strict validation for everything that comes from outside, with errors a person can act on."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from persona_mcp.state.errors import InvalidParams
+
+GIVEN_LENGTH = 80
+NEAREST = 1
+Schema = Mapping[str, Any]
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
+    """Check arguments against a model, strictly.
+
+    Args:
+        model: The fields, their types and ranges.
+        raw: The arguments as they came; null for an optional one counts as absent.
+        where: Path that is put before the names of fields.
+
+    Raises:
+        InvalidParams: One fault or more; names each field, what is allowed and what was given.
+    """
+    fields = model.model_fields
+    present = {
+        key: value
+        for key, value in raw.items()
+        if not (value is None and key in fields and not fields[key].is_required())
+    }
+    try:
+        return model.model_validate(present, strict=True)
+    except ValidationError as error:
+        faults = [fault(model, dict(e), where) for e in error.errors(include_url=False)]
+        raise InvalidParams.of(distinct(faults)) from None
+
+
+def distinct(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep one fault a field: the branches of a union each complain about the same value."""
+    return list({f["field"]: f for f in reversed(faults)}.values())[::-1]
+
+
+def fault(model: type[BaseModel], error: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Turn pydantic's account of a fault into ours: `{field, allowed, given}`."""
+    schema = schema_of(model)
+    found, path = follow(schema, error["loc"])
+    kind = error["type"]
+    given: str | None = shorten(error.get("input"))
+    if kind == "missing":
+        allowed, given = "required", None
+    elif kind == "extra_forbidden":
+        path = [str(p) for p in error["loc"]]
+        parent, _ = follow(schema, error["loc"][:-1])
+        allowed = known_names(parent or schema, path[-1])
+    elif kind == "value_error":
+        allowed = str(error["ctx"]["error"])
+    else:
+        allowed = in_words(found, schema) if found else error["msg"]
+    field = ".".join([*([where] if where else []), *path])
+    return {"field": field or "arguments", "allowed": allowed, "given": given or "nothing"}
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> Schema:
+    """Return the JSON Schema of a model, made once."""
+    return model.model_json_schema()
+
+
+def follow(schema: Schema, location: tuple[str | int, ...]) -> tuple[Schema | None, list[str]]:
+    """Walk a schema along a location; parts that name no member (branches of a union) are passed."""
+    here: Schema | None = schema
+    parent: Schema = schema
+    path: list[str] = []
+    for part in location:
+        if part == "[key]":
+            names = resolve(parent.get("propertyNames", {}), schema)
+            return {"type": "string", **names}, path
+        current = resolve(here or {}, schema)
+        step = child(current, part)
+        if step is None and path and not isinstance(part, int):
+            continue
+        here, parent = step, current
+        path.append(str(part))
+    return (resolve(here, schema) if here else None), path
+
+
+def child(schema: Schema, part: str | int) -> Schema | None:
+    """Return the schema of a member of an object or list; None if there is none."""
+    if isinstance(part, int):
+        items: Schema | None = schema.get("items")
+        return items
+    properties = schema.get("properties", {})
+    if part in properties:
+        found: Schema = properties[part]
+        return found
+    extra = schema.get("additionalProperties")
+    return extra if isinstance(extra, Mapping) and "properties" not in schema else None
+
+
+def resolve(schema: Schema, root: Schema) -> Schema:
+    """Follow a reference, and the one branch of an optional that is not null."""
+    if "$ref" in schema:
+        return resolve(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
+    branches = [b for b in schema.get("anyOf", ()) if b.get("type") != "null"]
+    return resolve(branches[0], root) if len(branches) == 1 else schema
+
+
+def known_names(schema: Schema, given: str) -> str:
+    """Say which names there are, the nearest first."""
+    names = list(schema.get("properties", {}))
+    near = difflib.get_close_matches(given, names, NEAREST)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}known are {', '.join(names) or 'no arguments'}"
+
+
+def in_words(schema: Schema, root: Schema) -> str:
+    """Say what a schema allows, in a few words: `whole number 1..20`."""
+    if "enum" in schema:
+        return "one of " + ", ".join(str(v) for v in schema["enum"])
+    if "const" in schema:
+        return f"only {json.dumps(schema['const'])}"
+    if "anyOf" in schema:
+        return " or ".join(in_words(resolve(b, root), root) for b in schema["anyOf"])
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return ("whole number" if kind == "integer" else "number") + numeric_range(schema)
+    if kind == "string":
+        if "pattern" in schema:
+            return f"text that matches {schema['pattern']}"
+        return f"text{counted(schema, 'Length', 'characters')}"
+    if kind == "array":
+        return f"list{counted(schema, 'Items', 'entries')}"
+    if kind == "object":
+        return f"object{counted(schema, 'Properties', 'entries')}"
+    return "true or false" if kind == "boolean" else "another value"
+
+
+def numeric_range(schema: Schema) -> str:
+    """Write a range: ` 1..20`, ` above 0`, or nothing."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f" {low:g}..{high:g}"
+    if low is not None:
+        return f" {low:g} or more"
+    return f" up to {high:g}" if high is not None else ""
+
+
+def counted(schema: Schema, what: str, unit: str) -> str:
+    """Write a range of counts: ` of 1..80 characters`."""
+    low, high = schema.get(f"min{what}", 0), schema.get(f"max{what}")
+    if high is not None:
+        return f" of {low}..{high} {unit}"
+    return f" of at least {low} {unit}" if low else ""
+
+
+def shorten(value: object) -> str:
+    """Write a value as JSON, at most 80 characters of it."""
+    try:
+        written = json.dumps(value, ensure_ascii=False, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        written = repr(type(value).__name__)
+    return written if len(written) <= GIVEN_LENGTH else written[: GIVEN_LENGTH - 1] + "…"

@@ -1,0 +1,386 @@
+"""The dense index: which memories are near a vector. It narrows; SQL decides.
+
+Two kinds pass one contract suite: Chroma (`state/chroma_index.py`) and exact scoring of the vectors
+in SQL. Either only gives candidates: the caller reads the rows and applies the witness rule.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Vector
+from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.tables import Memory, MemoryVector
+
+Kind = Literal["chroma", "exact"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OPEN = ("public", "shared")
+"""Visibilities of which others are given candidates; who was there is for the caller to check."""
+DECIMALS = 6
+"""Of a similarity: what is nearer than float32 can tell apart is a tie."""
+THREADED_ROWS = 4_000
+"""From here on scoring takes over a millisecond, and goes to a thread."""
+ASKED_AT_ONCE = 500
+"""Ids in one statement; databases limit its parameters."""
+GROWTH = 2
+"""Room of a full matrix grows by this factor, and so does a search that met too many dead rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class VectorEntry:
+    """A memory as the index keeps it.
+
+    Attributes:
+        memory_id: Which.
+        persona_id: Its owner.
+        visibility: private, shared or public.
+        version: Of the memory that was embedded, >= 1.
+        vector: float32, shape (d,).
+    """
+
+    memory_id: str
+    persona_id: str
+    visibility: str
+    version: int
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A candidate.
+
+    Attributes:
+        memory_id: Which.
+        similarity: Cosine with the query, limited to [0, 1].
+    """
+
+    memory_id: str
+    similarity: float
+
+
+class VectorIndex(Protocol):
+    """Finds memories near a vector; can be dropped and rebuilt from SQL at any time."""
+
+    @property
+    def kind(self) -> Kind:
+        """Which one it is."""
+        ...
+
+    async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
+        """Write entries; an older version never overwrites a newer one, repeating changes nothing.
+
+        Raises:
+            StorageUnavailable: The index did not answer.
+        """
+        ...
+
+    async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        """Forget memories; unknown ids are left alone.
+
+        Raises:
+            StorageUnavailable: The index did not answer.
+        """
+        ...
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        """Find the reader's own memories and those open to others, best first, ties by id.
+
+        Raises:
+            StorageUnavailable: The index did not answer, or holds vectors of another length.
+        """
+        ...
+
+    async def versions(self, world_id: str) -> dict[str, int]:
+        """Give the version of each memory that it holds, by id.
+
+        Raises:
+            StorageUnavailable: The index did not answer.
+        """
+        ...
+
+    async def drop(self, world_id: str) -> None:
+        """Forget a world; unknown worlds are left alone.
+
+        Raises:
+            StorageUnavailable: The index did not answer.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of files and memory."""
+        ...
+
+
+def ranked(cosines: dict[str, float], limit: int) -> list[Hit]:
+    """Sort by cosine, best first, ties by id; then limit the cosine to [0, 1]."""
+    hits = [Hit(id, min(1.0, max(0.0, round(c, DECIMALS)))) for id, c in cosines.items()]
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.memory_id))[:limit]
+
+
+@dataclass(frozen=True)
+class Census:
+    """What tells whether vectors were written or deleted: their number and the newest `seq`."""
+
+    count: int
+    newest: int
+
+
+class Shard:
+    """Vectors in memory: those of one persona, or those of a world that are open to others.
+
+    Rows are only ever added behind the last one, so a search that began before still reads its own.
+
+    Attributes:
+        ids: Memory of each row.
+        seen: The vectors in SQL that were considered, open or not.
+    """
+
+    def __init__(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+        """Hold these rows."""
+        self.seen = seen
+        self.ids: list[str] = []
+        self._matrix: Vector = np.empty((0, 0), dtype=np.float32)
+        self.extend(seen, rows)
+
+    def extend(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+        """Add rows behind the last one."""
+        self.seen = seen
+        if not rows:
+            return
+        new, held = unpack_rows([row.vector for row in rows]), len(self.ids)
+        if not held:
+            self._matrix = new
+        elif new.shape[1] != self._matrix.shape[1]:
+            raise other_length()
+        else:
+            if held + len(new) > len(self._matrix):
+                room = np.empty((GROWTH * held + len(new), new.shape[1]), dtype=np.float32)
+                room[:held] = self._matrix[:held]
+                self._matrix = room
+            self._matrix[held : held + len(new)] = new
+        self.ids.extend(row.memory_id for row in rows)
+
+    def cosines(self, query: Vector) -> Vector:
+        """Score every row: float32, shape (rows,).
+
+        Raises:
+            StorageUnavailable: The rows are of another length than the query.
+        """
+        held = len(self.ids)
+        if not held:
+            return np.empty(0, dtype=np.float32)
+        if self._matrix.shape[1] != len(query):
+            raise other_length()
+        scores: Vector = self._matrix[:held] @ query
+        return scores
+
+
+def other_length() -> StorageUnavailable:
+    """Make the error for vectors that cannot be compared."""
+    return StorageUnavailable(
+        "stored vectors have another length than those of the embedder: the model behind its name "
+        "has changed; `persona memory reindex --embed` computes them anew"
+    )
+
+
+def unpack_rows(blobs: Sequence[bytes]) -> Vector:
+    """Turn stored float16 vectors into rows of length 1: float32, shape (n, d).
+
+    Raises:
+        StorageUnavailable: They are not of one length.
+    """
+    if len({len(blob) for blob in blobs}) != 1:
+        raise other_length()
+    rows = np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1)
+    return unit_length(rows.astype(np.float32))
+
+
+def unit_length(vectors: Vector) -> Vector:
+    """Scale vectors to length 1; one without a direction stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vector = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    return scaled
+
+
+class ExactIndex:
+    """Scores the vectors in SQL, all of them; what it keeps in memory follows what others write.
+
+    A search costs two counts over an index of SQL, two products of a matrix and a vector, and one
+    look at the rows that it found. It relies on two rules of `memory_vectors`: a rewritten vector
+    gets a new `seq`, and the vector of a memory whose visibility changes is rewritten.
+    """
+
+    kind: Kind = "exact"
+
+    def __init__(self, database: Database, model_id: str, shards_cached: int) -> None:
+        """Score the vectors of one embedder.
+
+        Args:
+            database: Where they are.
+            model_id: Of the embedder.
+            shards_cached: Personas whose vectors stay in memory; the one unused for longest goes.
+        """
+        self._database = database
+        self._model_id = model_id
+        self._shards_cached = shards_cached
+        self._shards: OrderedDict[tuple[str, str | None], Shard] = OrderedDict()
+        self._reading = asyncio.Lock()
+
+    async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
+        """Do nothing: the rows in SQL are the index, and whoever calls this has written them."""
+
+    async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        """Do nothing: a row that is gone or switched off in SQL is not found."""
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        """Find the reader's own memories and those open to others, best first, ties by id.
+
+        Raises:
+            StorageUnavailable: The database did not answer, or holds vectors of another length.
+        """
+        query = unit_length(vector.astype(np.float32))
+        async with self._database.read() as connection:
+            async with self._reading:
+                own = await self._shard(connection, world_id, reader)
+                open_to_all = await self._shard(connection, world_id, None)
+            cosines, ids = await score([own, open_to_all], query)
+            # A memory of the reader's that is open stands in both.
+            wanted = GROWTH * limit
+            while True:
+                best = top(cosines, ids, wanted)
+                known = await self._known(connection, world_id, reader, list(best))
+                if len(known) >= limit or wanted >= len(ids):
+                    return ranked({id: best[id] for id in known}, limit)
+                wanted *= GROWTH
+
+    async def versions(self, world_id: str) -> dict[str, int]:
+        """Give the version of each vector whose memory can be found, by id.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        statement = (
+            select(MemoryVector.memory_id, MemoryVector.version)
+            .join(Memory, its_memory())
+            .where(*self._of(world_id), *found())
+        )
+        async with self._database.read() as connection:
+            return {row.memory_id: row.version for row in await connection.execute(statement)}
+
+    async def drop(self, world_id: str) -> None:
+        """Forget what is in memory of a world; its vectors in SQL stay."""
+        for key in [key for key in self._shards if key[0] == world_id]:
+            del self._shards[key]
+
+    async def aclose(self) -> None:
+        """Forget what is in memory."""
+        self._shards.clear()
+
+    def _of(self, world_id: str, owner: str | None = None) -> list[ColumnElement[bool]]:
+        rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]
+        return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
+
+    async def _shard(self, connection: AsyncConnection, world_id: str, owner: str | None) -> Shard:
+        """Bring a shard up to date: add what is new, read all again if more than that changed."""
+        key = (world_id, owner)
+        census = await self._census(connection, world_id, owner)
+        shard = self._shards.get(key)
+        if shard is None or shard.seen != census:
+            after = shard.seen if shard is not None else None
+            rows = await self._rows(connection, world_id, owner, after)
+            if shard is None or shard.seen.count + len(rows) != census.count:
+                rows = rows if shard is None else await self._rows(connection, world_id, owner)
+                shard = await in_thread_if(len(rows), Shard, census, rows)
+            else:
+                added = rows if owner else [row for row in rows if row.visibility in OPEN]
+                shard.extend(census, added)
+        self._shards[key] = shard
+        self._shards.move_to_end(key)
+        while len(self._shards) > self._shards_cached:
+            self._shards.popitem(last=False)
+        return shard
+
+    async def _census(
+        self, connection: AsyncConnection, world_id: str, owner: str | None
+    ) -> Census:
+        counted = select(func.count(), func.max(MemoryVector.seq)).where(*self._of(world_id, owner))
+        count, newest = (await connection.execute(counted)).one()
+        return Census(count, newest or 0)
+
+    async def _rows(
+        self,
+        connection: AsyncConnection,
+        world_id: str,
+        owner: str | None,
+        after: Census | None = None,
+    ) -> list[Row[Any]]:
+        """Read what a shard holds, or every vector that came after, so that they can be counted."""
+        rows = (
+            select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
+            .join(Memory, its_memory())
+            .where(*self._of(world_id, owner))
+            .order_by(MemoryVector.seq)
+        )
+        if after is not None:
+            rows = rows.where(MemoryVector.seq > after.newest)
+        elif owner is None:
+            rows = rows.where(Memory.visibility.in_(OPEN))
+        return list(await connection.execute(rows))
+
+    async def _known(
+        self, connection: AsyncConnection, world_id: str, reader: str, memory_ids: list[str]
+    ) -> list[str]:
+        """Keep the memories that can be found and that the reader may be given as candidates."""
+        allowed = or_(Memory.persona_id == reader, Memory.visibility.in_(OPEN))
+        statement = select(Memory.id).where(Memory.world_id == world_id, allowed, *found())
+        known: list[str] = []
+        for start in range(0, len(memory_ids), ASKED_AT_ONCE):
+            asked = Memory.id.in_(memory_ids[start : start + ASKED_AT_ONCE])
+            known += await connection.scalars(statement.where(asked))
+        return known
+
+
+def its_memory() -> ColumnElement[bool]:
+    """Match a vector and the memory that it is of."""
+    return (Memory.world_id == MemoryVector.world_id) & (Memory.id == MemoryVector.memory_id)
+
+
+def found() -> tuple[ColumnElement[bool], ...]:
+    """Say which memories can be found: neither switched off nor archived."""
+    return Memory.active.is_(True), Memory.archived_at.is_(None)
+
+
+async def score(shards: Sequence[Shard], query: Vector) -> tuple[Vector, list[str]]:
+    """Score all rows of the shards: their cosines, and the memory of each."""
+    ids = [id for shard in shards for id in shard.ids]
+
+    def cosines() -> Vector:
+        return np.concatenate([shard.cosines(query) for shard in shards]).round(DECIMALS)
+
+    return await in_thread_if(len(ids), cosines), ids
+
+
+async def in_thread_if(rows: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a thread when so many rows would hold the event loop up."""
+    if rows < THREADED_ROWS:
+        return call(*args, **kwargs)
+    return await asyncio.to_thread(call, *args, **kwargs)
+
+
+def top(cosines: Vector, ids: Sequence[str], count: int) -> dict[str, float]:
+    """Pick the best rows, ties by id: cosine by id, best first."""
+    rows = list(range(len(cosines)))
+    if count < len(cosines):
+        least = np.partition(cosines, len(cosines) - count)[len(cosines) - count]
+        rows = np.flatnonzero(cosines >= least).tolist()
+    best = sorted((-float(cosines[row]), ids[row]) for row in rows)[:count]
+    return {id: -cosine for cosine, id in best}

@@ -1,0 +1,524 @@
+"""One suite for both kinds of index; then what only one of them does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import delete, insert, update
+
+from persona_mcp.config.database import open_database, ready_database
+from persona_mcp.config.settings import Settings
+from persona_mcp.state.chroma_index import (
+    WRITING,
+    ChromaIndex,
+    collection_name,
+    damage,
+    open_chroma,
+)
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Vector, pack, unpack
+from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.tables import Memory, MemoryVector, World
+from persona_mcp.state.vector_index import (
+    THREADED_ROWS,
+    ExactIndex,
+    Hit,
+    VectorEntry,
+    VectorIndex,
+)
+
+pytestmark = pytest.mark.anyio
+
+MODEL = "test-model-4"
+EAST, NORTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+NORTH_EAST = (0.6, 0.8, 0.0)
+
+
+def entry(
+    id: str,
+    vector: Sequence[float],
+    persona: str = "mara",
+    visibility: str = "private",
+    version: int = 1,
+) -> VectorEntry:
+    """Make an entry as SQL would give it back: through float16."""
+    stored = unpack(pack(np.asarray(vector, dtype=np.float32)))
+    return VectorEntry(id, persona, visibility, version, stored)
+
+
+async def write_rows(
+    database: Database, entries: Sequence[VectorEntry], world_id: str = "main"
+) -> None:
+    """Write memories and vectors as the stores do: a rewritten vector gets a new seq."""
+    memories, vectors = [], []
+    for one in entries:
+        key = {"world_id": world_id, "persona_id": one.persona_id, "version": one.version}
+        memories.append(
+            key
+            | {"id": one.memory_id, "visibility": one.visibility, "content": "", "details": {}}
+            | {"indexed_text": "", "memory_type": "fact", "importance": 0.5, "importance_terms": {}}
+            | {"related_personas": [], "created_at": 0.0, "updated_at": 0.0}
+        )
+        vectors.append(
+            key | {"memory_id": one.memory_id, "model_id": MODEL, "vector": pack(one.vector)}
+        )
+    ids = [one.memory_id for one in entries]
+    async with database.write() as connection:
+        await connection.execute(
+            delete(Memory).where(Memory.world_id == world_id, Memory.id.in_(ids))
+        )
+        await connection.execute(insert(Memory), memories)
+        await connection.execute(insert(MemoryVector), vectors)
+
+
+@dataclass
+class Store:
+    """SQL and the index on it, written in that order."""
+
+    database: Database
+    index: VectorIndex
+
+    async def put(self, *entries: VectorEntry, world_id: str = "main") -> None:
+        await write_rows(self.database, entries, world_id)
+        await self.index.upsert(world_id, entries)
+
+    async def remove(self, *ids: str, world_id: str = "main") -> None:
+        async with self.database.write() as connection:
+            await connection.execute(
+                delete(Memory).where(Memory.world_id == world_id, Memory.id.in_(ids))
+            )
+        await self.index.delete(world_id, ids)
+
+    async def found(
+        self,
+        vector: Sequence[float],
+        reader: str = "mara",
+        limit: int = 10,
+        world_id: str = "main",
+    ) -> list[str]:
+        query = np.asarray(vector, dtype=np.float32)
+        return [hit.memory_id for hit in await self.index.search(world_id, query, reader, limit)]
+
+    async def set(self, id: str, **values: object) -> None:
+        async with self.database.write() as connection:
+            await connection.execute(update(Memory).where(Memory.id == id).values(**values))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, _env_file=None)
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = await ready_database(settings)
+    async with opened.write() as connection:
+        await connection.execute(delete(World))
+        worlds = [{"id": id, "name": id, "created_at": 0.0} for id in ("main", "other")]
+        await connection.execute(insert(World), worlds)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def exact(database: Database) -> AsyncIterator[Store]:
+    index = ExactIndex(database, MODEL, 64)
+    yield Store(database, index)
+    await index.aclose()
+
+
+@pytest.fixture
+async def chroma(database: Database, tmp_path: Path) -> AsyncIterator[Store]:
+    client = await asyncio.to_thread(open_chroma, tmp_path / "chroma")
+    index = ChromaIndex(client, tmp_path / "chroma", MODEL)
+    yield Store(database, index)
+    await index.aclose()
+
+
+@pytest.fixture(params=["exact", "chroma"])
+def store(request: pytest.FixtureRequest, exact: Store, chroma: Store) -> Store:
+    return exact if request.param == "exact" else chroma
+
+
+async def test_each_index_says_which_kind_it_is(exact: Store, chroma: Store) -> None:
+    assert (exact.index.kind, chroma.index.kind) == ("exact", "chroma")
+
+
+async def test_the_nearest_comes_first_with_its_cosine(store: Store) -> None:
+    await store.put(entry("a", UP), entry("b", NORTH_EAST), entry("c", EAST))
+
+    hits = await store.index.search("main", np.asarray(EAST, dtype=np.float32), "mara", 10)
+
+    assert [hit.memory_id for hit in hits] == ["c", "b", "a"]
+    assert [hit.similarity for hit in hits] == pytest.approx([1.0, 0.6, 0.0], abs=1e-3)
+
+
+async def test_the_length_of_a_vector_does_not_count(store: Store) -> None:
+    await store.put(entry("short", (0.1, 0.0, 0.0)), entry("long", (0.0, 0.0, 9.0)))
+
+    hits = await store.index.search("main", np.asarray(EAST, dtype=np.float32) * 5, "mara", 10)
+
+    assert [hit.memory_id for hit in hits] == ["short", "long"]
+    assert hits[0].similarity == pytest.approx(1.0, abs=1e-5)
+
+
+async def test_similarity_stays_within_0_and_1(store: Store) -> None:
+    await store.put(entry("same", EAST), entry("opposite", (-1.0, 0.0, 0.0)))
+
+    hits = await store.index.search("main", np.asarray(EAST, dtype=np.float32), "mara", 10)
+
+    assert hits == [Hit("same", 1.0), Hit("opposite", 0.0)]
+
+
+async def test_ties_are_in_the_order_of_ids(store: Store) -> None:
+    await store.put(*(entry(id, NORTH_EAST) for id in ("d", "b", "c", "a")))
+
+    assert await store.found(NORTH_EAST) == ["a", "b", "c", "d"]
+
+
+async def test_at_most_limit_are_found(store: Store) -> None:
+    await store.put(entry("a", EAST), entry("b", NORTH_EAST), entry("c", NORTH))
+
+    assert await store.found(EAST, limit=2) == ["a", "b"]
+
+
+async def test_what_is_private_is_found_by_its_owner_alone(store: Store) -> None:
+    await store.put(entry("hers", EAST, "mara"), entry("his", EAST, "tom"))
+
+    assert await store.found(EAST, "mara") == ["hers"]
+    assert await store.found(EAST, "tom") == ["his"]
+    assert await store.found(EAST, "nobody") == []
+
+
+async def test_what_is_shared_or_public_is_a_candidate_for_others(store: Store) -> None:
+    await store.put(
+        entry("private", EAST), entry("shared", EAST, visibility="shared"), entry("mine", UP, "tom")
+    )
+    await store.put(entry("public", EAST, visibility="public"))
+
+    assert await store.found(EAST, "tom") == ["public", "shared", "mine"]
+    assert await store.found(EAST, "mara") == ["private", "public", "shared"]
+
+
+async def test_many_open_memories_of_the_reader_do_not_hide_those_of_others(store: Store) -> None:
+    await store.put(*(entry(f"m{i}", EAST, visibility="public") for i in range(9)))
+    await store.put(entry("his", NORTH_EAST, "tom", "public"))
+
+    assert await store.found(EAST, "mara", limit=10) == [*(f"m{i}" for i in range(9)), "his"]
+
+
+async def test_a_newer_version_replaces_an_older_one(store: Store) -> None:
+    await store.put(entry("a", EAST), entry("b", NORTH_EAST))
+
+    await store.put(entry("a", UP, version=2))
+
+    assert await store.found(EAST) == ["b", "a"]
+    assert await store.index.versions("main") == {"a": 2, "b": 1}
+
+
+async def test_an_older_version_never_overwrites_a_newer_one(store: Store) -> None:
+    await store.put(entry("a", EAST, version=2), entry("b", NORTH_EAST))
+
+    await store.index.upsert("main", [entry("a", UP, version=1)])
+
+    assert await store.found(EAST) == ["a", "b"]
+    assert (await store.index.versions("main"))["a"] == 2
+
+
+async def test_visibility_that_changes_with_a_new_version_is_followed(store: Store) -> None:
+    await store.put(entry("a", EAST))
+    assert await store.found(EAST, "tom") == []
+
+    await store.put(entry("a", EAST, visibility="public", version=2))
+    assert await store.found(EAST, "tom") == ["a"]
+
+    await store.put(entry("a", EAST, visibility="private", version=3))
+    assert await store.found(EAST, "tom") == []
+
+
+async def test_an_upsert_that_is_repeated_changes_nothing(store: Store) -> None:
+    entries = [entry("a", EAST), entry("b", NORTH)]
+    await store.put(*entries)
+
+    await store.index.upsert("main", entries)
+
+    assert await store.found(EAST) == ["a", "b"]
+    assert await store.index.versions("main") == {"a": 1, "b": 1}
+
+
+async def test_what_is_deleted_is_not_found(store: Store) -> None:
+    await store.put(entry("a", EAST), entry("b", NORTH_EAST), entry("c", NORTH))
+    assert await store.found(EAST) == ["a", "b", "c"]
+
+    await store.remove("a", "c", "unknown")
+
+    assert await store.found(EAST) == ["b"]
+    assert await store.index.versions("main") == {"b": 1}
+
+
+async def test_what_is_deleted_can_come_back(store: Store) -> None:
+    await store.put(entry("a", EAST))
+    await store.remove("a")
+
+    await store.put(entry("a", EAST))
+
+    assert await store.found(EAST) == ["a"]
+
+
+async def test_an_empty_index_finds_nothing(store: Store) -> None:
+    assert await store.found(EAST) == []
+    assert await store.index.versions("main") == {}
+
+
+async def test_nothing_may_be_asked_of_nothing(store: Store) -> None:
+    await store.index.upsert("main", [])
+    await store.index.delete("main", [])
+    await store.index.delete("main", ["unknown"])
+    await store.index.drop("unknown")
+
+    assert await store.index.versions("main") == {}
+
+
+async def test_worlds_are_kept_apart(store: Store) -> None:
+    await store.put(entry("a", EAST), world_id="main")
+    await store.put(entry("a", NORTH, version=3), entry("b", EAST), world_id="other")
+
+    assert await store.found(EAST, world_id="main") == ["a"]
+    assert await store.found(EAST, world_id="other") == ["b", "a"]
+    assert await store.index.versions("main") == {"a": 1}
+    assert await store.index.versions("other") == {"a": 3, "b": 1}
+
+
+async def test_a_dropped_world_can_be_filled_again(store: Store) -> None:
+    entries = [entry("a", EAST), entry("b", NORTH)]
+    await store.put(*entries)
+    await store.put(entry("c", EAST), world_id="other")
+    assert await store.found(EAST) == ["a", "b"]
+
+    await store.index.drop("main")
+    await store.index.upsert("main", entries)
+
+    assert await store.found(EAST) == ["a", "b"]
+    assert await store.found(EAST, world_id="other") == ["c"]
+
+
+async def test_searches_and_writes_may_run_at_once(store: Store) -> None:
+    await store.put(entry("a", EAST))
+
+    found = await asyncio.gather(
+        *(store.found(EAST, limit=1) for _ in range(10)),
+        *(store.put(entry(f"n{i}", NORTH)) for i in range(5)),
+    )
+
+    assert found[:10] == [["a"]] * 10
+    assert len(await store.found(EAST)) == 6
+
+
+async def test_vectors_of_another_length_are_an_error_that_says_what_to_do(store: Store) -> None:
+    await store.put(entry("a", EAST))
+
+    with pytest.raises(StorageUnavailable, match="persona memory reindex"):
+        await store.found((1.0, 0.0))
+
+
+async def test_both_find_the_same_top_10_of_random_vectors(exact: Store, chroma: Store) -> None:
+    random = np.random.default_rng(7)
+    entries = [
+        entry(f"m{i:03}", vector, f"p{i % 3}", ("private", "shared", "public")[i % 5 % 3])
+        for i, vector in enumerate(random.normal(size=(500, 32)))
+    ]
+    await chroma.put(*entries)
+
+    for query in random.normal(size=(20, 32)):
+        expected = await exact.found(query, "p1")
+        assert len(expected) == 10
+        assert await chroma.found(query, "p1") == expected
+
+
+async def test_exact_sees_what_another_process_writes(exact: Store, settings: Settings) -> None:
+    await exact.put(entry("a", NORTH_EAST))
+    assert await exact.found(EAST) == ["a"]
+    other = open_database(settings)
+
+    await write_rows(other, [entry("b", EAST), entry("c", EAST, "tom", "public")])
+    await write_rows(other, [entry("d", EAST, "tom")])
+    after_adding = await exact.found(EAST)
+    async with other.write() as connection:
+        await connection.execute(delete(MemoryVector).where(MemoryVector.memory_id == "b"))
+    after_deleting = await exact.found(EAST)
+    await other.aclose()
+
+    assert after_adding == ["b", "c", "a"]
+    assert after_deleting == ["c", "a"]
+
+
+async def test_exact_does_not_find_what_is_archived_or_switched_off(exact: Store) -> None:
+    await exact.put(*(entry(id, EAST) for id in ("archived", "inactive", "kept")))
+    assert len(await exact.found(EAST)) == 3
+
+    await exact.set("archived", archived_at=1.0)
+    await exact.set("inactive", active=False)
+    assert await exact.found(EAST) == ["kept"]
+    assert await exact.index.versions("main") == {"kept": 1}
+
+    await exact.set("archived", archived_at=None)
+    assert await exact.found(EAST) == ["archived", "kept"]
+
+
+async def test_exact_looks_on_behind_rows_that_cannot_be_found(exact: Store) -> None:
+    gone = [entry(f"gone{i:04}", EAST) for i in range(700)]
+    await exact.put(*gone, entry("kept", NORTH_EAST), entry("last", NORTH))
+    async with exact.database.write() as connection:
+        archived = update(Memory).where(Memory.id.startswith("gone")).values(archived_at=1.0)
+        await connection.execute(archived)
+
+    assert await exact.found(EAST, limit=2) == ["kept", "last"]
+
+
+async def test_exact_adds_to_what_it_holds(exact: Store) -> None:
+    for i in range(40):
+        await exact.put(entry(f"m{i:02}", EAST if i % 2 else NORTH, visibility="shared"))
+        assert len(await exact.found(EAST, limit=100)) == i + 1
+
+    assert await exact.found(EAST, limit=3) == ["m01", "m03", "m05"]
+
+
+async def test_exact_finds_the_same_when_its_shards_have_to_go(exact: Store) -> None:
+    narrow = Store(exact.database, ExactIndex(exact.database, MODEL, 1))
+    await exact.put(entry("a", EAST), entry("b", EAST, "tom"), entry("c", UP, "tom", "public"))
+
+    for _ in range(2):
+        assert await narrow.found(EAST, "mara") == ["a", "c"]
+        assert await narrow.found(EAST, "tom") == ["b", "c"]
+
+
+async def test_exact_scores_a_large_shard_in_a_thread(exact: Store) -> None:
+    random = np.random.default_rng(7)
+    vectors: Vector = random.normal(size=(THREADED_ROWS, 8)).astype(np.float32)
+    await exact.put(*(entry(f"m{i:04}", vector) for i, vector in enumerate(vectors)))
+
+    assert (await exact.found(vectors[123]))[0] == "m0123"
+
+
+async def test_exact_ranks_a_vector_without_direction_last(exact: Store) -> None:
+    await exact.put(entry("zero", (0.0, 0.0, 0.0)), entry("near", NORTH_EAST))
+
+    assert await exact.found(EAST) == ["near", "zero"]
+
+
+async def test_exact_refuses_stored_vectors_of_mixed_length(exact: Store) -> None:
+    await exact.put(entry("a", EAST))
+    assert await exact.found(EAST) == ["a"]
+
+    await exact.put(entry("b", (1.0, 0.0)))
+
+    with pytest.raises(StorageUnavailable, match="reindex --embed"):
+        await exact.found(EAST)
+    await exact.index.drop("main")
+    with pytest.raises(StorageUnavailable, match="reindex --embed"):
+        await exact.found(EAST)
+
+
+async def test_chroma_keeps_the_newest_of_one_batch(chroma: Store) -> None:
+    await chroma.index.upsert(
+        "main", [entry("a", EAST, version=1), entry("a", UP, version=3), entry("b", EAST)]
+    )
+
+    assert await chroma.index.versions("main") == {"a": 3, "b": 1}
+
+
+async def test_chroma_keeps_what_was_written_when_it_is_closed(
+    chroma: Store, tmp_path: Path
+) -> None:
+    await chroma.put(entry("a", EAST))
+    await chroma.index.aclose()
+    await chroma.index.aclose()
+
+    again = ChromaIndex(open_chroma(tmp_path / "chroma"), tmp_path / "chroma", MODEL)
+    kept = await again.versions("main")
+    await again.aclose()
+
+    assert kept == {"a": 1}
+
+
+async def test_chroma_refuses_work_when_it_is_closed(chroma: Store) -> None:
+    await chroma.index.aclose()
+
+    with pytest.raises(StorageUnavailable, match="closed"):
+        await chroma.found(EAST)
+
+
+async def test_chroma_takes_more_than_it_takes_at_once(chroma: Store) -> None:
+    entries = [entry(f"m{i:04}", (1.0, i / 6000)) for i in range(6000)]
+
+    await chroma.index.upsert("main", entries)
+    await chroma.index.delete("main", [one.memory_id for one in entries[1:]])
+
+    assert await chroma.index.versions("main") == {"m0000": 1}
+
+
+def test_collections_are_named_after_world_and_model() -> None:
+    assert collection_name("main", "minilm-l6-int8-384") == "w-main.minilm-l6-int8-384"
+
+
+@pytest.mark.parametrize("world_id", ["w" * 600, "größe", "a b", "a/b", "main"])
+def test_names_that_chroma_refuses_are_replaced_and_stay_different(world_id: str) -> None:
+    name = collection_name(world_id, "model-")
+
+    assert name != collection_name(world_id + "2", "model-")
+    assert 3 <= len(name) <= 512
+    assert name[0].isalnum()
+    assert name[-1].isalnum()
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+
+
+async def full_folder(path: Path) -> Path:
+    """Write so many rows that Chroma puts its graph on disk; return the segment's folder."""
+    index = ChromaIndex(open_chroma(path), path, MODEL)
+    await index.upsert("main", [entry(f"m{i:04}", (1.0, i / 1000)) for i in range(1100)])
+    await index.aclose()
+    assert damage(path) is None
+    return next(inside for inside in path.iterdir() if inside.is_dir())
+
+
+@pytest.mark.parametrize("file", ["data_level0.bin", "length.bin", "header.bin"])
+async def test_a_file_of_vectors_that_was_cut_off_is_noticed(tmp_path: Path, file: str) -> None:
+    segment = await full_folder(tmp_path / "chroma")
+
+    (segment / file).write_bytes(b"\x01\0\0\0")
+
+    assert damage(tmp_path / "chroma") == "vectors are missing"
+    with pytest.raises(StorageUnavailable, match="vectors are missing"):
+        open_chroma(tmp_path / "chroma")
+
+
+async def test_a_file_of_a_form_that_is_unknown_is_left_to_chroma(tmp_path: Path) -> None:
+    segment = await full_folder(tmp_path / "chroma")
+
+    (segment / "header.bin").write_bytes(b"\x02" + b"\0" * 99)
+
+    assert damage(tmp_path / "chroma") is None
+
+
+async def test_a_write_that_was_cut_off_is_noticed(tmp_path: Path) -> None:
+    await full_folder(tmp_path / "chroma")
+
+    (tmp_path / "chroma" / WRITING).touch()
+
+    assert damage(tmp_path / "chroma") == "a write was cut off"
+
+
+async def test_a_missing_record_is_noticed(tmp_path: Path) -> None:
+    await full_folder(tmp_path / "chroma")
+
+    (tmp_path / "chroma" / "chroma.sqlite3").unlink()
+
+    assert damage(tmp_path / "chroma") == "the record is missing"
+
+
+def test_a_folder_that_is_not_there_or_empty_is_not_damaged(tmp_path: Path) -> None:
+    assert damage(tmp_path / "nothing") is None
+    assert damage(tmp_path) is None
