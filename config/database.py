@@ -1,7 +1,6 @@
 """The SQL engine, and its migrations."""
 
 import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from persona_mcp import migrations
@@ -30,11 +30,14 @@ def database_path(settings: Settings) -> Path:
     return settings.data_dir / "persona.db"
 
 
+def database_url(settings: Settings, driver: str = "sqlite") -> URL:
+    """Return the file's address; whatever characters its folder has, it is that file."""
+    return URL.create(driver, database=str(database_path(settings)))
+
+
 def open_database(settings: Settings) -> Database:
     """Open the database; the schema must be there (`upgrade_database`)."""
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{database_path(settings)}", hide_parameters=True
-    )
+    engine = create_async_engine(database_url(settings, "sqlite+aiosqlite"), hide_parameters=True)
     sync = engine.sync_engine
 
     @event.listens_for(sync, "connect")
@@ -42,10 +45,10 @@ def open_database(settings: Settings) -> Database:
         # SQLAlchemy begins transactions by itself (below); the driver must not.
         connection.isolation_level = None
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(settings.database.busy_s * MILLISECONDS)}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={int(settings.database.busy_s * MILLISECONDS)}")
         cursor.close()
 
     @event.listens_for(sync, "begin")
@@ -67,8 +70,9 @@ def open_database(settings: Settings) -> Database:
 def alembic_config(settings: Settings) -> Config:
     """Point Alembic at the packaged migrations and this database."""
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes["url"] = f"sqlite:///{database_path(settings)}"
+    folder = str(Path(migrations.__file__).parent)
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.attributes["url"] = database_url(settings)
     return config
 
 
@@ -80,26 +84,47 @@ def upgrade_database(settings: Settings) -> tuple[str | None, str]:
 
     Raises:
         DeadlineExceeded: Another process has been migrating for longer than `database.upgrade_s`.
-        StorageUnavailable: The data folder cannot be written, or the file is not a database of ours.
+        StorageUnavailable: The data folder cannot be written, the file is not a database, or a
+            newer version of the program made it.
     """
-    config = alembic_config(settings)
-    newest = ScriptDirectory.from_config(config).get_current_head() or ""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        before = current_revision(settings)
-        if before == newest:
-            return before, newest
         with FileLock(settings.data_dir / "migration.lock", timeout=settings.database.upgrade_s):
-            command.upgrade(config, "head")
+            return upgrade_alone(settings)
     except Timeout as error:
         raise DeadlineExceeded(
-            f"another process has been migrating the database for {settings.database.upgrade_s:g} s; "
-            "end it, or raise PERSONA_DATABASE__UPGRADE_S"
+            "another process has been migrating the database for "
+            f"{settings.database.upgrade_s:g} s; end it, or raise PERSONA_DATABASE__UPGRADE_S"
         ) from error
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise StorageUnavailable(
             "the data folder cannot be written; set PERSONA_DATA_DIR to one that can"
         ) from error
+    except DBAPIError as error:
+        raise StorageUnavailable(
+            "the database cannot be opened or upgraded (locked, full, read-only, damaged, or not a "
+            "database); nothing was changed"
+        ) from error
+
+
+def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
+    """Upgrade while no other process does.
+
+    Raises:
+        StorageUnavailable: A newer version of the program made the database.
+    """
+    config = alembic_config(settings)
+    scripts = ScriptDirectory.from_config(config)
+    before, newest = current_revision(settings), scripts.get_current_head() or ""
+    known = {None, *(script.revision for script in scripts.walk_revisions())}
+    if before not in known:
+        raise StorageUnavailable(
+            f"the database has revision '{before}', which this version does not know: a newer "
+            "version made it; install that one, or set PERSONA_DATA_DIR to another folder",
+            revision=before,
+        )
+    if before != newest:
+        command.upgrade(config, "head")
     return before, newest
 
 
@@ -107,7 +132,7 @@ def current_revision(settings: Settings) -> str | None:
     """Read the schema's revision; None when there is no database yet."""
     if not database_path(settings).exists():
         return None
-    engine = create_engine(f"sqlite:///{database_path(settings)}")
+    engine = create_engine(database_url(settings))
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()

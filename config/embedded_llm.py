@@ -99,6 +99,8 @@ def _missing(name: str, why: str) -> NotConfigured:
 def take_server(load: Load) -> Running:
     """Start the server of these weights, or share the running one; blocks while it loads.
 
+    In a thread too: loading keeps the interpreter's lock for its half second.
+
     Raises:
         RuntimeError: llama.cpp could not read the weights; it does not say why.
     """
@@ -175,7 +177,7 @@ class EmbeddedProvider(OpenAIProvider):
         load = Load(weights, slots, tokens, settings.embedded_threads)
         running = await self._started(load)
         self._load = load
-        return self.client(running.url, running.key)
+        return await asyncio.to_thread(self.client, running.url, running.key)
 
     async def _started(self, load: Load) -> Running:
         """Wait for the server within the limit; one that comes too late is given back."""
@@ -186,7 +188,7 @@ class EmbeddedProvider(OpenAIProvider):
                 return await asyncio.shield(loading)
         except TimeoutError as error:
             raise self.late("did not load", "load", "embedded_load_s", limit) from error
-        except RuntimeError as error:
+        except (RuntimeError, httpx.HTTPError) as error:
             what = "cannot be loaded: its weights are damaged, or too large for this machine"
             raise self.failed(what, "load") from error
         finally:

@@ -58,7 +58,7 @@ class Piece:
         said = message.response_metadata
         finish = said.get("finish_reason") or said.get("done_reason")
         if finish is None and said.get("done") is True:
-            finish = "stop"
+            finish = "stop"  # older Ollama gives no reason
         usage = message.usage_metadata
         return cls(str(message.text), usage["output_tokens"] if usage else None, finish)
 
@@ -144,7 +144,11 @@ class OllamaProvider(Provider):
         self._transport: httpx.AsyncHTTPTransport | None = None
 
     async def open(self) -> "BaseChatModel":
-        """Build the client on a transport of our own: the library's cannot be closed."""
+        """Build the client in a thread, since the import takes a second."""
+        return await asyncio.to_thread(self._client)
+
+    def _client(self) -> "BaseChatModel":
+        """Build it on a transport of our own: the library's cannot be closed."""
         from langchain_ollama import ChatOllama  # noqa: PLC0415 - heavy
 
         self._transport = httpx.AsyncHTTPTransport(limits=_limits())
@@ -212,9 +216,9 @@ class OpenAIProvider(Provider):
         self._http: httpx.AsyncClient | None = None
 
     async def open(self) -> "BaseChatModel":
-        """Build the client for the address and key of the settings."""
+        """Build the client in a thread, since the import takes a second."""
         key = self.settings.openai_api_key.get_secret_value() or "none"
-        return self.client(self.settings.openai_url, key)
+        return await asyncio.to_thread(self.client, self.settings.openai_url, key)
 
     def client(self, url: str, key: str) -> "BaseChatModel":
         """Build a client that streams, without retries or limits of its own."""
@@ -234,6 +238,7 @@ class OpenAIProvider(Provider):
             use_responses_api=False,
             max_retries=0,
             timeout=options["timeout"],
+            openai_proxy="",  # of the environment: the library refuses it beside a client
             http_async_client=self._http,
         )
 

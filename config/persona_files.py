@@ -9,9 +9,19 @@ import yaml
 
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.persona import PersonaSpec
-from persona_mcp.state.validation import validate
+from persona_mcp.state.validation import shorten, validate
 
 FILE_BYTES = 1_048_576
+# Beside its own errors PyYAML lets through what Python makes of a tagged or impossible value.
+UNREADABLE = (
+    yaml.YAMLError,
+    RecursionError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+)
 
 
 @cache
@@ -51,13 +61,14 @@ def parse(text: str, name: str) -> PersonaSpec:
     """
     try:
         raw: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else "the text"
         problem = getattr(error, "problem", None) or "unreadable"
         fault = {"field": f"{name}, {line}", "allowed": "YAML", "given": problem}
         raise InvalidParams.of([fault]) from error
     if not isinstance(raw, dict):
-        fault = {"field": name, "allowed": "fields with values, such as name: Aria", "given": raw}
+        allowed = "fields with values, such as name: Aria"
+        fault = {"field": name, "allowed": allowed, "given": shorten(raw)}
         raise InvalidParams.of([fault])
     return validate(PersonaSpec, {str(key): value for key, value in raw.items()})

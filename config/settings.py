@@ -181,7 +181,7 @@ class EmbedderSettings(Section):
     openai_api_key: SecretStr = Field(SecretStr(""), description="Key for it")
     threads: int = Field(2, ge=1, le=256, description="Threads of the embedded embedder")
     batch: int = Field(32, ge=1, le=1024, description="Texts embedded at once")
-    max_tokens: int = Field(256, ge=16, le=512, description="Longer texts are cut, in tokens")
+    max_tokens: int = Field(256, ge=16, le=512, description="minilm cuts longer texts, in tokens")
     query_prefix: str = Field("", max_length=200, description="Put before a query (E5: 'query: ')")
     document_prefix: str = Field(
         "", max_length=200, description="Put before a document (E5: 'passage: ')"
@@ -252,6 +252,12 @@ class ConversationSettings(Section):
         ge=1,
         le=300,
         description="Wait for a reply before `running` is answered, in seconds (wait_s)",
+    )
+    progress_s: float = Field(
+        0.2,
+        ge=0.01,
+        le=10,
+        description="Shortest time between two progress messages of a reply, in seconds",
     )
 
 

@@ -1,7 +1,7 @@
 """A conversation's exchange as a graph: who runs when.
 
-START -> load -> retrieve -> decide -> generate -> validate -> relate -> persist -> END, with a way back
-from validate to generate while attempts are left, and a way out for a persona that bows out.
+START -> load -> retrieve -> decide -> generate -> validate -> relate -> persist -> END, with a way
+back from validate to generate while attempts are left, and a way out for a persona that bows out.
 """
 
 from functools import partial

@@ -9,8 +9,8 @@ from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.relationship import (
     RelationshipInput,
     RelationshipRun,
-    appraise_act,
     apply_act,
+    appraise_act,
     persist_act,
     validate_act,
 )

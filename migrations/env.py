@@ -1,7 +1,8 @@
 """Alembic's entry: runs the revisions in one transaction on the database that the caller names."""
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from persona_mcp.state.full_text import is_full_text_table
 from persona_mcp.state.tables import Base
@@ -12,20 +13,40 @@ def include_name(name: str | None, kind: str, parent: object) -> bool:
     return not (kind == "table" and name is not None and is_full_text_table(name))
 
 
+def begin_for_real(engine: Engine) -> None:
+    """Let SQLAlchemy begin transactions: Python's driver would leave changes of the schema out."""
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        connection.isolation_level = None
+        # Here, where one process is alone: SQLite does not wait for others to change the mode.
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def run() -> None:
-    """Upgrade or downgrade `config.attributes["url"]`."""
+    """Upgrade or downgrade `config.attributes["url"]`; all of it or nothing."""
     engine = create_engine(context.config.attributes["url"])
-    with engine.connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            include_name=include_name,
-            render_as_batch=True,
-            transaction_per_migration=True,
-        )
-        with context.begin_transaction():
-            context.run_migrations()
-    engine.dispose()
+    if engine.dialect.name == "sqlite":
+        begin_for_real(engine)
+    try:
+        with engine.connect() as connection:
+            context.configure(
+                connection=connection,
+                target_metadata=Base.metadata,
+                include_name=include_name,
+                render_as_batch=True,
+                transactional_ddl=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+    finally:
+        engine.dispose()
 
 
 run()

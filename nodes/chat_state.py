@@ -1,4 +1,4 @@
-"""The state of a conversation's graph: ids and the current turn are checkpointed, the rest is not."""
+"""The state of a conversation's graph: ids and the current turn are checkpointed, no more."""
 
 from dataclasses import dataclass
 from typing import Annotated, NotRequired
@@ -63,6 +63,7 @@ class Draft:
         seconds: Time it took.
         model: Who wrote it; None for an exit line.
         prompt: What the model was given.
+        memories: Ids of the memories that were in it.
     """
 
     text: str
@@ -72,6 +73,7 @@ class Draft:
     seconds: float
     model: ModelInfo | None
     prompt: tuple[Message, ...]
+    memories: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ class ChatInput(TypedDict):
     conversation_id: str
     exchange_id: str
     message: str
-    follows: NotRequired[str | None]
-    """The exchange that this one follows; left out, the one that the checkpoint ended with."""
+    follows: NotRequired[Annotated[str | None, UntrackedValue(str, guard=False)]]
+    """The exchange that this one follows; left out, the one that the checkpoint ended with.
+
+    It is not checkpointed, or a run that leaves it out would find that of the run before.
+    """
 
 
 class ChatOutput(TypedDict, total=False):

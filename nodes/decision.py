@@ -83,5 +83,5 @@ async def excuse_self(parts: Parts, state: ChatState) -> ChatUpdate:
         state["exchange_id"], "exit_line", scene.conversation.id, scene.conversation.turn_count
     )
     line = drawing.exit_line(reason, lot, dict(scene.persona.spec.exit_lines.items()))
-    draft = Draft(line, 0, False, "stop", 0.0, None, ())
+    draft = Draft(line, 0, False, "stop", 0.0, None, (), ())
     return ChatUpdate(draft=draft, verdict=Verdict(line, (), ()))

@@ -1,14 +1,15 @@
 """The reply, streamed from the model."""
 
 import time
-from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from langgraph.runtime import Runtime
 
-from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft, Scene
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, Scene
 from persona_mcp.nodes.parts import ChatContext, Parts
-from persona_mcp.nodes.prompts import compose
+from persona_mcp.nodes.prompts import Brief, Prompt, compose
+from persona_mcp.nodes.validation import SENTENCE_END
 from persona_mcp.state import continuation
 from persona_mcp.state.model import Chunk, ModelInfo, Sampling
 from persona_mcp.state.prompt_params import PromptParams
@@ -32,65 +33,93 @@ async def generate_reply(
     if complaints:
         runtime.stream_writer({"event": "restart", "reason": ", ".join(complaints)})
     info = await parts.model.info()
-    prompt = compose(
-        scene,
-        state["message"],
-        state["recall"],
-        decision,
-        info,
-        laws.prompts,
-        laws.effects.relationships,
-        complaints,
-    )
-    sampling = sampling_for(scene, info, decision.max_tokens, decision.temperature, laws.prompts)
+    brief = Brief(scene, state["message"], decision, laws.effects.relationships, tuple(complaints))
+    prompt = compose(brief, state["recall"], info, laws.prompts)
+    sampling = sampling_for(scene, info, decision, runtime.context, laws.prompts)
     if runtime.context.seed is not None:
-        sampling = Sampling(**{**vars(sampling), "seed": runtime.context.seed + attempts})
-    runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt]})
+        sampling = replace(sampling, seed=runtime.context.seed + attempts)
+    runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})
     started = time.monotonic()
-    chunks: list[Chunk] = []
-    async with aclosing(parts.model.stream(prompt, sampling)) as stream:
+    spoken = Spoken(laws.prompts.small_sentences if info.small else None)
+    async with aclosing(parts.model.stream(prompt.messages, sampling)) as stream:
         async for chunk in stream:
-            chunks.append(chunk)
-            if chunk.text:
-                runtime.stream_writer({"event": "token", "text": chunk.text})
-    draft = draft_of(chunks, info, time.monotonic() - started, parts)
-    return ChatUpdate(
-        draft=Draft(**{**vars(draft), "prompt": tuple(prompt)}), attempts=attempts + 1
-    )
+            text = spoken.take(chunk)
+            if text:
+                runtime.stream_writer({"event": "token", "text": text})
+            if spoken.ended:
+                break
+    draft = draft_of(spoken, info, prompt, time.monotonic() - started, parts)
+    return ChatUpdate(draft=draft, attempts=attempts + 1)
 
 
-def draft_of(chunks: Sequence[Chunk], info: ModelInfo, seconds: float, parts: Parts) -> Draft:
-    """Put the pieces of a reply together."""
-    text = "".join(chunk.text for chunk in chunks).strip()
-    last = chunks[-1]
-    estimate = continuation.estimated_tokens(len(text.split()), parts.laws.continuation)
+class Spoken:
+    """A reply as it comes; one of a small model ends with a number of sentences.
+
+    Attributes:
+        text: What has been said.
+        ended: Nothing more is wanted, or nothing more will come.
+        last: The last chunk.
+    """
+
+    def __init__(self, sentences: int | None) -> None:
+        """Take everything, or this many sentences."""
+        self.text = ""
+        self.ended = False
+        self.last = Chunk("")
+        self._sentences = sentences
+
+    def take(self, chunk: Chunk) -> str:
+        """Take a chunk and return what of it is said."""
+        before, self.last = len(self.text), chunk
+        self.text += chunk.text
+        self.ended = chunk.finish_reason is not None
+        if self._sentences is not None:
+            ends = [match.start() for match in SENTENCE_END.finditer(self.text)]
+            if len(ends) >= self._sentences:
+                self.text = self.text[: ends[self._sentences - 1]]
+                self.ended = True
+        return self.text[before:]
+
+
+def draft_of(
+    spoken: Spoken, info: ModelInfo, prompt: Prompt, seconds: float, parts: Parts
+) -> Draft:
+    """Put a reply together."""
+    estimate = continuation.estimated_tokens(len(spoken.text.split()), parts.laws.continuation)
+    counted = spoken.last.output_tokens
     return Draft(
-        text=text,
-        tokens=estimate if last.output_tokens is None else last.output_tokens,
-        estimated=last.output_tokens is None,
-        finish_reason=last.finish_reason or "stop",
+        text=spoken.text.strip(),
+        tokens=estimate if counted is None else counted,
+        estimated=counted is None,
+        finish_reason=spoken.last.finish_reason or "stop",
         seconds=seconds,
         model=info,
-        prompt=(),
+        prompt=prompt.messages,
+        memories=prompt.memories,
     )
 
 
 def sampling_for(
-    scene: Scene, info: ModelInfo, max_tokens: int, temperature: float, params: PromptParams
+    scene: Scene,
+    info: ModelInfo,
+    decision: Decision,
+    context: ChatContext,
+    params: PromptParams,
 ) -> Sampling:
     """Choose how the reply is drawn; a small model is kept short and on one line."""
     user = scene.conversation.user_id
     if not info.small:
         return Sampling(
-            max_tokens=max_tokens,
-            temperature=temperature,
+            max_tokens=decision.max_tokens,
+            temperature=decision.temperature,
             top_p=params.top_p,
             top_k=params.top_k,
             stop=(f"\n{user}:", "\nUser:"),
         )
+    own = params.small_temperature if context.temperature is None else context.temperature
     return Sampling(
-        max_tokens=min(max_tokens, params.small_reply_tokens),
-        temperature=params.small_temperature,
+        max_tokens=min(decision.max_tokens, params.small_reply_tokens),
+        temperature=own,
         top_p=params.top_p,
         top_k=params.top_k,
         min_p=params.small_min_p,

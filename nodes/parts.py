@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
@@ -13,6 +12,7 @@ from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.local_appraiser import Appraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
+from persona_mcp.state.prompt_params import PromptParams
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
     """
     made, verdict = state["consequences"], state["verdict"]
     lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
-    used = tuple(hit.memory.id for hit in state["recall"].hits) if state["draft"].prompt else ()
     commit = Commit(
         lease=lease,
         at=state["scene"].now,
@@ -26,7 +25,7 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         relationships=made.relationships,
         feelings=made.feelings,
         memories=made.memories,
-        used_memories=used,
+        used_memories=state["draft"].memories,
         report=report_of(state),
     )
     await commit_exchange(parts.database, commit, parts.laws.effects)

@@ -6,6 +6,7 @@ What people, memories and cards say is data: it stands in fences and can not clo
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.nodes.wording import (
@@ -17,55 +18,112 @@ from persona_mcp.nodes.wording import (
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.memory import Recall, Recalled
 from persona_mcp.state.model import Message, ModelInfo
-from persona_mcp.state.persona import Example
+from persona_mcp.state.persona import Example, Persona
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship import RelationshipParams
 
 FENCE = re.compile(r"</?memory\b[^>]*>", re.IGNORECASE)
+SENTENCE = re.compile(r"^.*?[.!?](?=\s|$)", re.DOTALL)
+FRAME_TOKENS = 5
+"""Role and separators of one message in a chat template."""
 
 
-def compose(
-    scene: Scene,
-    message: str,
-    recall: Recall,
-    decision: Decision,
-    info: ModelInfo,
-    params: PromptParams,
-    laws: RelationshipParams,
-    complaints: Sequence[str] = (),
-) -> list[Message]:
-    """Write the prompt of one reply, within the model's context.
+@dataclass(frozen=True)
+class Brief:
+    """What a reply is to be written from.
 
-    Args:
+    Attributes:
         scene: What stands before.
         message: What the user says now.
-        recall: Memories that bear on it.
         decision: How long the reply may be.
-        info: For whom it is written.
-        params: Sizes.
         laws: Constants of relationships.
         complaints: What was wrong with the reply before; empty at the first attempt.
     """
-    budget = info.context_tokens - decision.max_tokens - params.spare_tokens
+
+    scene: Scene
+    message: str
+    decision: Decision
+    laws: RelationshipParams
+    complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is given.
+
+    Attributes:
+        messages: In order; the last one is the user's.
+        memories: Ids of the memories that are in it.
+    """
+
+    messages: tuple[Message, ...]
+    memories: tuple[str, ...]
+
+
+@dataclass
+class Shown:
+    """What there is room for; the longest lists are shortened until the prompt fits."""
+
+    window: list[Turn]
+    memories: list[Recalled]
+    examples: list[Example]
+
+    def shorten(self) -> bool:
+        """Leave out what is missed least: the oldest turn, the weakest memory, the last example.
+
+        Returns:
+            Whether there was anything left to leave out.
+        """
+        if len(self.window) > len(self.memories):
+            del self.window[0]
+        elif self.memories:
+            self.memories.pop()
+        elif self.examples:
+            self.examples.pop()
+        else:
+            return False
+        return True
+
+
+def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams) -> Prompt:
+    """Write the prompt of one reply, within the model's context.
+
+    Args:
+        brief: What it is written from.
+        recall: Memories that bear on the message, best first.
+        info: For whom it is written.
+        params: Sizes.
+    """
+    budget = info.context_tokens - brief.decision.max_tokens - params.spare_tokens
     write = small_prompt if info.small else large_prompt
-    memories = list(recall.hits[: params.small_memories] if info.small else recall.hits)
-    window = list(scene.window[-params.small_window_turns :] if info.small else scene.window)
-    examples = list(scene.persona.spec.examples)
+    shown = small_choice(brief, recall, params) if info.small else large_choice(brief, recall)
     while True:
-        prompt = write(scene, message, memories, window, len(examples), decision, laws, complaints)
-        if tokens(prompt, params) <= budget or not (window or memories or examples):
-            return prompt
-        shorten(window, memories, examples)
+        messages = tuple(write(brief, shown))
+        if tokens(messages, params) <= budget or not shown.shorten():
+            return Prompt(messages, tuple(hit.memory.id for hit in shown.memories))
 
 
-def shorten(window: list[Turn], memories: list[Recalled], examples: list[Example]) -> None:
-    """Leave out what is missed least: the oldest turns, then the weakest memory, then an example."""
-    if len(window) > len(memories):
-        del window[0]
-    elif memories:
-        memories.pop()
-    elif examples:
-        examples.pop()
+def large_choice(brief: Brief, recall: Recall) -> Shown:
+    """Choose everything."""
+    scene = brief.scene
+    return Shown(list(scene.window), list(recall.hits), list(scene.persona.spec.examples))
+
+
+def small_choice(brief: Brief, recall: Recall, params: PromptParams) -> Shown:
+    """Choose little: a small model repeats whatever it is shown, needed or not."""
+    scene = brief.scene
+    told = [
+        hit
+        for hit in recall.hits
+        if hit.memory.speaker_id != scene.persona.id
+        and (hit.similarity >= params.small_similarity or recall.degraded)
+    ]
+    turns = params.small_window_turns
+    return Shown(
+        list(scene.window[-turns:]) if turns else [],
+        told[: params.small_memories],
+        list(scene.persona.spec.examples),
+    )
 
 
 def tokens(prompt: Sequence[Message], params: PromptParams) -> int:
@@ -74,57 +132,62 @@ def tokens(prompt: Sequence[Message], params: PromptParams) -> int:
     return math.ceil(size / params.bytes_per_token) + FRAME_TOKENS * len(prompt)
 
 
-FRAME_TOKENS = 5
-"""Role and separators of one message in a chat template."""
-
-
-def large_prompt(
-    scene: Scene,
-    message: str,
-    memories: Sequence[Recalled],
-    window: Sequence[Turn],
-    examples: int,
-    decision: Decision,
-    laws: RelationshipParams,
-    complaints: Sequence[str],
-) -> list[Message]:
+def large_prompt(brief: Brief, shown: Shown) -> list[Message]:
     """Write all sections into one system message, then the transcript and the message."""
+    scene = brief.scene
     sections = [
         scene.persona.spec.system_prompt,
         identity(scene),
-        f"You are {mood_in_words(scene.feelings)}. {relationship_in_words(scene, laws)}",
-        example_section(scene, examples),
-        memory_section(memories),
-        constraints(scene, decision),
-        *(f"Your last attempt was not usable: {c}. Write it again." for c in complaints),
+        f"You are {mood_in_words(scene.feelings)}. {relationship_in_words(scene, brief.laws)}",
+        example_section(shown.examples),
+        memory_section(shown.memories),
+        constraints(scene, brief.decision),
+        *(f"Your last attempt was not usable: {c}. Write it again." for c in brief.complaints),
     ]
     system = Message("system", "\n\n".join(s for s in sections if s))
-    return [system, *transcript(scene, window), Message("user", message)]
+    turns = [spoken(scene, turn, turn.content) for turn in shown.window]
+    return [system, *turns, Message("user", brief.message)]
 
 
-def small_prompt(
-    scene: Scene,
-    message: str,
-    memories: Sequence[Recalled],
-    window: Sequence[Turn],
-    examples: int,
-    decision: Decision,
-    laws: RelationshipParams,
-    complaints: Sequence[str],
-) -> list[Message]:
-    """Write a short identity, examples as turns, and a reminder on every user turn."""
-    persona = scene.persona
-    first = persona.spec.description.split("\n")[0]
-    reminder = f"(You are {persona.name}. {relationship_in_words(scene, laws)})"
-    shown = persona.spec.examples[:examples]
-    prompt = [Message("system", " ".join(s for s in (persona.spec.system_prompt, first) if s))]
-    for example in shown:
-        prompt += [Message("user", example.user), Message("assistant", example.reply)]
-    prompt += transcript(scene, window)
-    known = " ".join(f"You remember: {plain(m.memory.indexed_text)}" for m in memories)
-    again = " ".join(f"({c})" for c in complaints)
-    said = " ".join(part for part in (reminder, known, again, message) if part)
-    return [*prompt, Message("user", said)]
+def small_prompt(brief: Brief, shown: Shown) -> list[Message]:
+    """Write a short identity, examples as turns, and a reminder on every user turn.
+
+    Memories stand in the last reminder, and two examples show how one is used. Source: tried on
+    SmolLM2-135M against memories in the system message and as turns of their own.
+    """
+    scene = brief.scene
+    persona, user = scene.persona, scene.conversation.user_id
+    who = essence(persona)
+    system = (
+        f"{persona.spec.system_prompt} {who} You are {mood_in_words(scene.feelings)}. "
+        f"You talk with {user}. {relationship_in_words(scene, brief.laws)} "
+        f"You answer as {persona.name}, in one or two short sentences."
+    )
+    prompt = [Message("system", system.strip())]
+    for example in shown.examples:
+        known = [example.memory] if example.memory else []
+        prompt += [
+            Message("user", reminded(who, known, example.user)),
+            Message("assistant", example.reply),
+        ]
+    prompt += [spoken(scene, t, reminded(who, [], t.content)) for t in shown.window]
+    known = [f"{hit.memory.speaker_id} said: {plain(hit.memory.content)}" for hit in shown.memories]
+    return [*prompt, Message("user", reminded(who, known, brief.message))]
+
+
+def reminded(who: str, known: Sequence[str], said: str) -> str:
+    """Put who the persona is, and what it remembers, in front of what is said to it."""
+    memory = f" You remember: {' '.join(known)}" if known else ""
+    return f"({who}{memory}) {said}"
+
+
+def essence(persona: Persona) -> str:
+    """Say in one sentence who the persona is: the first one of its description."""
+    about = persona.spec.description
+    first = SENTENCE.match(about)
+    sentence = (first.group() if first else about).replace("\n", " ")
+    called = f"You are {persona.name}"
+    return sentence if sentence.startswith(called) else f"{called}. {sentence}".strip()
 
 
 def identity(scene: Scene) -> str:
@@ -142,17 +205,16 @@ def identity(scene: Scene) -> str:
     return " ".join(parts)
 
 
-def example_section(scene: Scene, count: int) -> str:
+def example_section(examples: Sequence[Example]) -> str:
     """Show how the persona talks."""
-    shown = scene.persona.spec.examples[:count]
-    if not shown:
+    if not examples:
         return ""
-    lines = "\n".join(f"- To “{e.user}” you might say: “{e.reply}”" for e in shown)
+    lines = "\n".join(f"- To “{e.user}” you might say: “{e.reply}”" for e in examples)
     return f"How you talk:\n{lines}"
 
 
 def memory_section(memories: Sequence[Recalled]) -> str:
-    """Show what the persona remembers, fenced as data."""
+    """Show what the persona remembers, the oldest first, fenced as data."""
     if not memories:
         return ""
     lines = "\n".join(
@@ -179,14 +241,14 @@ def constraints(scene: Scene, decision: Decision) -> str:
     )
 
 
-def transcript(scene: Scene, window: Sequence[Turn]) -> list[Message]:
-    """Write turns as messages: the persona's own as the assistant's."""
-    return [
-        Message("assistant" if t.speaker_id == scene.persona.id else "user", t.content)
-        for t in window
-    ]
+def spoken(scene: Scene, turn: Turn, heard: str) -> Message:
+    """Write a turn as a message: the persona's own as the assistant's, another's as it is heard."""
+    own = turn.speaker_id == scene.persona.id
+    return Message("assistant", turn.content) if own else Message("user", heard)
 
 
 def plain(text: str) -> str:
     """Take out of a text what could close its fence."""
-    return FENCE.sub("", text)
+    while FENCE.search(text):  # what is taken out may leave another one behind
+        text = FENCE.sub("", text)
+    return text

@@ -1,4 +1,4 @@
-"""What an exchange does to a relationship and to feelings: appraised and computed, not yet written."""
+"""What an exchange does to a relationship and to feelings: appraised and computed, not written."""
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Consequences, Scene
 from persona_mcp.nodes.parts import Parts

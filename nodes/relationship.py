@@ -1,4 +1,4 @@
-"""Steps of a relationship's graph: appraise, validate, apply, persist; a conversation shares them."""
+"""Steps of a relationship's graph: appraise, validate, apply, persist; conversations share them."""
 
 from dataclasses import dataclass
 from typing import Annotated, NotRequired

@@ -19,12 +19,14 @@ from persona_mcp.state.prompt_params import PromptParams
 OUT_OF_CHARACTER = re.compile(
     r"\b(as an?|i am an?|i'm an?|just an?)\s+(\w+\s+)?(ai|a\.i\.|artificial intelligence|"
     r"(large )?language model|chat ?bot|virtual assistant|ai assistant)\b"
-    r"|\b(my training data|openai|anthropic|my knowledge cutoff)\b",
+    r"|\b(my training data|openai|anthropic|my knowledge cutoff)\b"
+    r"|\byou remember:|^\(you are\b",
     re.IGNORECASE,
 )
-SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+")
+CLOSING = "\"'\u201d\u2019)"
+SENTENCE_END = re.compile(rf"(?:(?<=[.!?…])|(?<=[.!?…][{CLOSING}]))\s+")
 LETTER = re.compile(r"\w")
-LAST_STOP = re.compile(r"^.*[.!?…][\"'”’)]*", re.DOTALL)
+LAST_STOP = re.compile(rf"^.*[.!?…][{CLOSING}]*", re.DOTALL)
 WORD = re.compile(r"\w+")
 
 

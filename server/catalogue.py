@@ -20,4 +20,6 @@ MODULES = (
 
 def operations(toolset: str = "core") -> list[Operation]:
     """Return the operations of the core toolset, or all of them, in a fixed order."""
-    return [o for o in REGISTRY.values() if o.core or toolset == "all"]
+    names = [module.__name__ for module in MODULES]
+    found = [o for o in REGISTRY.values() if o.core or toolset == "all"]
+    return sorted(found, key=lambda o: names.index(o.run.__module__))

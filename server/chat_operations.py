@@ -131,9 +131,7 @@ async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> Per
     """Report a done exchange; the same however often it is asked for."""
     async with service.database.read() as connection:
         persona = await find(connection, world_id, exchange.persona_id)
-        felt = await read_feelings(
-            connection, world_id, persona, time.time(), service.parts.laws.effects
-        )
+        felt = await read_feelings(connection, world_id, persona, time.time(), service.laws.effects)
     traces = await service.conversations.traces(world_id, [exchange.id])
     made = traces[exchange.id]
     outcome = exchange.outcome

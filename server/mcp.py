@@ -1,7 +1,7 @@
 """The MCP door: tools made from the registry, served by the official SDK's low-level server.
 
-The SDK's own validation is lax (it takes "4" for 4), so raw arguments go to our one strict validation,
-and our error data comes back in the result.
+The SDK's own validation is lax (it takes "4" for 4), so raw arguments go to our one strict
+validation, and our error data comes back in the result.
 """
 
 import asyncio
@@ -156,11 +156,11 @@ def failure(error: PersonaError) -> CallToolResult:
     )
 
 
-async def serve_stdio(opened: "asyncio.Task[Service]", toolset: str, progress_s: float) -> None:
+async def serve_stdio(opened: "asyncio.Future[Service]", toolset: str, progress_s: float) -> None:
     """Serve MCP over standard input and output until the client goes away.
 
     Args:
-        opened: The task that opens the service; tools are listed before it is done.
+        opened: Becomes the service; tools are listed before it is open.
         toolset: core or all.
         progress_s: Shortest time between two progress messages, in seconds.
     """

@@ -7,10 +7,11 @@ and refuses is written in its models and its docstring, and nowhere else.
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from persona_mcp.server.store import Store
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, MethodNotFound
 from persona_mcp.state.fields import Id
 from persona_mcp.state.validation import validate
@@ -50,14 +51,19 @@ class Call:
     """One call of an operation.
 
     Attributes:
-        service: The live parts.
+        store: What is kept.
         world_id: Where; it is there.
         progress: Takes pieces of a reply as they come.
     """
 
-    service: "Service"
+    store: Store
     world_id: str
     progress: Progress = silent
+
+    @property
+    def service(self) -> "Service":
+        """Every live part; for operations that need more than what is kept."""
+        return cast("Service", self.store)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def operation(
 
 
 async def call_operation(
-    service: "Service", name: str, raw: Mapping[str, Any], progress: Progress = silent
+    store: Store, name: str, raw: Mapping[str, Any], progress: Progress = silent
 ) -> dict[str, Any]:
     """Validate the arguments once, strictly, and carry the operation out.
 
@@ -164,9 +170,9 @@ async def call_operation(
         raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
     given = {key: value for key, value in raw.items() if key not in IGNORED}
     arguments = validate(found.arguments, given)
-    world_id = arguments.world_id or service.settings.world
-    await service.personas.check_world(world_id)
-    result = await found.run(Call(service, world_id, progress), arguments)
+    world_id = arguments.world_id or store.settings.world
+    await store.personas.check_world(world_id)
+    result = await found.run(Call(store, world_id, progress), arguments)
     shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
     return shown
 

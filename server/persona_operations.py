@@ -56,9 +56,7 @@ async def persona_list(call: Call, arguments: PersonaListArguments) -> PersonaLi
     whatever `available` says; it matters for talks between personas.
     """
     now = time.time()
-    found = await call.service.personas.with_feelings(
-        call.world_id, now, call.service.parts.laws.effects
-    )
+    found = await call.store.personas.with_feelings(call.world_id, now, call.store.laws.effects)
     listed = [listed_persona(call, persona, felt, now) for persona, felt in found]
     wanted = [
         entry
@@ -78,7 +76,7 @@ async def persona_list(call: Call, arguments: PersonaListArguments) -> PersonaLi
 
 def listed_persona(call: Call, persona: Persona, felt: Feelings, now: float) -> ListedPersona:
     """Describe a persona briefly."""
-    laws = call.service.parts.laws.effects.interaction
+    laws = call.store.laws.effects.interaction
     state = felt.interaction
     return ListedPersona(
         id=persona.id,
@@ -119,7 +117,7 @@ async def persona_get(call: Call, arguments: PersonaGetArguments) -> PersonaGet:
 
     Take the id or name from persona_list.
     """
-    found = await call.service.personas.resolve(call.world_id, arguments.persona_id)
+    found = await call.store.personas.resolve(call.world_id, arguments.persona_id)
     values: dict[str, Any] = found.spec.model_dump()
     return PersonaGet(
         persona=FullPersona(
@@ -153,5 +151,5 @@ async def persona_create(call: Call, arguments: PersonaCreateArguments) -> Perso
     make it come alive. A name that is taken is refused.
     """
     spec = PersonaSpec(**arguments.model_dump(exclude={"world_id"}))
-    made = await call.service.personas.create(call.world_id, spec, time.time())
+    made = await call.store.personas.create(call.world_id, spec, time.time())
     return PersonaCreate(persona_id=made.id, name=made.name, created=True, version=made.version)

@@ -1,9 +1,10 @@
-"""The pages that are made from the code: docs/settings.md and .env.example.
+"""The pages that are made from the code: docs/settings.md, .env.example, the graphs' pictures.
 
 `python -m persona_mcp.server.reference` writes them below the current folder; with `--check` it
 says which of them are stale, and exits with 1 if there are any.
 """
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from persona_mcp.config.variables import (
     dotenv_value,
     sections_of,
 )
+from persona_mcp.server.pictures import mermaid, svg
 
 WIDTH = 98
 SETTINGS_HEAD = f"""\
@@ -89,13 +91,32 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+GRAPH_BLOCK = re.compile(r"(<!-- graph: (\w+) -->\n```mermaid\n).*?(```\n)", re.DOTALL)
+"""Where a page shows a graph, written as Mermaid."""
+
+
+def with_graphs(text: str) -> str:
+    """Put the graphs as they are now into a page that shows them."""
+    return GRAPH_BLOCK.sub(lambda m: f"{m[1]}{mermaid(m[2]).rstrip()}\n{m[3]}", text)
+
+
+FILLED: dict[str, Callable[[str], str]] = {
+    "docs/architecture.md": with_graphs,
+    "docs/conversation.svg": lambda _: svg("conversation"),
+}
+"""Pages of which a part is made from the code, by what makes the new text of the old."""
+
+
 def stale_pages(root: Path) -> list[str]:
     """Name the pages below a folder that differ from what the code says, or are missing."""
-    return [
-        name
-        for name, page in PAGES.items()
-        if not (root / name).is_file() or (root / name).read_text("utf-8") != page()
-    ]
+    wanted = {name: page() for name, page in PAGES.items()}
+    wanted |= {name: fill(text_of(root / name)) for name, fill in FILLED.items()}
+    return [name for name, text in wanted.items() if text_of(root / name) != text]
+
+
+def text_of(file: Path) -> str:
+    """Read a file; empty if it is missing."""
+    return file.read_text("utf-8") if file.is_file() else ""
 
 
 def main(check: bool) -> None:
@@ -108,9 +129,11 @@ def main(check: bool) -> None:
         if stale := stale_pages(Path()):
             sys.exit(f"stale: {', '.join(stale)}; run `make docs`")
         return
-    for name, page in PAGES.items():
+    written = {name: page() for name, page in PAGES.items()}
+    written |= {name: fill(text_of(Path(name))) for name, fill in FILLED.items()}
+    for name, text in written.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(page(), encoding="utf-8")
+        Path(name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

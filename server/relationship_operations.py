@@ -60,7 +60,7 @@ async def relationship_get(call: Call, arguments: RelationshipGetArguments) -> R
 
     Relationships have a direction: persona1's view of persona2 is not persona2's of persona1.
     """
-    laws, now = call.service.parts.laws.effects.relationships, time.time()
+    laws, now = call.service.laws.effects.relationships, time.time()
     one = (await call.service.personas.resolve(call.world_id, arguments.persona1_id)).id
     other = await party(call, arguments.persona2_id)
     if one == other:

@@ -31,7 +31,7 @@ class ChatRequest:
     message: str
     conversation_id: str | None = None
     request_id: str | None = None
-    context: ChatContext = ChatContext()
+    context: ChatContext = field(default_factory=ChatContext)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Run:
         self.prompt: list[dict[str, str]] = []
         self._events: list[Event] = []
         self._more = asyncio.Event()
+        self._begun = asyncio.Event()
         self._ended = False
         self._task: asyncio.Task[None] | None = None
 
@@ -116,10 +117,12 @@ class Run:
     async def cancel(self) -> None:
         """Stop the work, the model's too, and wait until it has stopped."""
         if self._task is not None and not self._task.done():
+            await self._begun.wait()  # cancelled before its first step, it would tell nobody
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _go(self, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+        self._begun.set()
         try:
             self.emit("done", **await work)
         except PersonaError as error:

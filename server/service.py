@@ -15,22 +15,24 @@ from typing import Any
 import structlog
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
-from persona_mcp.config.database import ready_database
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
-from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
-from persona_mcp.nodes.parts import Laws, Limits, Parts
+from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.server.runs import ChatRequest, Run, guarded
+from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.correlation import current_correlation_id
-from persona_mcp.state.database import Database
-from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.errors import Conflict, InternalError, InvalidParams, PersonaError
+from persona_mcp.state.errors import (
+    Conflict,
+    InternalError,
+    InvalidParams,
+    PersonaError,
+    StorageUnavailable,
+)
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import ExchangeStore, Lease, Request
 from persona_mcp.state.ids import new_id, thread_id
@@ -40,7 +42,6 @@ from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.vector_index import VectorIndex
 
 log = structlog.get_logger(__name__)
@@ -53,13 +54,9 @@ LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
-class Service:
+class Service(Store):
     """Every live part of the product; made by `open_service`."""
 
-    settings: Settings
-    database: Database
-    personas: PersonaStore
-    conversations: ConversationStore
     exchanges: ExchangeStore
     memories: MemorySearch
     indexer: Indexer
@@ -70,7 +67,6 @@ class Service:
     graph: Any
     checkpointer: PersonaSqliteSaver
     process: str
-    started_at: float
     runs: dict[tuple[str, str], Run]
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
@@ -85,8 +81,7 @@ class Service:
         """
         persona = await self.personas.resolve(request.world_id, request.persona)
         conversation_id = request.conversation_id
-        if conversation_id is not None:
-            await self._check_partner(request.world_id, conversation_id, persona)
+        await self._check_parties(request, persona)
         exchange = await self.exchanges.accept(
             Request(
                 world_id=request.world_id,
@@ -108,12 +103,21 @@ class Service:
         )
         return self._run(request, exchange), exchange
 
-    async def _check_partner(self, world_id: str, conversation_id: str, persona: Persona) -> None:
-        found = await self.conversations.get(world_id, conversation_id)
+    async def _check_parties(self, request: ChatRequest, persona: Persona) -> None:
+        """Refuse to talk in a persona's name, or into the conversation of others."""
+        fault = {"field": "user_id", "given": request.user_id}
+        if await self.personas.has_id(request.world_id, request.user_id):
+            raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
+        if request.conversation_id is None:
+            return
+        found = await self.conversations.get(request.world_id, request.conversation_id)
         if found.persona_id != persona.id:
+            fault = {"field": "persona_id", "given": persona.id}
             allowed = f"{found.persona_id}, who this conversation is with"
-            fault = {"field": "persona_id", "allowed": allowed, "given": persona.id}
-            raise InvalidParams.of([fault])
+            raise InvalidParams.of([{**fault, "allowed": allowed}])
+        if found.user_id != request.user_id:
+            allowed = f"{found.user_id}, who began this conversation"
+            raise InvalidParams.of([{**fault, "allowed": allowed}])
 
     def _run(self, request: ChatRequest, exchange: Exchange) -> Run:
         key = (request.world_id, exchange.id)
@@ -169,8 +173,9 @@ class Service:
                 return False
             if time.monotonic() >= deadline:
                 raise Conflict(
-                    f"conversation '{lease.conversation_id}' is busy: another message has been "
-                    f"answered for {limits.busy_wait_s:g} s; send it again with the same request_id",
+                    f"conversation '{lease.conversation_id}' is busy: it has been answering "
+                    f"another message for {limits.busy_wait_s:g} s; send it again with the same "
+                    "request_id",
                     conversation_id=lease.conversation_id,
                     retry_after_seconds=limits.lease_s,
                 )
@@ -183,11 +188,25 @@ class Service:
         await self.exchanges.let_go(lease)
 
     async def _keep(self, lease: Lease) -> None:
-        length = self.settings.conversation.lease_s
+        """Renew the lease; a database that fails is asked again while the lease lasts.
+
+        Raises:
+            Conflict: Another run took the conversation.
+            StorageUnavailable: The database did not answer for the length of a lease.
+        """
+        length, missed = self.settings.conversation.lease_s, 0
         while True:
             await asyncio.sleep(length / LEASE_SHARE)
-            if not await self.exchanges.renew(lease, length, time.time()):
-                raise Conflict("another run took the conversation; send it again")
+            try:
+                kept = await self.exchanges.renew(lease, length, time.time())
+            except StorageUnavailable:
+                missed += 1
+                if missed == LEASE_SHARE:
+                    raise
+            else:
+                missed = 0
+                if not kept:
+                    raise Conflict("another run took the conversation; send it again")
 
     async def _run_graph(self, run: Run, request: ChatRequest, lease: Lease) -> None:
         conversation = await self.conversations.get(lease.world_id, lease.conversation_id)
@@ -237,7 +256,11 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, model: ChatModel | None = None, embedder: Embedder | None = None
+    settings: Settings,
+    model: ChatModel | None = None,
+    embedder: Embedder | None = None,
+    *,
+    new_index: bool = False,
 ) -> AsyncIterator[Service]:
     """Open everything; the database is upgraded and the default world made first.
 
@@ -245,22 +268,21 @@ async def open_service(
         settings: What to open.
         model: In place of the one that the settings name (tests, recordings).
         embedder: Likewise.
+        new_index: Begin with an empty index, also where the old one is damaged (a reindex).
 
     Raises:
         StorageUnavailable: The data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
-        database = await ready_database(settings)
-        stack.push_async_callback(database.aclose)
+        store = await stack.enter_async_context(open_store(settings))
+        database = store.database
         liveness = Liveness(settings.data_dir / "processes")
         stack.callback(liveness.close)
-        personas = PersonaStore(database)
-        await personas.ensure_world(settings.world, settings.world, bundled_personas(), time.time())
         model = model or open_model(settings.llm)
         stack.push_async_callback(model.aclose)
         embedder = embedder or open_embedder(settings.embedder)
         stack.push_async_callback(embedder.aclose)
-        index = await open_index(settings, database, embedder.model_id)
+        index = await open_index(settings, database, embedder.model_id, anew=new_index)
         stack.push_async_callback(index.aclose)
         indexer = Indexer(
             database,
@@ -283,7 +305,7 @@ async def open_service(
             memories=memories,
             model=model,
             appraiser=LocalAppraiser(embedder),
-            laws=laws_of(settings),
+            laws=store.laws,
             limits=Limits(
                 settings.conversation.window_turns,
                 settings.retrieval.recalled,
@@ -294,10 +316,7 @@ async def open_service(
             written=indexer.wake,
         )
         service = Service(
-            settings=settings,
-            database=database,
-            personas=personas,
-            conversations=ConversationStore(database),
+            **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
             memories=memories,
             indexer=indexer,
@@ -308,7 +327,6 @@ async def open_service(
             graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
             checkpointer=checkpointer,
             process=liveness.owner,
-            started_at=time.time(),
             runs={},
         )
         await service.exchanges.sweep(settings.world, time.time())
@@ -317,16 +335,6 @@ async def open_service(
         stack.push_async_callback(stop_worker, worker)
         stack.push_async_callback(service.stop)
         yield service
-
-
-def laws_of(settings: Settings) -> Laws:
-    """Collect the constants that exchanges are computed with."""
-    return Laws(
-        effects=EffectParams(settings.relationships, settings.emotions, settings.interaction),
-        continuation=settings.continuation,
-        importance=settings.importance,
-        prompts=settings.prompts,
-    )
 
 
 async def drain(indexer: Indexer, limit_s: float) -> None:

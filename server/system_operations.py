@@ -44,8 +44,8 @@ async def system_status(call: Call, arguments: SystemStatusArguments) -> SystemS
     """
     service, now = call.service, time.time()
     available, detail = await probe(call)
-    found = await service.personas.with_feelings(call.world_id, now, service.parts.laws.effects)
-    laws = service.parts.laws.effects.interaction
+    found = await service.personas.with_feelings(call.world_id, now, service.laws.effects)
+    laws = service.laws.effects.interaction
     return SystemStatus(
         system_status="operational" if available else "degraded",
         llm_available=available,

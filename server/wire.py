@@ -46,8 +46,8 @@ WIRES = {
 def problem_of(error: PersonaError) -> dict[str, Any]:
     """Write an error as every door shows it: `{code, message, data}`.
 
-    `code` is the JSON-RPC number; `data` has the word for it, whether to try again, the correlation id
-    that the log repeats, and what the error itself says (ids, fields).
+    `code` is the JSON-RPC number; `data` has the word for it, whether to try again, the correlation
+    id that the log repeats, and what the error itself says (ids, fields).
     """
     data = {
         "code": error.code,

@@ -145,7 +145,7 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
         [
             {"world_id": lease.world_id, "turn_id": turn.id, "party_id": party}
             for turn in commit.turns
-            for party in sorted(set(turn.witnesses))
+            for party in sorted({turn.speaker_id, *turn.witnesses})
         ],
     )
 

@@ -92,7 +92,7 @@ class ConversationStore:
         after: int = 0,
         viewer: str | None = None,
     ) -> tuple[list[Turn], list[Exchange]]:
-        """Return turns in order from behind number `after`, their exchanges, and all unfinished ones.
+        """Return turns in order from behind number `after`, their exchanges, and all not done.
 
         Turns that were switched off are left out. For a viewer, only what it said or heard: an
         exchange that is not done was heard by nobody.

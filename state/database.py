@@ -64,7 +64,7 @@ class Database:
         await self.engine.dispose()
 
 
-class translated:  # noqa: N801 - reads as a word where it is used
+class translated:
     """Turn the driver's errors into ours; a broken constraint is the caller's to explain."""
 
     def __enter__(self) -> None:

@@ -1,13 +1,13 @@
 """Effects in SQL: append-only rows, and the caches that are a fold of them.
 
-Each function works inside the caller's transaction, reads the cache, appends, and writes the cache. An
-effect whose id is there already is left alone, so a repeated write changes nothing.
+Each function works inside the caller's transaction, reads the cache, appends, and writes the
+cache. An effect whose id is there already is left alone, so a repeated write changes nothing.
 """
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import emotion, interaction, relationship, tables
@@ -27,6 +27,8 @@ from persona_mcp.state.traits import big_five
 E = tables.RelationshipEvent
 R = tables.RelationshipState
 P = tables.PersonaState
+I = tables.MoodImpulse  # noqa: E741 - the table's letter, as in the other stores
+S = tables.EnergySpent
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,12 @@ async def add_relationship_change(
     if row is not None and seq is not None:
         return Arrow(**row.arrow)
     arrow = Arrow(**row.arrow) if row else relationship.begin(change.priors, change.event.at)
+    # Without a cache the log may still hold events that are switched off: their numbers are taken.
+    last = await last_seq(connection, E.seq, *of_arrow(world_id, change.from_id, change.to_id))
     event = replace(
         change.event,
         at=max(change.event.at, arrow.as_of),
-        seq=(row.last_seq if row else 0) + 1,
+        seq=last + 1,
         priors=None if row else change.priors,
     )
     arrow = relationship.apply(arrow, event, params)
@@ -130,6 +134,16 @@ async def add_relationship_change(
         keys = {"world_id": world_id, "from_id": change.from_id, "to_id": change.to_id}
         await connection.execute(insert(R).values({**keys, **state}))
     return arrow
+
+
+def of_arrow(world_id: str, from_id: str, to_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that pick the events of an arrow."""
+    return E.world_id == world_id, E.from_id == from_id, E.to_id == to_id
+
+
+async def last_seq(connection: AsyncConnection, column: Any, *where: ColumnElement[bool]) -> int:
+    """Return the greatest number that was given, active or not; 0 if none was."""
+    return await connection.scalar(select(func.max(column)).where(*where)) or 0
 
 
 def event_values(
@@ -187,11 +201,7 @@ async def read_events(
     connection: AsyncConnection, world_id: str, from_id: str, to_id: str
 ) -> list[tuple[str, str, Event]]:
     """Return the active events of an arrow with their ids and reasons, oldest first."""
-    query = (
-        select(E)
-        .where(E.world_id == world_id, E.from_id == from_id, E.to_id == to_id, E.active)
-        .order_by(E.at, E.seq)
-    )
+    query = select(E).where(*of_arrow(world_id, from_id, to_id), E.active).order_by(E.at, E.seq)
     return [(row.id, row.why, to_event(row)) for row in await connection.execute(query)]
 
 
@@ -202,16 +212,21 @@ async def refold_arrow(
     to_id: str,
     params: RelationshipParams,
 ) -> Arrow | None:
-    """Make an arrow's cache anew from its active events; drops it when there is none."""
+    """Make an arrow's cache anew from its active events; drops it when there is none.
+
+    The priors stay those of the event that began it, even if that one is switched off.
+    """
     events = [e for _, _, e in await read_events(connection, world_id, from_id, to_id)]
-    key = (R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
-    arrow = relationship.fold(events, params)
-    if arrow is None:
-        await connection.execute(delete(R).where(*key))
-    else:
-        await connection.execute(
-            update(R).where(*key).values(arrow=asdict(arrow), as_of=arrow.as_of)
-        )
+    log = of_arrow(world_id, from_id, to_id)
+    begun = await connection.scalars(select(E.priors).where(*log).order_by(E.seq))
+    first = next((Priors(**priors) for priors in begun if priors), None)
+    arrow = relationship.fold(events, params, first)
+    keys = {"world_id": world_id, "from_id": from_id, "to_id": to_id}
+    await connection.execute(delete(R).filter_by(**keys))
+    if arrow is not None:
+        last = await last_seq(connection, E.seq, *log)
+        state = {"arrow": asdict(arrow), "as_of": arrow.as_of, "last_seq": last}
+        await connection.execute(insert(R).values({**keys, **state}))
     return arrow
 
 
@@ -280,11 +295,18 @@ async def add_feeling_change(
     persona = change.persona
     query = select(P).where(P.world_id == world_id, P.persona_id == persona.id)
     row = (await connection.execute(query)).one_or_none()
+    there = await connection.scalar(select(I.seq).where(I.world_id == world_id, I.id == ids[0]))
+    if row is not None and there is not None:
+        return to_feelings(row)
     before = to_feelings(row) if row else at_rest(persona, now, params)
     at = max(now, before.emotion.as_of)
     felt = at_time(before, persona, at, params)
-    mood_seq = (row.emotion_seq if row else 0) + 1
-    energy_seq = row.interaction_seq if row else 0
+    mood_seq, energy_seq = [
+        await last_seq(
+            connection, table.seq, table.world_id == world_id, table.persona_id == persona.id
+        )
+        for table in (I, S)
+    ]
     base = {
         "world_id": world_id,
         "exchange_id": exchange_id,
@@ -294,8 +316,8 @@ async def add_feeling_change(
         "params_version": params.relationships.params_version,
     }
     await connection.execute(
-        insert(tables.MoodImpulse).values(
-            {**base, "id": ids[0], "seq": mood_seq, "impulse": asdict(change.impulse)}
+        insert(I).values(
+            {**base, "id": ids[0], "seq": mood_seq + 1, "impulse": asdict(change.impulse)}
         )
     )
     spent = felt.interaction
@@ -304,11 +326,12 @@ async def add_feeling_change(
         spent = interaction.after_talk(spent, talk_s, share, params.interaction)
         seq = energy_seq + number
         rows.append({**base, "id": ids[number], "seq": seq, "talk_s": talk_s, "share": share})
-    await connection.execute(insert(tables.EnergySpent), rows)
+    if rows:
+        await connection.execute(insert(S), rows)
     after = Feelings(emotion.apply(felt.emotion, change.impulse), spent)
     values = {
         "emotion": asdict(after.emotion),
-        "emotion_seq": mood_seq,
+        "emotion_seq": mood_seq + 1,
         "interaction": asdict(after.interaction),
         "interaction_seq": energy_seq + len(rows),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
@@ -105,6 +105,7 @@ class ExchangeStore:
         """Write the exchange as pending, or return the one that has this request id already.
 
         Raises:
+            NotFound: The conversation that it goes on is not there.
             Conflict: The request id was used for something else.
         """
         async with self._database.write() as connection:
@@ -120,6 +121,8 @@ class ExchangeStore:
                 return known
             if request.starts:
                 await connection.execute(insert(C).values(new_conversation(request, now)))
+            else:
+                await check_conversation(connection, request.world_id, request.conversation_id)
             number = await connection.scalar(
                 select(func.coalesce(func.max(T.number), 0)).where(
                     T.world_id == request.world_id, T.conversation_id == request.conversation_id
@@ -164,11 +167,15 @@ class ExchangeStore:
         A run that the last holder left behind is marked as interrupted.
 
         Returns:
-            Whether it was taken.
+            Whether it was taken; never when the exchange is done already.
+
+        Raises:
+            NotFound: The conversation or the exchange is not there.
         """
         async with self._database.write() as connection:
-            holder = await holder_of(connection, lease)
-            if holder is not None and not self._is_free(*holder, now):
+            if not self._is_free(*await holder_of(connection, lease), now):
+                return False
+            if (await get(connection, lease.world_id, lease.exchange_id)).status == "done":
                 return False
             await connection.execute(
                 update(T)
@@ -251,21 +258,22 @@ class ExchangeStore:
         if conversation_id is not None:
             query = query.where(T.conversation_id == conversation_id)
         async with self._database.read() as connection:
-            found = (await connection.execute(query)).all()
-        left = [row for row in found if self._is_left(row, now)]
-        if not left:
-            return 0
+            if not await self._left(connection, query, now):
+                return 0
+        # Looked at again inside the write: a lease may have been renewed or taken in between.
         async with self._database.write() as connection:
+            left = await self._left(connection, query, now)
             await connection.execute(
                 update(T)
-                .where(
-                    T.world_id == world_id,
-                    or_(*(and_(T.id == row.id, T.owner == row.owner) for row in left)),
-                    T.status.in_(UNFINISHED),
-                )
+                .where(T.world_id == world_id, T.id.in_(left))
                 .values(status="interrupted", finished_at=now)
             )
         return len(left)
+
+    async def _left(
+        self, connection: AsyncConnection, query: Select[*tuple[Any, ...]], now: float
+    ) -> list[str]:
+        return [row.id for row in await connection.execute(query) if self._is_left(row, now)]
 
     def _is_left(self, row: Any, now: float) -> bool:
         if self._is_gone(row.owner):
@@ -307,9 +315,7 @@ def held(lease: Lease) -> Sequence[Any]:
     )
 
 
-async def holder_of(
-    connection: AsyncConnection, lease: Lease
-) -> tuple[str | None, float | None] | None:
+async def holder_of(connection: AsyncConnection, lease: Lease) -> tuple[str | None, float | None]:
     """Return who holds the conversation's lease, and until when.
 
     Raises:
@@ -322,6 +328,19 @@ async def holder_of(
     if row is None:
         raise NotFound.of("conversation", lease.conversation_id)
     return row.lease_owner, row.lease_until
+
+
+async def check_conversation(
+    connection: AsyncConnection, world_id: str, conversation_id: str
+) -> None:
+    """Make sure that a conversation is there.
+
+    Raises:
+        NotFound: It is not.
+    """
+    query = select(C.id).where(C.world_id == world_id, C.id == conversation_id)
+    if await connection.scalar(query) is None:
+        raise NotFound.of("conversation", conversation_id)
 
 
 async def release(connection: AsyncConnection, lease: Lease) -> None:

@@ -45,18 +45,18 @@ def lower(value: str) -> str:
     return value.lower()
 
 
-def depth(value: Any) -> int:
-    """Count the levels of nested objects and lists: 0 for a plain value."""
+def deeper_than(value: Any, levels: int) -> bool:
+    """Tell whether objects and lists are nested deeper; looks no further down than that."""
     if isinstance(value, dict):
-        return 1 + max((depth(v) for v in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((depth(v) for v in value), default=0)
-    return 0
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(deeper_than(v, levels - 1) for v in value)
 
 
 def small_object(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse an object of more than 4 KiB as JSON or deeper than 4 levels."""
-    if depth(value) > METADATA_DEPTH or len(json.dumps(value).encode()) > METADATA_BYTES:
+    if deeper_than(value, METADATA_DEPTH) or len(json.dumps(value).encode()) > METADATA_BYTES:
         raise ValueError("a JSON object of at most 4096 bytes and 4 levels")
     return value
 

@@ -1,7 +1,7 @@
 """Full-text search over memories, in SQL.
 
-SQLite: an FTS5 table that keeps no text of its own (`content='memories'`) and is kept in step by triggers, so
-that a row and its words are written in one transaction.
+SQLite: an FTS5 table that keeps no text of its own (`content='memories'`) and is kept in step by
+triggers, so that a row and its words are written in one transaction.
 """
 
 import re
@@ -13,15 +13,20 @@ from persona_mcp.state.tables import Memory
 
 TABLE = "memory_words"
 WORDS = table(TABLE, column("rowid"))
+POSSESSIVE = re.compile(r"['\u2019]s\b", re.IGNORECASE)
 TERMS_USED = 64
 """More words than this in one query add cost and no meaning."""
 
 # No stop word carries what a memory is about; left in, they cost 6 points of recall (measured).
 STOP_WORDS = frozenset(
-    "a an the and or but if of at by for with about to from in on is are was were be been being am do does did"
-    " doing have has had having i you he she it we they me him her us them my your his its our their this that"
-    " these those what which who whom when where why how so as not no can could will would should just than"
-    " then there here up out any some".split()
+    word
+    for line in (
+        "a an the and or but if of at by for with about to from in on is are was were be been",
+        "being am do does did doing have has had having i you he she it we they me him her us",
+        "them my your his its our their this that these those what which who whom when where why",
+        "how so as not no can could will would should just than then there here up out any some",
+    )
+    for word in line.split()
 )
 
 SQLITE_SCHEMA = (
@@ -68,8 +73,10 @@ def terms_of(query: str) -> list[str]:
 
     Operators of the full-text syntax are no words, so nothing of a query is ever taken as one.
     """
-    words = re.findall(r"[^\W_]+", query.casefold().replace("'s", ""))
-    return list(dict.fromkeys(w for w in words if w not in STOP_WORDS))[:TERMS_USED]
+    words = re.findall(r"[^\W_]+", POSSESSIVE.sub("", query))
+    # The full-text index folds case by rules of its own, so the words go to it as they are.
+    distinct = {folded: w for w in words if (folded := w.casefold()) not in STOP_WORDS}
+    return list(distinct.values())[:TERMS_USED]
 
 
 async def search_words(
@@ -99,4 +106,4 @@ async def search_words(
         .limit(limit)
     )
     rows = await connection.execute(statement)
-    return {seq: value for seq, value in rows}
+    return {row[0]: row[1] for row in rows}

@@ -1,7 +1,7 @@
 """The outbox worker: embeds what was written, keeps the vector in SQL and the index in step.
 
-Any process may embed; a process whose index is Chroma also carries over, before each search, the vectors
-that others have written since. So each process finds what the others stored.
+Any process may embed; a process whose index is Chroma also carries over, before each search, the
+vectors that others have written since. So each process finds what the others stored.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
@@ -25,6 +25,8 @@ M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 V = tables.MemoryVector
 Progress = Callable[[int, int], None]
+REFUSED = (400, 413, 422)
+"""Answers of an embedder over HTTP that are about the text: trying again does not help."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Indexer:
             return 0
         try:
             await self._embed(sorted({(c.world_id, c.memory_id) for c in claimed}))
-        except PersonaError as error:
+        except Exception as error:
             await self._put_back([c.seq for c in claimed], error)
             raise
         async with self._database.write() as connection:
@@ -148,19 +150,19 @@ class Indexer:
         Returns:
             How many memories are in the index.
         """
+        embedded = exists().where(*self._of(world_id), V.memory_id == M.id, V.version >= M.version)
+        query = select(M.id).where(M.world_id == world_id).order_by(M.seq)
         async with self._database.read() as connection:
-            embedded = select(V.memory_id).where(*self._of(world_id))
-            query = select(M.id).where(M.world_id == world_id).order_by(M.seq)
-            if not embed:
-                query = query.where(M.id.not_in(embedded))
-            todo = list(await connection.scalars(query))
+            # Work that is written from here on is the worker's.
+            newest = await connection.scalar(select(func.max(O.seq))) or 0
+            todo = list(await connection.scalars(query if embed else query.where(~embedded)))
         for start in range(0, len(todo), self._limits.batch):
             progress(start, len(todo))
             batch = todo[start : start + self._limits.batch]
             await self._embed([(world_id, memory_id) for memory_id in batch])
             async with self._database.write() as connection:
                 await connection.execute(
-                    delete(O).where(O.world_id == world_id, O.memory_id.in_(batch))
+                    delete(O).where(O.world_id == world_id, O.memory_id.in_(batch), O.seq <= newest)
                 )
         progress(len(todo), len(todo))
         await self._index.drop(world_id)
@@ -173,23 +175,26 @@ class Indexer:
         return V.world_id == world_id, V.model_id == self._embedder.model_id
 
     async def _claim(self) -> list[Row[Any]]:
+        """Take what nobody works on: new rows in a batch, then one that failed before, alone."""
         now = self._now()
         claims = select(O.claimed_by).where(O.claimed_until >= now).distinct()
         async with self._database.read() as connection:
             gone = [c for c in await connection.scalars(claims) if c and self._is_gone(c)]
             free = (
-                select(O.seq)
+                select(O.seq, O.attempts)
                 .where(
                     or_(O.claimed_until < now, O.claimed_by.in_(gone)),
                     O.attempts < self._limits.attempts,
                 )
-                .order_by(O.seq)
+                .order_by(O.attempts, O.seq)
                 .limit(self._limits.batch)
             )
             if await connection.scalar(free.limit(1)) is None:
                 return []
         async with self._database.write() as connection:
-            seqs = list(await connection.scalars(free))
+            found = (await connection.execute(free)).all()
+            new = [row.seq for row in found if row.attempts == 0]
+            seqs = new or [row.seq for row in found[:1]]
             await connection.execute(
                 update(O)
                 .where(O.seq.in_(seqs))
@@ -202,22 +207,28 @@ class Indexer:
             rows = await connection.execute(select(O).where(O.seq.in_(seqs)).order_by(O.seq))
             return list(rows.all())
 
-    async def _put_back(self, seqs: list[int], error: PersonaError) -> None:
+    async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try that failed for want of an embedder does not count."""
-        tries = O.attempts - 1 if error.retryable else O.attempts
+        tries, reason = O.attempts + 0, type(error).__name__
+        if isinstance(error, PersonaError):
+            reason = error.message
+            if error.retryable and error.data.get("status") not in REFUSED:
+                tries = O.attempts - 1
         async with self._database.write() as connection:
             await connection.execute(
                 update(O)
                 .where(O.seq.in_(seqs))
-                .values(
-                    claimed_by=None, claimed_until=0.0, attempts=tries, last_error=error.message
-                )
+                .values(claimed_by=None, claimed_until=0.0, attempts=tries, last_error=reason)
             )
 
     async def _embed(self, keys: list[tuple[str, str]]) -> None:
-        query = select(M).where(M.id.in_([memory_id for _, memory_id in keys]))
+        wanted = set(keys)
+        query = select(M).where(
+            M.world_id.in_({world_id for world_id, _ in keys}),
+            M.id.in_([memory_id for _, memory_id in keys]),
+        )
         async with self._database.read() as connection:
-            rows = [r for r in await connection.execute(query) if (r.world_id, r.id) in set(keys)]
+            rows = [r for r in await connection.execute(query) if (r.world_id, r.id) in wanted]
         if not rows:
             return
         vectors = await self._embedder.embed_documents([row.indexed_text for row in rows])
@@ -236,7 +247,7 @@ class Indexer:
         version: int,
         vector: bytes,
     ) -> None:
-        """Replace a vector: the new row gets a new seq, which is how readers see that it changed."""
+        """Replace a vector: the new row gets a new seq, by which readers see that it changed."""
         there = select(M.id).where(M.world_id == world_id, M.id == memory_id, M.version == version)
         if await connection.scalar(there) is None:
             return

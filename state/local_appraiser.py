@@ -1,4 +1,4 @@
-"""An appraiser without a language model: how near a text is to sentences that stand for each axis."""
+"""An appraiser without a language model: how near a text is to sentences typical of each axis."""
 
 import asyncio
 from collections.abc import Mapping

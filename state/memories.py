@@ -1,5 +1,6 @@
-"""Memories in SQL: written with their witnesses and their outbox rows, read by who may know them."""
+"""Memories in SQL: written with their witnesses and outbox rows, read by who may know them."""
 
+import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -26,11 +27,13 @@ USES = (
 def visible_to(reader: str) -> ColumnElement[bool]:
     """Return the condition under which a reader may be shown a memory: the witness rule.
 
-    It is the reader's own; or the reader was there; or it is shared with the reader by name; or it is
-    public. Every path that shows memories goes through here.
+    It is the reader's own; or the reader was there; or it is shared with the reader by name; or it
+    is public. Every path that shows memories goes through here.
     """
     was_there = exists().where(W.world_id == M.world_id, W.memory_id == M.id, W.party_id == reader)
-    named = cast(M.related_personas, String).contains(f'"{reader}"', autoescape=True)
+    # Not LIKE: it has wildcards, and on SQLite it takes Bob for bob.
+    names = cast(M.related_personas, String)
+    named = func.replace(names, json.dumps(reader), "") != names
     return or_(
         M.persona_id == reader,
         M.visibility == "public",
@@ -122,8 +125,13 @@ async def add_uses(
     exchange_id: str,
     now: float,
 ) -> None:
-    """Write that memories were in the prompt of an exchange, inside its transaction."""
-    if memory_ids:
+    """Write that memories were in the prompt of an exchange, inside its transaction.
+
+    One that was deleted meanwhile is passed over: the exchange is not lost over it.
+    """
+    wanted = select(M.id).where(M.world_id == world_id, M.id.in_(memory_ids)).order_by(M.seq)
+    there = list(await connection.scalars(wanted))
+    if there:
         await connection.execute(
             insert(U),
             [
@@ -134,7 +142,7 @@ async def add_uses(
                     "conversation_id": conversation_id,
                     "at": now,
                 }
-                for memory_id in memory_ids
+                for memory_id in there
             ],
         )
 

@@ -117,7 +117,8 @@ def rank(
         for row in rows
     ]
     lexical = [words.get(row.seq, 0.0) for row in rows]
-    scores = fuse(dense, lexical, params)
+    asks = [row.content.rstrip().endswith("?") for row in rows]
+    scores = fuse(dense, lexical, asks, params)
     hits = [
         Recalled(
             memory=memories.to_memory(row),

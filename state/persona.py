@@ -34,6 +34,9 @@ class Example(BaseModel):
 
     user: Line = Field(description="What somebody says")
     reply: Line = Field(description="What the persona answers")
+    memory: Line | None = Field(
+        None, description="What it remembers when it answers; shows that memories are to be used"
+    )
 
 
 class PersonaSpec(BaseModel):

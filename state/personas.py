@@ -98,6 +98,12 @@ class PersonaStore:
         async with self._database.read() as connection:
             return await find(connection, world_id, reference)
 
+    async def has_id(self, world_id: str, id: str) -> bool:
+        """Tell whether an id is a persona's; a deleted one keeps its id."""
+        query = select(T.id).where(T.world_id == world_id, T.id == id)
+        async with self._database.read() as connection:
+            return await connection.scalar(query) is not None
+
     async def create(self, world_id: str, spec: PersonaSpec, now: float) -> Persona:
         """Store a new persona.
 
@@ -150,12 +156,9 @@ async def add(connection: AsyncConnection, world_id: str, spec: PersonaSpec, now
     Raises:
         Conflict: The name is taken.
     """
-    taken = set(
-        await connection.scalars(
-            select(T.id).where(T.world_id == world_id, T.id.startswith(id_from_name(spec.name)))
-        )
-    )
-    persona_id = free_id(id_from_name(spec.name), taken)
+    wanted = id_from_name(spec.name)
+    like = select(T.id).where(T.world_id == world_id, T.id.startswith(wanted, autoescape=True))
+    persona_id = free_id(wanted, set(await connection.scalars(like)))
     values = {
         **spec.model_dump(mode="json"),
         "world_id": world_id,
@@ -186,7 +189,7 @@ def free_id(wanted: str, taken: set[str]) -> str:
 
 
 def to_persona(row: Row[Any]) -> Persona:
-    """Read a row; what was validated when it was written is not validated again."""
+    """Read a row."""
     values = {column: getattr(row, column) for column in SPEC_COLUMNS}
     return Persona(
         id=row.id,

@@ -17,11 +17,17 @@ class PromptParams(BaseModel):
     small_window_turns: int = Field(
         6, ge=0, le=200, description="Last turns that a small model is shown"
     )
-    small_memories: int = Field(3, ge=0, le=50, description="Memories that a small model is shown")
+    small_memories: int = Field(2, ge=0, le=50, description="Memories that a small model is shown")
+    small_similarity: float = Field(
+        0.25, ge=0, le=1, description="A memory less like the message is kept from a small model"
+    )
     small_reply_tokens: int = Field(
         48, ge=8, le=4096, description="Longest reply of a small model, in tokens"
     )
-    small_temperature: float = Field(0.5, ge=0, le=2, description="Randomness of a small model")
+    small_sentences: int = Field(
+        2, ge=1, le=20, description="A small model is stopped after this many sentences"
+    )
+    small_temperature: float = Field(0.3, ge=0, le=2, description="Randomness of a small model")
     small_min_p: float = Field(
         0.1, ge=0, le=1, description="Least probability relative to the best token, small model"
     )

@@ -1,8 +1,8 @@
 """Scoring of memory candidates: pure functions over numbers that a search has read.
 
 Dense and lexical scores are fused as z-scores over the pool, `S = a z(dense) + b z(lexical)`, with
-`z(x) = (x - mean) / (sd + 1e-6)`. Source: measured against reciprocal rank fusion on dialogue turns,
-where rank fusion was worse than BM25 alone.
+`z(x) = (x - mean) / (sd + 1e-6)`. Source: measured against reciprocal rank fusion on dialogue
+turns, where rank fusion was worse than BM25 alone.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,9 @@ class RetrievalParams(BaseModel):
     recalled: int = Field(6, ge=0, le=50, description="Memories put into a prompt, at most")
     dense_weight: float = Field(0.5, ge=0, le=10, description="Weight of meaning (z-score)")
     lexical_weight: float = Field(0.5, ge=0, le=10, description="Weight of words (z-score)")
+    question_penalty: float = Field(
+        1.0, ge=0, le=10, description="Taken off a memory that only asks: it rarely knows"
+    )
     query_chars: int = Field(
         2000, ge=100, le=20000, description="Of a longer query, this many characters are used"
     )
@@ -44,15 +47,19 @@ def standardise(values: Sequence[float | None]) -> Scores:
 
 
 def fuse(
-    dense: Sequence[float | None], lexical: Sequence[float | None], params: RetrievalParams
+    dense: Sequence[float | None],
+    lexical: Sequence[float | None],
+    asks: Sequence[bool],
+    params: RetrievalParams,
 ) -> Scores:
     """Return the fused score of each candidate, shape (n,), in the order given.
 
     Args:
         dense: Cosine to the query, [-1, 1]; None where there is no vector yet.
         lexical: Word score, 0 or more; 0 where no word matches.
+        asks: Whether the memory is a question.
         params: The weights.
     """
     meaning: Scores = params.dense_weight * standardise(dense)
     words: Scores = params.lexical_weight * standardise(lexical)
-    return meaning + words
+    return meaning + words - params.question_penalty * np.array(asks, dtype=np.float64)

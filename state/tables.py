@@ -1,65 +1,25 @@
 """The SQL tables: what is known, in one schema for SQLite and PostgreSQL.
 
 Everything belongs to a world; keys are `(world_id, id)`. Times are seconds since the epoch, UTC, as
-doubles, so that a fold of the log gives the same bits as the cache. Effects (relationship events, mood
-impulses, energy spent, memories made and used) are append-only rows that name their exchange and
-carry `active`; the tables of states are caches, a fold of the active rows, and can be dropped.
+doubles, so that a fold of the log gives the same bits as the cache. Effects (relationship events,
+mood impulses, energy spent, memories made and used) are append-only rows that name their exchange
+and carry `active`; the tables of states are caches, a fold of the active rows, and can be dropped.
 A change here needs a migration: docs/migrations.md.
 """
 
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
-    Text,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-ID = String(64)
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Names constraints alike everywhere, so that a migration can find them."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {
-        dict[str, Any]: JSON,
-        list[str]: JSON,
-        list[dict[str, Any]]: JSON,
-        str: Text,
-    }
-
-
-class WorldKey:
-    """The two columns that every keyed row has."""
-
-    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
-
-
-def in_world(table: str, *columns: str) -> ForeignKeyConstraint:
-    """Refer to the row of the same world, which takes this one with it when it is deleted."""
-    return ForeignKeyConstraint(
-        ["world_id", *columns], [f"{table}.world_id", f"{table}.id"], ondelete="CASCADE"
-    )
-
-
-def to_world() -> ForeignKeyConstraint:
-    """Refer to the world, which takes this row with it when it is deleted."""
-    return ForeignKeyConstraint(["world_id"], ["worlds.id"], ondelete="CASCADE")
+from persona_mcp.state.table_base import ID, Base, Effect, WorldKey, in_world, to_world
 
 
 class World(Base):
@@ -203,18 +163,6 @@ class TurnWitness(Base):
     world_id: Mapped[str] = mapped_column(ID, primary_key=True)
     turn_id: Mapped[str] = mapped_column(ID, primary_key=True)
     party_id: Mapped[str] = mapped_column(ID, primary_key=True)
-
-
-class Effect(WorldKey):
-    """The columns that every effect has; rows are never changed but for `active`."""
-
-    exchange_id: Mapped[str | None] = mapped_column(ID)
-    active: Mapped[bool] = mapped_column(default=True)
-    at: Mapped[float]
-    seq: Mapped[int]
-    """1, 2, ... within its arrow or persona, given inside the transaction: the order of the fold."""
-    why: Mapped[str]
-    params_version: Mapped[int]
 
 
 class RelationshipEvent(Effect, Base):

@@ -12,6 +12,9 @@ from persona_mcp.state.errors import InvalidParams
 
 GIVEN_LENGTH = 80
 NEAREST = 1
+ERRORS_READ = 100
+"""Of a call that is wrong in more places than this, the rest is not told."""
+JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 Schema = Mapping[str, Any]
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,8 +39,8 @@ def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
     try:
         return model.model_validate(present, strict=True)
     except ValidationError as error:
-        faults = [fault(model, dict(e), where) for e in error.errors(include_url=False)]
-        raise InvalidParams.of(distinct(faults)) from None
+        found = error.errors(include_url=False)[:ERRORS_READ]
+        raise InvalidParams.of(distinct([fault(model, dict(e), where) for e in found])) from None
 
 
 def distinct(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,7 +64,7 @@ def fault(model: type[BaseModel], error: Mapping[str, Any], where: str = "") -> 
         allowed = str(error["ctx"]["error"])
     else:
         allowed = in_words(found, schema) if found else error["msg"]
-    field = ".".join([*([where] if where else []), *path])
+    field = ".".join([*([where] if where else []), *(cut(part) for part in path)])
     return {"field": field or "arguments", "allowed": allowed, "given": given or "nothing"}
 
 
@@ -72,7 +75,7 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def follow(schema: Schema, location: tuple[str | int, ...]) -> tuple[Schema | None, list[str]]:
-    """Walk a schema along a location; parts that name no member (branches of a union) are passed."""
+    """Walk a schema along a location; parts that are no member (a union's branches) are passed."""
     here: Schema | None = schema
     parent: Schema = schema
     path: list[str] = []
@@ -113,7 +116,7 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 def known_names(schema: Schema, given: str) -> str:
     """Say which names there are, the nearest first."""
     names = list(schema.get("properties", {}))
-    near = difflib.get_close_matches(given, names, NEAREST)
+    near = difflib.get_close_matches(given[:GIVEN_LENGTH], names, NEAREST)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}known are {', '.join(names) or 'no arguments'}"
 
@@ -159,9 +162,19 @@ def counted(schema: Schema, what: str, unit: str) -> str:
 
 
 def shorten(value: object) -> str:
-    """Write a value as JSON, at most 80 characters of it."""
+    """Write a value as JSON, at most 80 characters of it, however large or deep it is."""
+    written = ""
     try:
-        written = json.dumps(value, ensure_ascii=False, default=repr)
+        for part in JSON.iterencode(value):
+            written += part
+            if len(written) > GIVEN_LENGTH:
+                break
     except (TypeError, ValueError, RecursionError):
-        written = repr(type(value).__name__)
-    return written if len(written) <= GIVEN_LENGTH else written[: GIVEN_LENGTH - 1] + "…"
+        written = json.dumps(type(value).__name__)
+    return cut(written)
+
+
+def cut(text: str) -> str:
+    """Limit a text to 80 characters, all of which can be written as UTF-8."""
+    short = text if len(text) <= GIVEN_LENGTH else text[: GIVEN_LENGTH - 1] + "…"
+    return short.encode("utf-8", "backslashreplace").decode("utf-8")

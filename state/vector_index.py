@@ -152,10 +152,12 @@ class Shard:
         self.extend(seen, rows)
 
     def extend(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
-        """Add rows behind the last one."""
+        """Add rows behind the last one; a failure leaves the shard as it was."""
+        if rows:
+            self._append(rows)
         self.seen = seen
-        if not rows:
-            return
+
+    def _append(self, rows: Sequence[Row[Any]]) -> None:
         new, held = unpack_rows([row.vector for row in rows]), len(self.ids)
         if not held:
             self._matrix = new
@@ -214,7 +216,7 @@ def unit_length(vectors: Vector) -> Vector:
 class ExactIndex:
     """Scores the vectors in SQL, all of them; what it keeps in memory follows what others write.
 
-    A search costs two counts over an index of SQL, two products of a matrix and a vector, and one
+    A search costs one count over an index of SQL, two products of a matrix and a vector, and one
     look at the rows that it found. It relies on two rules of `memory_vectors`: a rewritten vector
     gets a new `seq`, and the vector of a memory whose visibility changes is rewritten.
     """
@@ -250,8 +252,9 @@ class ExactIndex:
         query = unit_length(vector.astype(np.float32))
         async with self._database.read() as connection:
             async with self._reading:
-                own = await self._shard(connection, world_id, reader)
-                open_to_all = await self._shard(connection, world_id, None)
+                its, everyones = await self._census(connection, world_id, reader)
+                own = await self._shard(connection, world_id, reader, its)
+                open_to_all = await self._shard(connection, world_id, None, everyones)
             cosines, ids = await score([own, open_to_all], query)
             # A memory of the reader's that is open stands in both.
             wanted = GROWTH * limit
@@ -289,10 +292,11 @@ class ExactIndex:
         rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]
         return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
 
-    async def _shard(self, connection: AsyncConnection, world_id: str, owner: str | None) -> Shard:
+    async def _shard(
+        self, connection: AsyncConnection, world_id: str, owner: str | None, census: Census
+    ) -> Shard:
         """Bring a shard up to date: add what is new, read all again if more than that changed."""
         key = (world_id, owner)
-        census = await self._census(connection, world_id, owner)
         shard = self._shards.get(key)
         if shard is None or shard.seen != census:
             after = shard.seen if shard is not None else None
@@ -310,11 +314,14 @@ class ExactIndex:
         return shard
 
     async def _census(
-        self, connection: AsyncConnection, world_id: str, owner: str | None
-    ) -> Census:
-        counted = select(func.count(), func.max(MemoryVector.seq)).where(*self._of(world_id, owner))
-        count, newest = (await connection.execute(counted)).one()
-        return Census(count, newest or 0)
+        self, connection: AsyncConnection, world_id: str, reader: str
+    ) -> tuple[Census, Census]:
+        """Count the reader's vectors and those of the world, in one pass over an index of SQL."""
+        count, newest = func.count(MemoryVector.seq), func.max(MemoryVector.seq)
+        own = MemoryVector.persona_id == reader
+        counted = select(count.filter(own), newest.filter(own), count, newest)
+        row = (await connection.execute(counted.where(*self._of(world_id)))).one()
+        return Census(row[0], row[1] or 0), Census(row[2], row[3] or 0)
 
     async def _rows(
         self,

@@ -1,8 +1,76 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use; what no test may do."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from persona_mcp.config.settings import ConversationSettings, IndexSettings, Settings
+from persona_mcp.server.service import Service, open_service
+from tests.doubles import ScriptedModel, WordEmbedder
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse sockets to anywhere but this machine."""
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+
+
+def guarded(connect: Any) -> Any:
+    def refuse_others(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_here(address[0]):
+            self.close()
+            pytest.fail(f"a test reached out to {address!r}: only loopback is allowed")
+        return connect(self, address)
+
+    return refuse_others
+
+
+def is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take our variables away, and put the user's data folder where nobody's is."""
+    for name in list(os.environ):
+        if name.startswith("PERSONA_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings in a folder of its own; the index that opens fastest."""
+    return Settings(
+        _env_file=None,
+        data_dir=tmp_path / "data",
+        index=IndexSettings(kind="exact"),
+        conversation=ConversationSettings(busy_wait_s=5.0),
+    )
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    """A model without a line; tests write its script."""
+    return ScriptedModel()
+
+
+@pytest.fixture
+async def service(settings: Settings, model: ScriptedModel) -> AsyncIterator[Service]:
+    """Everything opened, over the really compiled graph and SQLite."""
+    async with open_service(settings, model=model, embedder=WordEmbedder()) as opened:
+        yield opened

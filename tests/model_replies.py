@@ -32,7 +32,7 @@ class Behaviour:
         after: Words that come before `silence`, `drop`, `garbage` and `error_line`.
         whole: Send the text in one piece.
         thinking: Pieces of thought, without text, before the first word.
-        finish: The word for the end.
+        finish: The word for the end; "" for an Ollama too old to give one.
     """
 
     text: str = "Well met, traveller, sit down by the fire."
@@ -248,7 +248,8 @@ class OllamaReply(_Reply):
 
     def _ending(self) -> dict[str, Any]:
         counts = {"prompt_eval_count": 10, "eval_count": len(self.words)}
-        return {"done": True, "done_reason": self.finish, **counts}
+        reason = {"done_reason": self.finish} if self.finish else {}
+        return {"done": True, **reason, **counts}
 
     def _line(self, text: str, **more: object) -> bytes:
         message = {"role": "assistant", "content": text}

@@ -90,7 +90,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "_virtualenv.py",
         "_virtualenv.pth",
     }
-    # A path in a .pth file is searched last, and .pth files in it (the editable install) are not run.
+    # It is searched last, and .pth files in it (the editable install's) are not run.
     (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     return environment / folder
 

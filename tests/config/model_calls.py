@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from persona_mcp.config.settings import LLMSettings
 from persona_mcp.state.model import ChatModel, Chunk, Message, Sampling
@@ -27,7 +27,7 @@ def settings(server: ModelServer, model: str, **more: Any) -> LLMSettings:
 
 
 def stream(model: ChatModel, sampling: Sampling = SAMPLING) -> AsyncGenerator[Chunk]:
-    return cast("AsyncGenerator[Chunk]", model.stream(PROMPT, sampling))
+    return model.stream(PROMPT, sampling)
 
 
 async def read(model: ChatModel, sampling: Sampling = SAMPLING) -> list[Chunk]:

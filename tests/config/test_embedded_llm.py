@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import cast
 
 import httpx
 import pytest
@@ -43,7 +42,7 @@ async def model() -> AsyncIterator[ChatModel]:
 
 
 def stream(model: ChatModel, sampling: Sampling = SAMPLING) -> AsyncGenerator[Chunk]:
-    return cast("AsyncGenerator[Chunk]", model.stream(PROMPT, sampling))
+    return model.stream(PROMPT, sampling)
 
 
 async def read(model: ChatModel, sampling: Sampling = SAMPLING) -> list[Chunk]:
@@ -204,6 +203,26 @@ async def test_without_the_package_the_command_is_named(
         find_weights("smollm2")
 
     assert "`uv sync`" in failed.value.message
+
+
+async def test_without_xllamacpp_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+
+    with pytest.raises(NotConfigured, match="pip install xllamacpp"):
+        await open_model(SETTINGS).check()
+
+
+@pytest.mark.model
+@weights
+@pytest.mark.parametrize("_", range(3))
+async def test_a_server_that_is_stopped_at_once_does_stop(_: int) -> None:
+    model = open_model(SETTINGS)
+
+    await model.info()
+    await model.aclose()
+
+    assert not embedded_llm._running
 
 
 async def test_a_package_without_weights_is_as_good_as_none(

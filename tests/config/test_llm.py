@@ -43,6 +43,16 @@ async def test_an_empty_reply_is_complete(server: ModelServer, form: str, opened
     assert [(chunk.text, chunk.finish_reason) for chunk in chunks] == [("", "stop")]
 
 
+async def test_an_older_ollama_ends_a_reply_without_a_reason(
+    server: ModelServer, opened: Open
+) -> None:
+    server.script(Behaviour(finish=""))
+
+    chunks = await read(opened(server, "ollama:llama3.1"))
+
+    assert chunks[-1].finish_reason == "stop"
+
+
 FAULTS = {
     "hang": (DeadlineExceeded, "first_token", {"first_token_s": 0.2}),
     "hang_after_headers": (DeadlineExceeded, "first_token", {"first_token_s": 0.2}),

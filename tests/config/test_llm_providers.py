@@ -6,7 +6,7 @@ import structlog
 from persona_mcp.config.settings import LLMSettings
 from persona_mcp.state.errors import ModelError, NotConfigured
 from persona_mcp.state.model import Sampling
-from tests.config.model_calls import Open, free_port, read, settings
+from tests.config.model_calls import HELLO, Open, free_port, read, reply, settings
 from tests.model_server import Behaviour, ModelServer
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +53,15 @@ async def test_openai_gets_what_its_protocol_has(server: ModelServer, opened: Op
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+async def test_a_proxy_of_the_environment_is_not_for_this_machine(
+    server: ModelServer, form: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+
+    assert await reply(opened(server, form)) == HELLO
 
 
 async def test_openais_own_address_gets_its_own_name_for_the_length() -> None:

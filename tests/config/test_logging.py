@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from persona_mcp.config.logging import LOUD, StderrHandler, configure_logging
 from persona_mcp.config.settings import LogSettings
-from persona_mcp.state.correlation import correlation, current_correlation_id, new_correlation_id
+from persona_mcp.state.correlation import correlation, current_correlation_id
 
 Written = Callable[[], str]
 
@@ -264,16 +264,3 @@ def test_the_mcp_server_leaves_logging_as_it_was_configured() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-
-
-def test_a_new_correlation_id_is_made_only_where_none_is_bound() -> None:
-    with correlation() as outer, correlation() as inner, correlation("given") as given:
-        assert outer == inner
-        assert len(outer) == len(new_correlation_id()) == 32
-        assert current_correlation_id() == given == "given"
-
-
-@pytest.mark.parametrize("id", ["", "x" * 65, "two\nlines", "{}"])
-def test_an_id_from_outside_that_could_spoil_a_log_is_replaced(id: str) -> None:
-    with correlation(id) as used:
-        assert len(used) == 32

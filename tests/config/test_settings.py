@@ -43,9 +43,6 @@ def source_of(name: str, settings: Settings) -> str:
     return next(s.source for s in list_settings(settings) if s.name == name)
 
 
-# --- what is given
-
-
 def test_without_anything_given_the_defaults_are_in_effect() -> None:
     settings = load_settings()
 
@@ -144,9 +141,6 @@ def test_secrets_are_masked_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None
     assert listed["PERSONA_LLM__OPENAI_API_KEY"].value == MASK
     assert "sk-secret" not in str(listed)
     assert listed["PERSONA_EMBEDDER__OPENAI_API_KEY"].value == ""
-
-
-# --- what is refused
 
 
 @pytest.mark.parametrize(
@@ -271,9 +265,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -
     assert "the .env file cannot be read" in refused().message
 
 
-# --- nothing declared is ignored
-
-
 @cache
 def reads() -> dict[Path, set[tuple[str, str]]]:
     """For each source file: (attribute that is read, name that it is read from)."""
@@ -302,12 +293,13 @@ def section_class(variable: Variable) -> type[BaseModel]:
 
 
 def readers(variable: Variable) -> Iterator[Path]:
-    """Files that read a setting: from its section, or where the section's class is known."""
+    """Files that read a field of this name, and its section or the section's class."""
     model = section_class(variable)
     field, section = variable.path[-1], variable.path[-2] if variable.path[1:] else "settings"
     for path, found in reads().items():
-        knows = model.__name__ in path.read_text("utf-8")
-        if any(attribute == field and (knows or section in of) for attribute, of in found):
+        attributes, owners = {attribute for attribute, _ in found}, {of for _, of in found}
+        knows = section in attributes | owners or model.__name__ in path.read_text("utf-8")
+        if field in attributes and knows:
             yield path
 
 

@@ -1,0 +1,102 @@
+"""The doctor's checks: each part is really used once, and what is wrong says what to do."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, text
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.state import tables
+from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.model import Message, Sampling
+
+PROBE = "Say hello."
+PROBE_TOKENS = 8
+MILLISECONDS = 1000
+LIGHT = ("embedded:", "the embedded model is weak; ")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        part: model, embedder, database, index or data folder.
+        ok: Nothing is to be done.
+        detail: What was found, and what to do if something is.
+    """
+
+    part: str
+    ok: bool
+    detail: str
+
+
+async def check_all(settings: Settings) -> list[Finding]:
+    """Check every part; one that fails does not keep the others from being checked."""
+    try:
+        async with open_service(settings) as service:
+            return [
+                Finding("data folder", True, f"{settings.data_dir} can be written"),
+                await tried("database", lambda: database(service)),
+                await tried("index", lambda: index(service)),
+                await tried("embedder", lambda: embedder(service)),
+                await tried("model", lambda: model(service)),
+            ]
+    except PersonaError as error:
+        return [Finding("data folder", False, f"{settings.data_dir}: {error.message}")]
+
+
+async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
+    """Make a finding of a check."""
+    try:
+        return Finding(part, True, await check())
+    except PersonaError as error:
+        return Finding(part, False, error.message)
+
+
+async def database(service: Service) -> str:
+    """Check the file's integrity and count what is in it."""
+    async with service.database.read() as connection:
+        state = await connection.scalar(text("PRAGMA quick_check(1)"))
+        exchanges = await connection.scalar(select(func.count()).select_from(tables.Exchange))
+        memories = await connection.scalar(select(func.count()).select_from(tables.Memory))
+    if state != "ok":
+        return f"damaged ({state}): restore a copy of persona.db"
+    return f"sound; {exchanges} exchanges, {memories} memories"
+
+
+async def index(service: Service) -> str:
+    """Compare index and database."""
+    world_id = service.settings.world
+    missing, extra = await service.indexer.reconcile(world_id)
+    waiting = await service.indexer.pending()
+    mended = f"; mended {missing} missing, {extra} too many" if missing or extra else ""
+    why = "" if service.index.kind == "chroma" else " (another process holds Chroma, or it is off)"
+    return f"{service.index.kind}{why}; {waiting} memories wait{mended}"
+
+
+async def embedder(service: Service) -> str:
+    """Embed a text."""
+    started = time.monotonic()
+    vector = await service.embedder.embed_query(PROBE)
+    took = (time.monotonic() - started) * MILLISECONDS
+    return f"{service.embedder.model_id}; {vector.size} dimensions, first text in {took:.0f} ms"
+
+
+async def model(service: Service) -> str:
+    """Have the model say a few words."""
+    info = await service.model.info()
+    started = time.monotonic()
+    sampling = Sampling(max_tokens=PROBE_TOKENS, temperature=0.0)
+    async with asyncio.timeout(service.settings.llm.total_s):
+        async with aclosing(service.model.stream([Message("user", PROBE)], sampling)) as stream:
+            words = "".join([chunk.text async for chunk in stream]).strip()
+    took = time.monotonic() - started
+    weak = (
+        "; small: for better replies install Ollama, `ollama pull llama3.2`" if info.small else ""
+    )
+    return f"{info.id} said {words!r} in {took:.1f} s{weak}"

@@ -1,0 +1,199 @@
+"""The command line: what there is, with which options; work is imported when it is run."""
+
+import importlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="persona",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="AI personas that remember, feel and relate. Begin with `persona demo`, then "
+    "`persona chat Aria`.",
+)
+database = typer.Typer(no_args_is_help=True, help="The database.")
+memory = typer.Typer(no_args_is_help=True, help="Memories and their index.")
+app.add_typer(database, name="db")
+app.add_typer(memory, name="memory")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="auto, or provider:model, e.g. ollama:llama3.1:8b.", metavar="MODEL"
+    ),
+]
+User = Annotated[
+    str | None, typer.Option("--user", help="Who talks; each user is remembered apart.")
+]
+Name = Annotated[str, typer.Argument(help="The persona's id or name; see `persona list`.")]
+
+
+def command(module: str, name: str) -> Any:
+    """Return a command's function; only now what it needs is imported."""
+    return getattr(importlib.import_module(f"persona_mcp.server.{module}"), name)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        typer.echo(version("persona-mcp"))
+        raise typer.Exit
+
+
+@app.callback()
+def persona(
+    shown: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
+
+@app.command()
+def demo(model: Model = None, as_json: AsJson = False) -> None:
+    """Play a short talk that shows memory and feeling at work, with a real model.
+
+    Uses a data folder of its own that is removed at the end.
+
+    Example: persona demo --model ollama:llama3.1:8b
+    """
+    command("cli_demo", "demo")(model, as_json)
+
+
+@app.command()
+def chat(
+    name: Name,
+    user: User = None,
+    model: Model = None,
+    new: Annotated[bool, typer.Option("--new", help="Start another conversation.")] = False,
+) -> None:
+    """Talk to a persona; goes on where you left off.
+
+    Inside, /help lists what else there is and /why shows what was behind the last reply.
+
+    Example: persona chat Aria
+    """
+    command("cli_talk", "chat")(name, user, model, new)
+
+
+@app.command()
+def ask(
+    name: Name,
+    message: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    as_json: AsJson = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add the prompt, the memories and the relationship.")
+    ] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start another conversation.")] = False,
+    conversation: Annotated[
+        str | None, typer.Option("--conversation", help="Go on with this conversation.")
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", help="The same id again gives the stored reply."),
+    ] = None,
+    user: User = None,
+    model: Model = None,
+) -> None:
+    """Say one thing to a persona and print the reply; for scripts.
+
+    Goes on with the last conversation of this user and persona.
+
+    Example: persona ask Kira "What are you reading?" --json
+    """
+    command("cli_talk", "ask")(
+        name, message, user, model, new, conversation, request_id, explain, as_json
+    )
+
+
+@app.command("list")
+def list_personas(as_json: AsJson = False) -> None:
+    """List the personas."""
+    command("cli_personas", "list_personas")(as_json)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show everything that is set of a persona."""
+    command("cli_personas", "show")(name, as_json)
+
+
+@app.command()
+def create(
+    file: Annotated[Path, typer.Argument(help="A YAML file; `persona show NAME` prints one.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check the file; change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a persona from a file.
+
+    Example: persona show Aria > mira.yaml, change the name and the rest, persona create mira.yaml
+    """
+    command("cli_personas", "create")(file, dry_run, as_json)
+
+
+@app.command()
+def config(as_json: AsJson = False) -> None:
+    """Print the settings in effect and where each is from; secrets are masked."""
+    command("cli_system", "config")(as_json)
+
+
+@app.command()
+def doctor(model: Model = None, as_json: AsJson = False) -> None:
+    """Check model, embedder, database and index, and say what to do about each."""
+    command("cli_system", "doctor")(model, as_json)
+
+
+@app.command()
+def mcp(
+    toolset: Annotated[
+        str, typer.Option("--toolset", help="core (the default), or all operations.")
+    ] = "core",
+) -> None:
+    """Serve MCP over standard input and output; a client starts this.
+
+    Example, for Claude Code: claude mcp add persona -- uv run --directory PATH persona mcp
+    """
+    command("cli_system", "mcp")(toolset)
+
+
+@app.command()
+def graph(
+    name: Annotated[str, typer.Argument(help="conversation or relationship.")] = "conversation",
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Write a picture instead.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Print a graph as Mermaid, or draw it.
+
+    Example: persona graph conversation
+    """
+    command("cli_system", "graph")(name, svg)
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Bring the database to the newest schema; does nothing if it is there."""
+    command("cli_system", "upgrade")()
+
+
+@memory.command("reindex")
+def reindex(
+    embed: Annotated[bool, typer.Option("--embed", help="Also compute every vector anew.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the index anew from the vectors in the database; may be stopped and run again."""
+    command("cli_system", "reindex")(embed, as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,83 @@
+"""Commands on personas: list, show, create."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+
+from persona_mcp.config.persona_files import read_persona
+from persona_mcp.config.settings import Settings
+from persona_mcp.server import catalogue
+from persona_mcp.server.cli_run import run
+from persona_mcp.server.operations import call_operation
+from persona_mcp.server.store import open_store
+from persona_mcp.server.terminal import Terminal
+
+ABOUT = 60
+OWN = ("id", "version", "created_at", "updated_at")
+"""Fields of a stored persona that a file does not have."""
+
+
+async def call(settings: Settings, name: str, **arguments: Any) -> dict[str, Any]:
+    """Call an operation that needs neither model nor index."""
+    catalogue.operations()
+    async with open_store(settings) as store:
+        return await call_operation(store, name, arguments)
+
+
+def list_personas(as_json: bool) -> None:
+    """Print a table of all personas."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        found = await call(settings, "persona_list", limit=200)
+        if as_json:
+            terminal.print_json(found)
+            return
+        table = Table("id", "name", "energy", "busy with", "who it is")
+        for persona in found["personas"]:
+            about = persona["description"].split("\n")[0]
+            short = about if len(about) <= ABOUT else about[: ABOUT - 1] + "…"
+            energy = f"{persona['social_energy']:.0f}"
+            table.add_row(
+                persona["id"], persona["name"], energy, persona["current_priority"], short
+            )
+        terminal.out.print(table)
+
+    run(work, as_json=as_json)
+
+
+def show(name: str, as_json: bool) -> None:
+    """Print a persona as a file that `persona create` takes."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        found = (await call(settings, "persona_get", persona_id=name))["persona"]
+        if as_json:
+            terminal.print_json(found)
+            return
+        fields = {key: value for key, value in found.items() if key not in OWN and value}
+        text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=ABOUT + 40)
+        terminal.out.print(text.rstrip(), soft_wrap=True)
+
+    run(work, as_json=as_json)
+
+
+def create(file: Path, dry_run: bool, as_json: bool) -> None:
+    """Store a persona from a file, or only check it."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        spec = read_persona(file)
+        if dry_run:
+            made: dict[str, Any] = {"name": spec.name, "created": False, "valid": True}
+        else:
+            made = await call(settings, "persona_create", **spec.model_dump())
+        if as_json:
+            terminal.print_json(made)
+        elif dry_run:
+            terminal.out.print(f"{file} is a valid persona: {spec.name}; nothing was stored")
+        else:
+            terminal.out.print(
+                f"created {made['name']}; talk to it: persona chat {made['persona_id']}"
+            )
+
+    run(work, as_json=as_json)

@@ -1,0 +1,81 @@
+"""How every command runs: settings, logging, a correlation id, one end for errors and Ctrl-C."""
+
+import asyncio
+import importlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+import typer
+
+from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.settings import Settings, load_settings
+from persona_mcp.server.terminal import Terminal, open_terminal
+from persona_mcp.server.wire import problem_of
+from persona_mcp.state.correlation import correlation, new_correlation_id
+from persona_mcp.state.errors import InternalError, PersonaError
+
+log = structlog.get_logger(__name__)
+
+FAILED = 1
+INTERRUPTED = 130
+
+Work = Callable[[Settings, Terminal], Coroutine[Any, Any, None]]
+Loop = Callable[[Settings, Terminal, asyncio.Runner], None]
+
+
+def run(work: Work, *, as_json: bool = False, **overrides: Any) -> None:
+    """Run a command to its end; exits with 1 on an error and 130 on Ctrl-C.
+
+    Args:
+        work: What to do.
+        as_json: Errors go to stdout as `{"error": ...}` too.
+        overrides: Settings that an option gives; None leaves a setting as it is.
+    """
+    run_loop(lambda s, t, runner: runner.run(work(s, t)), as_json=as_json, **overrides)
+
+
+def run_loop(loop: Loop, *, as_json: bool = False, **overrides: Any) -> None:
+    """Run a command that asks its user between steps; the steps share one event loop."""
+    terminal = open_terminal()
+    with correlation(new_correlation_id()):
+        try:
+            settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
+            configure_logging(settings.log)
+            with asyncio.Runner() as runner:
+                loop(settings, terminal, runner)
+        except PersonaError as error:
+            fail(terminal, error, as_json)
+        except KeyboardInterrupt:
+            terminal.err.print("stopped")
+            raise typer.Exit(INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception:  # the last handler of the command line
+            log.exception("command failed")
+            ours = InternalError("something went wrong on our side; the log above has the cause")
+            fail(terminal, ours, as_json)
+
+
+def fail(terminal: Terminal, error: PersonaError, as_json: bool) -> None:
+    """Say what was wrong and end.
+
+    Raises:
+        typer.Exit: Always, with 1.
+    """
+    problem = problem_of(error)
+    terminal.err.print(f"error: {error.message}", style="bold red")
+    terminal.err.print(f"correlation id: {problem['data']['correlation_id']}", style="dim")
+    if as_json:
+        terminal.print_json({"error": problem})
+    raise typer.Exit(FAILED)
+
+
+def llm(model: str | None) -> dict[str, str] | None:
+    """Return the setting that `--model` stands for."""
+    return {"model": model} if model else None
+
+
+def command_module(name: str) -> Any:
+    """Import a module of the server when it is needed: LangGraph alone takes a second."""
+    return importlib.import_module(f"persona_mcp.server.{name}")

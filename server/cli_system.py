@@ -1,0 +1,150 @@
+"""Commands on the system itself: config, doctor, mcp, graph, db, memory."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from persona_mcp.config.database import upgrade_database
+from persona_mcp.config.settings import Settings, list_settings
+from persona_mcp.server.cli_run import FAILED, command_module, llm, run
+from persona_mcp.server.mcp import serve_stdio
+from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.errors import InvalidParams
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
+
+TOOLSETS = ("core", "all")
+
+
+def config(as_json: bool) -> None:
+    """Print every setting, its value and source."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        listed = list_settings(settings)
+        if as_json:
+            terminal.print_json({s.name: {"value": s.value, "source": s.source} for s in listed})
+            return
+        table = Table("variable", "value", "source")
+        for setting in listed:
+            style = None if setting.source == "default" else "bold"
+            table.add_row(setting.name, setting.value, setting.source, style=style)
+        terminal.out.print(table)
+
+    run(work, as_json=as_json)
+
+
+def doctor(model: str | None, as_json: bool) -> None:
+    """Check every part; exits with 1 if one needs attention."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        findings = await command_module("checks").check_all(settings)
+        if as_json:
+            terminal.print_json(
+                {"ok": all(f.ok for f in findings), "checks": [vars(f) for f in findings]}
+            )
+        else:
+            table = Table("part", "state", "what was found, what to do")
+            for finding in findings:
+                style = None if finding.ok else "bold red"
+                state = "ok" if finding.ok else "attention"
+                table.add_row(finding.part, state, finding.detail, style=style)
+            terminal.out.print(table)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(FAILED)
+
+    run(work, as_json=as_json, llm=llm(model))
+
+
+def mcp(toolset: str) -> None:
+    """Serve MCP until the client goes away."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        if toolset not in TOOLSETS:
+            fault = {"field": "--toolset", "allowed": "core or all", "given": toolset}
+            raise InvalidParams.of([fault])
+        stop = asyncio.Event()
+        opened: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        keeper = asyncio.create_task(keep_open(settings, opened, stop))
+        try:
+            await serve_stdio(opened, toolset, settings.conversation.progress_s)
+        finally:
+            stop.set()
+            await keeper
+
+    run(work)
+
+
+async def keep_open(
+    settings: Settings, opened: "asyncio.Future[Service]", stop: asyncio.Event
+) -> None:
+    """Open the service beside the server, so that tools are listed before LangGraph is imported."""
+    try:
+        service_module = await asyncio.to_thread(command_module, "service")
+        async with service_module.open_service(settings) as service:
+            opened.set_result(service)
+            await stop.wait()
+    except Exception as error:  # told to whoever calls a tool
+        if opened.done():
+            raise
+        opened.set_exception(error)
+        opened.exception()
+
+
+def graph(name: str, svg: Path | None) -> None:
+    """Print a graph as Mermaid, or draw it."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        pictures = command_module("pictures")
+        if svg is None:
+            terminal.out.print(pictures.mermaid(name).rstrip(), soft_wrap=True)
+            return
+        svg.write_text(pictures.svg(name), encoding="utf-8")
+        terminal.out.print(f"wrote {svg}")
+
+    run(work)
+
+
+def upgrade() -> None:
+    """Bring the schema up to date."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        before, after = await asyncio.to_thread(upgrade_database, settings)
+        if before == after:
+            terminal.out.print(f"the database is at {after} already")
+        else:
+            terminal.out.print(f"the database went from {before or 'nothing'} to {after}")
+
+    run(work)
+
+
+def reindex(embed: bool, as_json: bool) -> None:
+    """Make the index of the default world anew, with a progress bar."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        service_module = command_module("service")
+        async with service_module.open_service(settings, new_index=True) as service:
+            with Progress(*columns, console=terminal.err, transient=True) as bar:
+                task = bar.add_task("embedding", total=None)
+
+                def progress(done: int, total: int) -> None:
+                    bar.update(task, completed=done, total=total)
+
+                count = await service.indexer.reindex(settings.world, progress, embed)
+            told: dict[str, Any] = {"indexed": count, "index": service.index.kind}
+        if as_json:
+            terminal.print_json(told)
+        else:
+            terminal.out.print(f"{count} memories are in the index ({told['index']})")
+
+    run(work, as_json=as_json)

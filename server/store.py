@@ -1,0 +1,55 @@
+"""The part of the service that needs only the database: no model, no index, no graph."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from persona_mcp.config.database import ready_database
+from persona_mcp.config.persona_files import bundled_personas
+from persona_mcp.config.settings import Settings
+from persona_mcp.nodes.parts import Laws
+from persona_mcp.state.conversations import ConversationStore
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.personas import PersonaStore
+
+
+@dataclass(frozen=True)
+class Store:
+    """What is kept, and the laws that it is read by."""
+
+    settings: Settings
+    database: Database
+    personas: PersonaStore
+    conversations: ConversationStore
+    laws: Laws
+    started_at: float
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open the database: it is upgraded, and the default world made, first.
+
+    Raises:
+        StorageUnavailable: The data folder cannot be used.
+    """
+    database = await ready_database(settings)
+    try:
+        now = time.time()
+        personas = PersonaStore(database)
+        await personas.ensure_world(settings.world, settings.world, bundled_personas(), now)
+        conversations = ConversationStore(database)
+        yield Store(settings, database, personas, conversations, laws_of(settings), now)
+    finally:
+        await database.aclose()
+
+
+def laws_of(settings: Settings) -> Laws:
+    """Collect the constants that exchanges are computed with."""
+    return Laws(
+        effects=EffectParams(settings.relationships, settings.emotions, settings.interaction),
+        continuation=settings.continuation,
+        importance=settings.importance,
+        prompts=settings.prompts,
+    )

@@ -1,0 +1,163 @@
+"""The conversation's graph: its shape, and what its checkpoints hold."""
+
+from typing import Any
+
+import pytest
+
+from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.server.service import Service
+from persona_mcp.state.ids import thread_id
+from tests.calls import say
+from tests.doubles import Fails, ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+EDGES = [
+    ("__start__", "load", False),
+    ("decide", "excuse", True),
+    ("decide", "generate", True),
+    ("excuse", "relate", False),
+    ("generate", "validate", False),
+    ("load", "retrieve", False),
+    ("persist", "__end__", False),
+    ("refuse", "__end__", False),
+    ("relate", "persist", False),
+    ("retrieve", "decide", False),
+    ("validate", "generate", True),
+    ("validate", "refuse", True),
+    ("validate", "relate", True),
+]
+CHECKPOINTED = {
+    "world_id",
+    "conversation_id",
+    "exchange_id",
+    "message",
+    "reply",
+    "head",
+    "attempts",
+}
+
+
+async def checkpoints(service: Service, conversation_id: str) -> list[tuple[bytes, dict[str, Any]]]:
+    """Read a conversation's checkpoints as they lie in the file, oldest first, and decoded."""
+    found = await service.checkpointer.conn.execute_fetchall(
+        "SELECT type, checkpoint, metadata FROM checkpoints WHERE thread_id = ? "
+        "ORDER BY checkpoint_id",
+        (thread_id("main", conversation_id),),
+    )
+    serde = service.checkpointer.serde
+    return [(row[1] + row[2], serde.loads_typed((row[0], row[1]))) for row in found]
+
+
+async def test_the_graph_has_the_steps_of_the_design(service: Service) -> None:
+    drawn = service.graph.get_graph()
+
+    assert list(drawn.nodes) == [
+        "__start__",
+        "load",
+        "retrieve",
+        "decide",
+        "excuse",
+        "generate",
+        "validate",
+        "refuse",
+        "relate",
+        "persist",
+        "__end__",
+    ]
+    assert sorted((e.source, e.target, e.conditional) for e in drawn.edges) == EDGES
+
+
+async def test_a_checkpoint_holds_ids_and_the_current_turn_and_nothing_else(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("A red boat! Tom must love being seen.", "Rain, always rain.", "It was red.")
+    await say(service, "My brother Tom has a red boat.")
+    first = await say(service, "How is the weather?")
+    where = {"conversation_id": first["conversation_id"]}
+    last = await say(service, "Which colour has Tom's boat?", **where)
+
+    *_, (stored, decoded) = await checkpoints(service, first["conversation_id"])
+
+    assert decoded["channel_values"] == {
+        "world_id": "main",
+        "conversation_id": first["conversation_id"],
+        "exchange_id": last["exchange_id"],
+        "message": "Which colour has Tom's boat?",
+        "reply": "It was red.",
+        "head": last["exchange_id"],
+        "attempts": 1,
+    }
+    assert set(decoded["channel_values"]) == CHECKPOINTED
+    for text in (b"travelling bard", b"My brother Tom", b"always rain", b"You are Aria"):
+        assert text not in stored
+    assert len(stored) < 2560
+
+
+async def test_checkpoints_do_not_grow_with_the_conversation(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add(*["Yes."] * 8)
+    first = await say(service, "Really?")
+    where = {"conversation_id": first["conversation_id"]}
+    for _ in range(7):
+        await say(service, "Really?", **where)
+
+    stored = await checkpoints(service, first["conversation_id"])
+
+    assert len(stored) == 8
+    assert len(stored[-1][0]) - len(stored[1][0]) <= 64  # lengths of version numbers vary
+
+
+async def test_an_exchange_that_fails_checkpoints_no_reply(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("Yes.", Fails(ZeroDivisionError("ours"), after="The harb"), "No.")
+    first = await say(service, "Really?")
+    where = {"conversation_id": first["conversation_id"]}
+    with pytest.raises(Exception, match="went wrong on our side"):
+        await say(service, "What happened?", **where)
+
+    third = await say(service, "And now?", **where)
+
+    assert third["turn_number"] == 4
+    assert [m.content for m in model.history[2].messages[1:]] == ["Really?", "Yes.", "And now?"]
+    *_, (_, decoded) = await checkpoints(service, first["conversation_id"])
+    assert decoded["channel_values"]["reply"] == "No."
+    assert not any(b"The harb" in stored for stored, _ in await checkpoints(service, **where))
+
+
+async def test_a_run_that_follows_nothing_said_goes_on_from_its_checkpoint(
+    service: Service, model: ScriptedModel
+) -> None:
+    """What Studio does: it forks at an older checkpoint, whose head says what the window shows."""
+    model.add("One.", "Two.", "Other two.")
+    first = await say(service, "Say one.")
+    where = {"conversation_id": first["conversation_id"]}
+    await say(service, "Say two.", **where)
+    graph = build_conversation(service.parts).compile(checkpointer=service.checkpointer)
+    thread = {"configurable": {"thread_id": thread_id("main", first["conversation_id"])}}
+    history = [state async for state in graph.aget_state_history(thread)]
+    after_one = next(s for s in history if s.values.get("head") == first["exchange_id"])
+
+    events = graph.astream(
+        {
+            "world_id": "main",
+            "conversation_id": first["conversation_id"],
+            "exchange_id": "studio",
+            "message": "Say another two.",
+        },
+        after_one.config,
+        context={},
+        durability="exit",
+        stream_mode="updates",
+        interrupt_after=["validate"],
+    )
+    async for _ in events:
+        pass
+
+    assert [m.content for m in model.history[2].messages[1:]] == [
+        "Say one.",
+        "One.",
+        "Say another two.",
+    ]

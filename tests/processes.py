@@ -1,0 +1,111 @@
+"""The product's commands as processes of their own, a model server beside them, and what they stored."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.model_server import Behaviour, ModelServer
+
+PERSONA = str(Path(sysconfig.get_path("scripts")) / "persona")
+LIMIT_S = 40.0
+LOOK_S = 0.02
+
+
+@contextmanager
+def model_server(default: Behaviour | str = "ok") -> Iterator[ModelServer]:
+    """Run the faulty model server in a thread, for commands that hold the test's own thread."""
+    ready, ended = threading.Event(), asyncio.Event()
+    server = ModelServer(default)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with server:
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="model server")
+    thread.start()
+    try:
+        assert ready.wait(LIMIT_S)
+        yield server
+    finally:
+        loops[0].call_soon_threadsafe(ended.set)
+        thread.join(LIMIT_S)
+
+
+def variables(data_dir: Path, openai_url: str, **more: str) -> dict[str, str]:
+    """Name the settings of a process that talks to the model server."""
+    return {
+        "PERSONA_DATA_DIR": str(data_dir),
+        "PERSONA_LLM__MODEL": "openai:test",
+        "PERSONA_LLM__OPENAI_URL": openai_url,
+        "PERSONA_LLM__RETRIES": "0",
+        "PERSONA_INDEX__KIND": "exact",
+        **more,
+    }
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return what a process inherits, and more; without compiled files it starts three times as slowly."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_")}
+    if kept.pop("PYTHONDONTWRITEBYTECODE", None):
+        kept["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "persona-tests-pycache")
+    return {**kept, "PYTHONIOENCODING": "utf-8", **more}
+
+
+def start(*arguments: str, **more: str) -> subprocess.Popen[str]:
+    """Start a command."""
+    return subprocess.Popen(
+        [PERSONA, *arguments],
+        env=environment(**more),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Read what a process writes to its end, and close its pipes."""
+    try:
+        return process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(*arguments: str, said: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [PERSONA, *arguments],
+        env=environment(**more),
+        input=said,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT_S,
+    )
+
+
+def eventually(check: Callable[[], Any], what: str = "it") -> Any:
+    """Look until something is so, and return what the look gave."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"waited {LIMIT_S:g} s for {what}"
+        time.sleep(LOOK_S)
+    return found
+
+
+def stored(data_dir: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Read from the database as nobody of the product does: beside it."""
+    with closing(sqlite3.connect(data_dir / "persona.db")) as connection:
+        return connection.execute(query, values).fetchall()

@@ -1,0 +1,243 @@
+"""The registry, and the one strict validation of every operation's every argument."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from persona_mcp.config.settings import IndexSettings, Settings
+from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations import REGISTRY, call_operation, rounded
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.errors import InvalidParams, MethodNotFound, NotFound
+from persona_mcp.state.validation import resolve
+from tests.calls import call, dump, say
+from tests.doubles import ScriptedModel, WordEmbedder
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [
+    "persona_list",
+    "persona_get",
+    "persona_create",
+    "persona_chat",
+    "conversation_get",
+    "memory_search",
+    "relationship_get",
+    "system_status",
+]
+GOOD: dict[str, dict[str, Any]] = {
+    "persona_list": {},
+    "persona_get": {"persona_id": "aria"},
+    "persona_create": {"name": "Somebody"},
+    "persona_chat": {"persona_id": "aria", "message": "Hello."},
+    "conversation_get": {"conversation_id": "c1"},
+    "memory_search": {"persona_id": "aria", "query": "boats"},
+    "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
+    "system_status": {},
+}
+"""Arguments that are right, into which one wrong one is put."""
+
+
+def schema_of(name: str, field: str) -> dict[str, Any]:
+    root = REGISTRY[name].input_schema
+    return {**resolve(root["properties"][field], root), "$defs": root.get("$defs", {})}
+
+
+def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Make values that a schema does not allow, each with what is wrong about it."""
+    kind = schema.get("type")
+    other: Any = 5 if kind == "string" else "4"
+    yield "wrong type", other
+    if kind in ("integer", "number", "array", "object"):
+        yield "boolean", True
+    if kind != "boolean":
+        yield "list", ["x", 5]
+    if "minimum" in schema:
+        yield "below", schema["minimum"] - 1
+    if "maximum" in schema:
+        yield "above", schema["maximum"] + 1
+    if kind == "integer":
+        yield "no whole number", schema.get("minimum", 0) + 0.5
+    if kind == "number":
+        yield "infinite", float("inf")
+        yield "no number", float("nan")
+    if schema.get("minLength"):
+        yield "blank", "  "
+    if "maxLength" in schema:
+        yield "too long", "x" * (schema["maxLength"] + 1)
+    if "pattern" in schema:
+        yield "no match", "né pas!"
+        yield "far too long", "x" * 65
+    if "enum" in schema:
+        yield "unknown choice", "nobody knows it"
+    if kind == "string":
+        yield "control character", "a\x00b"
+    if "maxItems" in schema:
+        yield "too many", ["x"] * (schema["maxItems"] + 1)
+    if "maxProperties" in schema:
+        yield "too many", {f"k{n}": 1 for n in range(schema["maxProperties"] + 1)}
+
+
+def faulty_calls() -> Iterator[Any]:
+    for name in NAMES:
+        for field in REGISTRY[name].arguments.model_fields:
+            for what, value in wrong_values(schema_of(name, field)):
+                yield pytest.param(name, field, value, id=f"{name}-{field}-{what}")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def talked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service for many refused calls: one conversation has been had, and all of it is indexed."""
+    folder: Path = tmp_path_factory.mktemp("operations")
+    settings = Settings(_env_file=None, data_dir=folder, index=IndexSettings(kind="exact"))
+    model = ScriptedModel("A red boat! Tom must love being seen.")
+    async with open_service(settings, model, WordEmbedder()) as service:
+        await say(service, "My brother Tom has a red boat.", conversation_id=None)
+        while await service.indexer.pending():
+            await service.indexer.work_off()
+        yield service
+
+
+def test_the_registry_has_the_operations_in_their_order() -> None:
+    assert [o.name for o in operations("all")] == NAMES
+    assert [o.name for o in operations()] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
+    operation = REGISTRY[name]
+
+    assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name)
+    assert operation.title and "\n" not in operation.description
+    assert 40 <= len(operation.description) <= 1024
+    for field, schema in operation.input_schema.get("properties", {}).items():
+        assert schema.get("description"), field
+    assert operation.input_schema["additionalProperties"] is False
+    assert operation.read_only == (operation.scope == "read")
+    assert operation.idempotent == operation.read_only
+
+
+def test_only_the_chat_reaches_out_to_a_model() -> None:
+    assert [o.name for o in operations("all") if o.open_world] == ["persona_chat"]
+
+
+@pytest.mark.parametrize(("name", "field", "value"), list(faulty_calls()))
+async def test_a_wrong_argument_is_named_and_changes_nothing(
+    talked: Service, name: str, field: str, value: Any
+) -> None:
+    before = await dump(talked.database)
+
+    with pytest.raises(InvalidParams) as refused:
+        await call(talked, name, **{**GOOD[name], field: value})
+
+    error = refused.value
+    assert error.data["field"].split(".")[0] == field
+    assert error.data["allowed"] and error.data["given"]
+    assert error.message.startswith(f"{error.data['field']}: allowed is {error.data['allowed']}")
+    assert await dump(talked.database) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_unknown_argument_is_refused_with_the_nearest_name(
+    talked: Service, name: str
+) -> None:
+    before = await dump(talked.database)
+
+    with pytest.raises(InvalidParams) as refused:
+        await call(talked, name, **GOOD[name], wurld_id="main")
+
+    assert refused.value.data["field"] == "wurld_id"
+    assert refused.value.data["allowed"].startswith("did you mean world_id?")
+    assert await dump(talked.database) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name in NAMES for field in REGISTRY[name].input_schema.get("required", [])],
+)
+async def test_a_missing_argument_is_named(talked: Service, name: str, field: str) -> None:
+    arguments = {key: value for key, value in GOOD[name].items() if key != field}
+
+    with pytest.raises(InvalidParams) as refused:
+        await call(talked, name, **arguments)
+
+    assert (refused.value.data["field"], refused.value.data["allowed"]) == (field, "required")
+
+
+async def test_every_fault_of_a_call_is_listed(talked: Service) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        await call(talked, "persona_list", limit=0, tag=5, available="yes")
+
+    assert {fault["field"] for fault in refused.value.data["errors"]} == {
+        "limit",
+        "tag",
+        "available",
+    }
+
+
+async def test_a_whole_number_may_be_written_with_a_point(talked: Service) -> None:
+    found = await call(talked, "persona_list", limit=1.0)
+
+    assert len(found["personas"]) == 1
+
+
+async def test_null_counts_as_absent_and_what_old_clients_send_is_ignored(talked: Service) -> None:
+    found = await call(talked, "persona_list", limit=None, tag=None, _meta={}, websocket_id="w1")
+
+    assert found["total_count"] == 3
+
+
+async def test_an_unknown_operation_suggests_a_known_one(talked: Service) -> None:
+    with pytest.raises(MethodNotFound) as near:
+        await call(talked, "persona_chatt")
+    with pytest.raises(MethodNotFound) as far:
+        await call(talked, "xyzzy")
+
+    assert near.value.data["suggestions"][0] == "persona_chat"
+    assert near.value.message.startswith(
+        "operation 'persona_chatt' not found; did you mean persona_chat"
+    )
+    assert far.value.message == "operation 'xyzzy' not found"
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_another_world_is_not_found(talked: Service, name: str) -> None:
+    with pytest.raises(NotFound, match="world 'elsewhere' not found"):
+        await call(talked, name, **GOOD[name], world_id="elsewhere")
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_result_is_what_its_schema_says(
+    service: Service, model: ScriptedModel, name: str
+) -> None:
+    model.add("A red boat! Tom must love being seen.", "Hello.")
+    first = await say(service, "My brother Tom has a red boat.")
+    arguments = dict(GOOD[name])
+    if name == "conversation_get":
+        arguments["conversation_id"] = first["conversation_id"]
+    if name == "relationship_get":
+        arguments["persona2_id"] = "user"
+
+    result = await call_operation(service, name, arguments)
+
+    jsonschema.validate(result, REGISTRY[name].output_schema)
+
+
+def test_numbers_are_rounded_for_show_only() -> None:
+    value = {"a": [0.123456789, 1], "b": {"c": 1e-9}, "d": "0.123456789", "e": True}
+
+    assert rounded(value) == {
+        "a": [0.123457, 1],
+        "b": {"c": 0.0},
+        "d": "0.123456789",
+        "e": True,
+    }

@@ -1,0 +1,174 @@
+"""A run as a task: what followers see of it, and how it ends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from persona_mcp.server.runs import Run, guarded
+from persona_mcp.state.errors import Cancelled, Conflict, ModelError
+
+pytestmark = pytest.mark.anyio
+
+
+async def nothing() -> dict[str, Any]:
+    return {"exchange": "e"}
+
+
+def nobody() -> None:
+    pass
+
+
+async def forever(begun: asyncio.Event, stopped: asyncio.Event) -> None:
+    begun.set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        stopped.set()
+
+
+async def test_every_follower_sees_every_event_in_order() -> None:
+    run, go = Run("e1"), asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        run.emit("started")
+        await go.wait()
+        run.emit("token", text="One")
+        run.emit("token", text=" two.")
+        return {"exchange": "e"}
+
+    async def kinds() -> list[str]:
+        return [event.kind async for event in run.follow()]
+
+    early = asyncio.create_task(kinds())
+    run.start(work(), nobody)
+    go.set()
+
+    expected = ["started", "token", "token", "done"]
+    assert await early == expected
+    assert await kinds() == expected
+    assert run.partial == "One two."
+
+
+async def test_a_follower_may_begin_behind_an_event() -> None:
+    run = Run("e1")
+    run.emit("started")
+    run.emit("token", text="One")
+    run.emit("done")
+
+    assert [event.seq async for event in run.follow(after=0)] == [1, 2]
+
+
+async def test_a_restart_drops_what_was_said() -> None:
+    run = Run("e1")
+
+    run.emit("prompt", messages=[{"role": "user", "content": "Hello"}])
+    run.emit("token", text="As an AI")
+    run.emit("restart", reason="it falls out of character")
+    run.emit("token", text="Good evening.")
+
+    assert run.partial == "Good evening."
+    assert run.prompt == [{"role": "user", "content": "Hello"}]
+
+
+async def test_the_end_of_a_run_is_told_to_whoever_began_it() -> None:
+    run, ended = Run("e1"), asyncio.Event()
+
+    run.start(nothing(), ended.set)
+
+    assert await run.outcome() == {"exchange": "e"}
+    await ended.wait()
+
+
+async def test_a_run_that_fails_raises_its_error_for_everybody() -> None:
+    run = Run("e1")
+
+    async def work() -> dict[str, Any]:
+        raise ModelError("down")
+
+    run.start(work(), nobody)
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match="down"):
+            await run.outcome()
+
+
+async def test_giving_up_the_wait_does_not_stop_the_run() -> None:
+    run, go = Run("e1"), asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        await go.wait()
+        return {"exchange": "e"}
+
+    run.start(work(), nobody)
+    waiting = asyncio.create_task(run.outcome())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    go.set()
+
+    assert await run.outcome() == {"exchange": "e"}
+
+
+async def test_cancelling_a_run_that_has_ended_or_not_begun_changes_nothing() -> None:
+    run = Run("e1")
+    await run.cancel()
+    run.start(nothing(), nobody)
+    await run.outcome()
+
+    await run.cancel()
+
+    assert await run.outcome() == {"exchange": "e"}
+
+
+async def test_cancelling_a_run_at_once_ends_it_for_its_followers() -> None:
+    run, begun, stopped = Run("e1"), asyncio.Event(), asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        await forever(begun, stopped)
+        return {}
+
+    run.start(work(), nobody)
+    await run.cancel()
+
+    assert stopped.is_set()
+    with pytest.raises(Cancelled):
+        await run.outcome()
+
+
+async def test_work_that_is_done_ends_its_guard() -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await begun.wait()
+
+    await guarded(work(), forever(begun, stopped))
+
+    assert stopped.is_set()
+
+
+async def test_a_guard_that_fails_stops_the_work() -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def guard() -> None:
+        await begun.wait()
+        raise Conflict("taken")
+
+    with pytest.raises(Conflict, match="taken"):
+        await guarded(forever(begun, stopped), guard())
+
+    assert stopped.is_set()
+
+
+async def test_work_that_fails_raises_its_own_error() -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await begun.wait()
+        raise ModelError("down")
+
+    with pytest.raises(ModelError, match="down"):
+        await guarded(work(), forever(begun, stopped))
+
+    assert stopped.is_set()

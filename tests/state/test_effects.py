@@ -1,0 +1,289 @@
+import random
+from dataclasses import asdict, replace
+
+import pytest
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state.commit import commit_exchange
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import (
+    Feelings,
+    RelationshipChange,
+    add_feeling_change,
+    add_relationship_change,
+    at_rest,
+    at_time,
+    read_arrow,
+    read_events,
+    read_feelings,
+    refold_arrow,
+)
+from persona_mcp.state.emotion import EmotionalState, Impulses
+from persona_mcp.state.exchanges import ExchangeStore
+from persona_mcp.state.interaction import InteractionState
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.relationship import Arrow, Deltas, Priors
+from tests.state.rows import (
+    NOW,
+    PARAMS,
+    begin,
+    commit_of,
+    feeling_change,
+    lease_of,
+    nobody_is_gone,
+    relationship_change,
+    rows_of,
+)
+
+pytestmark = pytest.mark.anyio
+
+ARROW = ("main", "mara", "ann")
+EXCHANGES = 25
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+async def mara(database: Database, world: str) -> Persona:
+    return await PersonaStore(database).resolve(world, "mara")
+
+
+async def talk_at_random(database: Database, persona: Persona, rng: random.Random) -> None:
+    """Commit exchanges with random effects, at random times that sometimes go backwards."""
+    store, now = ExchangeStore(database, nobody_is_gone), NOW
+    for number in range(1, EXCHANGES + 1):
+        now += rng.choice([0.0, rng.uniform(-30, 30), rng.expovariate(1 / 9000)])
+        lease = await begin(database, number, now)
+        changes = tuple(
+            relationship_change(
+                lease,
+                now + rng.uniform(-1, 1),
+                n,
+                Deltas(
+                    affinity=rng.uniform(-0.4, 0.4),
+                    trust=rng.uniform(-0.4, 0.2),
+                    respect=rng.uniform(-0.3, 0.3),
+                    disclosure=rng.uniform(0, 0.2),
+                    contact=rng.uniform(0, 0.2),
+                ),
+                warmth=rng.uniform(-1, 1),
+            )
+            for n in range(rng.randint(0, 3))
+        )
+        push = Impulses(*(rng.uniform(-1, 1) for _ in range(5)))
+        talk = tuple(
+            (rng.uniform(5, 120), rng.choice([1.0, 0.5])) for _ in range(rng.randint(0, 3))
+        )
+        feelings = (feeling_change(persona, push, talk),)
+        await commit_exchange(
+            database,
+            commit_of(lease, persona, now, relationships=changes, feelings=feelings),
+            PARAMS,
+        )
+        await store.let_go(lease)
+
+
+async def fold_feelings(connection: AsyncConnection, persona: Persona) -> Feelings:
+    """Fold the log of a persona: decay to each impulse, apply it, then spend its turns."""
+    costs = (
+        await connection.execute(select(tables.EnergySpent).order_by(tables.EnergySpent.seq))
+    ).all()
+    impulses = select(tables.MoodImpulse).order_by(tables.MoodImpulse.seq)
+    felt: Feelings | None = None
+    for row in (await connection.execute(impulses)).all():
+        before = felt or at_rest(persona, row.at, PARAMS)
+        before = at_time(before, persona, row.at, PARAMS)
+        mood = emotion.apply(before.emotion, Impulses(**row.impulse))
+        spent = before.interaction
+        for cost in costs:
+            if cost.exchange_id == row.exchange_id:
+                assert cost.at == row.at
+                spent = interaction.after_talk(spent, cost.talk_s, cost.share, PARAMS.interaction)
+        felt = Feelings(mood, spent)
+    assert felt is not None
+    return felt
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_caches_equal_a_fold_of_the_log_to_the_last_bit(
+    database: Database, mara: Persona, seed: int
+) -> None:
+    await talk_at_random(database, mara, random.Random(seed))
+
+    (arrow_row,) = await rows_of(database, tables.RelationshipState)
+    (felt_row,) = await rows_of(database, tables.PersonaState)
+    async with database.write() as connection:
+        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
+        events = [e for _, _, e in await read_events(connection, *ARROW)]
+        feelings = await fold_feelings(connection, mara)
+    assert folded == Arrow(**arrow_row.arrow) == relationship.fold(events, PARAMS.relationships)
+    assert await rows_of(database, tables.RelationshipState) == [arrow_row]
+    assert feelings.emotion == EmotionalState(**felt_row.emotion)
+    assert feelings.interaction == InteractionState(**felt_row.interaction)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_exchanges_that_are_switched_off_are_as_if_they_had_never_been(
+    database: Database, mara: Persona, seed: int
+) -> None:
+    rng = random.Random(seed)
+    await talk_at_random(database, mara, rng)
+    events = await rows_of(database, tables.RelationshipEvent, tables.RelationshipEvent.seq)
+    off = {row.exchange_id for row in rng.sample(events[1:], len(events) // 3)}
+    async with database.write() as connection:
+        table = tables.RelationshipEvent
+        await connection.execute(
+            update(table).where(table.exchange_id.in_(off)).values(active=False)
+        )
+
+        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
+
+        left = [e for _, _, e in await read_events(connection, *ARROW)]
+        assert folded == relationship.fold(left, PARAMS.relationships, Priors(0.1, 0.02))
+        assert await read_arrow(connection, *ARROW) == folded
+
+
+async def switch(connection: AsyncConnection, *ids: str, active: bool) -> None:
+    table = tables.RelationshipEvent
+    await connection.execute(update(table).where(table.id.in_(ids)).values(active=active))
+
+
+async def add(connection: AsyncConnection, change: RelationshipChange) -> Arrow:
+    return await add_relationship_change(connection, "main", None, change, PARAMS.relationships)
+
+
+async def test_an_arrow_without_an_active_event_has_no_cache_and_can_begin_again(
+    database: Database, world: str
+) -> None:
+    first, second = (relationship_change(lease_of(x), NOW) for x in ("x1", "x2"))
+    async with database.write() as connection:
+        await add(connection, first)
+        await switch(connection, first.id, active=False)
+
+        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) is None
+        assert await read_arrow(connection, *ARROW) is None
+        begun = await add(connection, second)
+
+        events = await read_events(connection, *ARROW)
+        assert [(id, e.seq) for id, _, e in events] == [(second.id, 2)]
+        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) == begun
+
+
+async def test_an_arrow_keeps_its_first_impression_when_its_first_event_is_switched_off(
+    database: Database, world: str
+) -> None:
+    first, second = (relationship_change(lease_of(x), NOW) for x in ("x1", "x2"))
+    async with database.write() as connection:
+        await add(connection, first)
+        await add(connection, second)
+        await switch(connection, first.id, active=False)
+
+        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
+
+    assert folded is not None
+    assert (folded.affinity_prior, folded.trust_prior) == (0.1, 0.02)
+
+
+async def test_a_cache_that_was_dropped_is_made_again(database: Database, world: str) -> None:
+    async with database.write() as connection:
+        arrow = await add(connection, relationship_change(lease_of("x1"), NOW))
+        await connection.execute(delete(tables.RelationshipState))
+
+        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) == arrow
+        assert await read_arrow(connection, *ARROW) == arrow
+        await add(connection, relationship_change(lease_of("x2"), NOW))
+
+    (row,) = await rows_of(database, tables.RelationshipState)
+    assert row.last_seq == 2
+
+
+async def test_an_event_that_comes_twice_changes_nothing(database: Database, world: str) -> None:
+    change = relationship_change(lease_of("x1"), NOW)
+    async with database.write() as connection:
+        first = await add(connection, change)
+
+        assert await add(connection, change) == first
+        assert len(await read_events(connection, *ARROW)) == 1
+
+
+async def test_an_event_is_never_dated_before_the_arrow(database: Database, world: str) -> None:
+    async with database.write() as connection:
+        await add(connection, relationship_change(lease_of("x1"), NOW))
+        await add(connection, relationship_change(lease_of("x2"), NOW - 100))
+
+        events = await read_events(connection, *ARROW)
+
+    assert [(e.at, e.seq, why) for _, why, e in events] == [
+        (NOW, 1, "kind words"),
+        (NOW, 2, "kind words"),
+    ]
+
+
+async def test_an_arrow_has_a_direction(database: Database, world: str) -> None:
+    async with database.write() as connection:
+        await add(connection, relationship_change(lease_of("x1"), NOW))
+
+        assert await read_arrow(connection, "main", "ann", "mara") is None
+        assert await read_arrow(connection, "main", "mara", "tobin") is None
+
+
+async def test_an_event_is_read_as_it_was_written(database: Database, world: str) -> None:
+    plain = relationship_change(lease_of("x1"), NOW)
+    told = replace(
+        relationship_change(lease_of("x2"), NOW + 1),
+        event=replace(
+            plain.event, at=NOW + 1, appraisal=None, kind="bond", bond="vow", direct=False
+        ),
+    )
+    async with database.write() as connection:
+        await add(connection, plain)
+        await add(connection, told)
+        events = [e for _, _, e in await read_events(connection, *ARROW)]
+
+    assert events == [
+        replace(plain.event, seq=1, priors=plain.priors),
+        replace(told.event, seq=2),
+    ]
+
+
+async def test_a_feeling_that_comes_twice_changes_nothing(
+    database: Database, mara: Persona
+) -> None:
+    change, ids = feeling_change(mara), ("i1", "t1", "t2")
+    async with database.write() as connection:
+        first = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+        again = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+
+    assert again == first
+    assert len(await rows_of(database, tables.MoodImpulse)) == 1
+
+
+async def test_a_feeling_without_talk_costs_nothing(database: Database, mara: Persona) -> None:
+    async with database.write() as connection:
+        change = feeling_change(mara, talk=())
+        felt = await add_feeling_change(connection, "main", "x1", change, ("i1",), NOW, PARAMS)
+
+    assert felt.interaction == at_rest(mara, NOW, PARAMS).interaction
+    assert await rows_of(database, tables.EnergySpent) == []
+
+
+async def test_feelings_fade_with_time(database: Database, mara: Persona) -> None:
+    rest = at_rest(mara, NOW, PARAMS)
+    async with database.write() as connection:
+        assert await read_feelings(connection, "main", mara, NOW, PARAMS) == rest
+        change = feeling_change(mara, Impulses(mood=0.8))
+        ids = ("i1", "t1", "t2")
+        felt = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+
+        soon = await read_feelings(connection, "main", mara, NOW, PARAMS)
+        later = await read_feelings(connection, "main", mara, NOW + 6 * HOUR_S, PARAMS)
+
+    assert soon == felt
+    assert felt.emotion.mood > later.emotion.mood > rest.emotion.mood
+    assert later.emotion.mood - rest.emotion.mood == pytest.approx(
+        (felt.emotion.mood - rest.emotion.mood) / 2
+    )
+    assert later.interaction.fatigue == 0.0
+    assert asdict(felt.interaction)["fatigue"] > 0
