@@ -1,5 +1,6 @@
 """LangGraph's checkpoints: a SQLite file of their own beside the database."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -102,7 +103,7 @@ TABLES = ("writes", "checkpoints")
 @asynccontextmanager
 async def open_checkpointer(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
     """Open the saver on `checkpoints.db` in the data folder."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     async with aiosqlite.connect(settings.data_dir / "checkpoints.db") as connection:
         for pragma in (
             "auto_vacuum=INCREMENTAL",  # first: it takes effect on a new file only

@@ -6,6 +6,7 @@ from typing import Annotated, NotRequired
 from langgraph.channels import UntrackedValue
 from typing_extensions import TypedDict
 
+from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Party, Route, Score
 from persona_mcp.state.effects import FeelingChange, Feelings, RelationshipChange
@@ -101,12 +102,9 @@ class Consequences:
     memories: tuple[NewMemory, ...]
 
 
-class ChatInput(TypedDict):
+class ChatInput(ChatIds):
     """What a run is started with."""
 
-    world_id: str
-    conversation_id: str
-    exchange_id: str
     message: str
     follows: NotRequired[Annotated[str | None, UntrackedValue(str, guard=False)]]
     """The exchange that this one follows; left out, the one that the checkpoint ended with.
@@ -122,7 +120,7 @@ class ChatOutput(TypedDict, total=False):
     head: str | None
 
 
-class ChatUpdate(ChatOutput, total=False):
+class ChatUpdate(ChatIds, ChatOutput, total=False):
     """What a node may write; only ids and the current turn are ever checkpointed."""
 
     attempts: int

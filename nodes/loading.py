@@ -1,26 +1,37 @@
 """The first step of an exchange: what stands before it."""
 
+from langgraph.runtime import Runtime
 from sqlalchemy import func, select
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
-from persona_mcp.nodes.parts import Parts
+from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.state import conversations, effects, personas, relationship, tables
 
 
-async def load_scene(parts: Parts, state: ChatState) -> ChatUpdate:
+async def load_scene(
+    parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
+) -> ChatUpdate:
     """Read persona, feelings, relationship and the window of the transcript, in one transaction.
 
     Reads: world_id, conversation_id, follows, head.
-    Writes: scene; resets what the last exchange left.
+    Writes: scene; the ids, where the run was started without an exchange; resets what the last
+        exchange left.
 
     Raises:
         NotFound: The conversation or its persona is not there.
         StorageUnavailable: The database did not answer.
     """
-    world_id, now = state["world_id"], parts.now()
+    ids: ChatIds = ChatIds(
+        world_id=state.get("world_id", ""),
+        conversation_id=state.get("conversation_id", ""),
+        exchange_id=state.get("exchange_id", ""),
+    )
+    if parts.accept is not None:
+        ids = await parts.accept(state, runtime.context)
+    world_id, now = ids["world_id"], parts.now()
     follows = state["follows"] if "follows" in state else state.get("head")
     async with parts.database.read() as connection:
-        conversation = await conversations.get(connection, world_id, state["conversation_id"])
+        conversation = await conversations.get(connection, world_id, ids["conversation_id"])
         persona = await personas.find(connection, world_id, conversation.persona_id)
         arrow = await effects.read_arrow(connection, world_id, persona.id, conversation.user_id)
         window = await conversations.window(
@@ -50,4 +61,12 @@ async def load_scene(parts: Parts, state: ChatState) -> ChatUpdate:
             ),
             answers=await connection.scalar(spoken) or 0,
         )
-    return ChatUpdate(scene=scene, head=follows, attempts=0, reply="")
+    return ChatUpdate(
+        world_id=world_id,
+        conversation_id=conversation.id,
+        exchange_id=ids["exchange_id"],
+        scene=scene,
+        head=follows,
+        attempts=0,
+        reply="",
+    )

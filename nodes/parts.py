@@ -1,9 +1,11 @@
 """The live parts that nodes work with, bound once by the graph's builder."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
@@ -13,6 +15,14 @@ from persona_mcp.state.local_appraiser import Appraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
+
+
+class ChatIds(TypedDict, total=False):
+    """Which exchange it is; a run that is started without (Studio) is given them by `load`."""
+
+    world_id: str
+    conversation_id: str
+    exchange_id: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Parts:
         process: Under which name leases are held.
         now: The clock, in seconds since the epoch, UTC.
         written: Called after a commit: there is work for the index.
+        accept: Accepts the message of a run that was started without an exchange, as Studio does:
+            from the state and the knobs to `{world_id, conversation_id, exchange_id}`.
     """
 
     database: Database
@@ -65,6 +77,7 @@ class Parts:
     process: str
     now: Callable[[], float]
     written: Callable[[], None]
+    accept: "Callable[[Mapping[str, Any], ChatContext], Awaitable[ChatIds]] | None" = None
 
 
 class ChatContext(BaseModel):
@@ -80,5 +93,8 @@ class ChatContext(BaseModel):
     token_budget: int = Field(500, ge=1, le=32768, description="Longest reply, in tokens")
     temperature: float | None = Field(
         None, ge=0, le=2, description="Randomness; empty: by the continue score"
+    )
+    persona_id: str = Field(
+        "aria", description="Who answers, where the run itself begins the conversation (Studio)"
     )
     seed: int | None = Field(None, ge=0, description="Makes the draw repeatable where possible")

@@ -17,13 +17,15 @@ from persona_mcp.server.terminal import Terminal
 ABOUT = 60
 OWN = ("id", "version", "created_at", "updated_at")
 """Fields of a stored persona that a file does not have."""
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""What a file need not say; 0 is a value."""
 
 
-async def call(settings: Settings, name: str, **arguments: Any) -> dict[str, Any]:
+async def call(settings: Settings, operation: str, /, **arguments: Any) -> dict[str, Any]:
     """Call an operation that needs neither model nor index."""
     catalogue.operations()
     async with open_store(settings) as store:
-        return await call_operation(store, name, arguments)
+        return await call_operation(store, operation, arguments)
 
 
 def list_personas(as_json: bool) -> None:
@@ -55,7 +57,7 @@ def show(name: str, as_json: bool) -> None:
         if as_json:
             terminal.print_json(found)
             return
-        fields = {key: value for key, value in found.items() if key not in OWN and value}
+        fields = {k: v for k, v in found.items() if k not in OWN and v not in EMPTY}
         text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=ABOUT + 40)
         terminal.out.print(text.rstrip(), soft_wrap=True)
 

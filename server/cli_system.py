@@ -103,7 +103,12 @@ def graph(name: str, svg: Path | None) -> None:
         if svg is None:
             terminal.out.print(pictures.mermaid(name).rstrip(), soft_wrap=True)
             return
-        svg.write_text(pictures.svg(name), encoding="utf-8")
+        drawn = pictures.svg(name)
+        try:
+            svg.write_text(drawn, encoding="utf-8")
+        except OSError as error:
+            fault = {"field": "--svg", "allowed": "a file that can be written", "given": str(svg)}
+            raise InvalidParams.of([fault]) from error
         terminal.out.print(f"wrote {svg}")
 
     run(work)

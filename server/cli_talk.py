@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.live import Live
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.chat_operations import reply_of
+from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
 from persona_mcp.server.cli_run import llm, run, run_loop
 from persona_mcp.server.explanation import explain
 from persona_mcp.server.operations import rounded
@@ -20,6 +20,7 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.validation import validate
 
 COMMANDS = (
     ("/why", "what was behind the last reply: memories, feelings, relationship"),
@@ -28,6 +29,7 @@ COMMANDS = (
     ("/quit", "end; so do Ctrl-D, and Ctrl-C at the prompt"),
 )
 STDIN = "-"
+SHOWN_DECIMALS = 3
 DIM = "dim"
 SPEAKER = "bold magenta"
 YOU = "bold cyan"
@@ -71,11 +73,11 @@ def ask(
         said = sys.stdin.read().strip() if message == STDIN else message
         async with open_service(settings) as service:
             world_id, user_id = settings.world, user or settings.user
-            where = conversation or (
-                None if new else await last_conversation(service, name, user_id, request_id)
-            )
-            context = ChatRequest(world_id, name, user_id, said, where, request_id)
-            run, _ = await service.chat(context)
+            asked = request_of(world_id, name, user_id, said, conversation, request_id)
+            if conversation is None and not new:
+                where = await last_conversation(service, name, user_id, request_id)
+                asked = replace(asked, conversation_id=where)
+            run, _ = await service.chat(asked)
             exchange = await finish(run)
             reply = await reply_of(service, world_id, exchange)
             answer: dict[str, Any] = rounded(reply.model_dump(mode="json"))
@@ -89,6 +91,30 @@ def ask(
                 show_explanation(terminal, answer["explanation"])
 
     run(work, as_json=as_json, llm=llm(model))
+
+
+def request_of(
+    world_id: str,
+    name: str,
+    user_id: str,
+    message: str,
+    conversation_id: str | None,
+    request_id: str | None = None,
+) -> ChatRequest:
+    """Check what is asked as the operation does, which other doors go through.
+
+    Raises:
+        InvalidParams: It is refused; nothing was changed.
+    """
+    given = {
+        "persona_id": name,
+        "user_id": user_id,
+        "message": message,
+        "conversation_id": conversation_id,
+        "request_id": request_id,
+    }
+    checked = validate(PersonaChatArguments, {k: v for k, v in given.items() if v is not None})
+    return ChatRequest(world_id, name, user_id, checked.message, conversation_id, request_id)
 
 
 async def last_conversation(
@@ -192,7 +218,7 @@ def answer(terminal: Terminal, talk: Talk, line: str, runner: asyncio.Runner) ->
 async def exchange(terminal: Terminal, talk: Talk, line: str) -> None:
     """Send a message and show the reply while it is made."""
     service = talk.service
-    request = ChatRequest(
+    request = request_of(
         service.settings.world, talk.persona_id, talk.user_id, line, talk.conversation_id
     )
     run, accepted = await service.chat(request)
@@ -250,7 +276,7 @@ def show_explanation(terminal: Terminal, found: dict[str, Any]) -> None:
     out.print("What this exchange changed:", style="bold")
     for change in found["relationship_changes"]:
         moved = ", ".join(
-            f"{name} {value:+.3f}" for name, value in change["changes"].items() if value
+            f"{name} {signed(value)}" for name, value in change["changes"].items() if value
         )
         out.print(f"  {change['why']} ({moved or 'nothing'})")
     terms = ", ".join(f"{name} {value:.1f}" for name, value in found["score_terms"].items())
@@ -261,5 +287,10 @@ def relationship_table(views: dict[str, dict[str, Any]]) -> Table:
     """Lay views of a relationship side by side."""
     table = Table("", *views)
     for field in ("affinity", "trust", "respect", "intimacy", "familiarity"):
-        table.add_row(field, *(f"{view[field]:+.3f}" for view in views.values()))
+        table.add_row(field, *(signed(view[field]) for view in views.values()))
     return table
+
+
+def signed(value: float) -> str:
+    """Write a number with its sign and three decimals; nothing is ever -0."""
+    return f"{round(value, SHOWN_DECIMALS) + 0.0:+.{SHOWN_DECIMALS}f}"

@@ -77,12 +77,24 @@ class Service(Store):
 
         Raises:
             NotFound: The persona or the conversation is not there.
+            InvalidParams: The conversation is not of these two.
+            Conflict: The request id was used for something else.
+        """
+        exchange = await self.accept(request)
+        return self._run(request, exchange), exchange
+
+    async def accept(self, request: ChatRequest) -> Exchange:
+        """Write the exchange as pending, or find the one that has this request id.
+
+        Raises:
+            NotFound: The persona or the conversation is not there.
+            InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
         """
         persona = await self.personas.resolve(request.world_id, request.persona)
         conversation_id = request.conversation_id
         await self._check_parties(request, persona)
-        exchange = await self.exchanges.accept(
+        return await self.exchanges.accept(
             Request(
                 world_id=request.world_id,
                 conversation_id=conversation_id or new_id(),
@@ -101,7 +113,6 @@ class Service(Store):
             current_correlation_id(),
             time.time(),
         )
-        return self._run(request, exchange), exchange
 
     async def _check_parties(self, request: ChatRequest, persona: Persona) -> None:
         """Refuse to talk in a persona's name, or into the conversation of others."""
@@ -144,7 +155,7 @@ class Service(Store):
             return {"exchange": exchange}
         lease = Lease(request.world_id, exchange.conversation_id, exchange.id, self.process)
         try:
-            if not await self._claim(lease):
+            if not await self.claim(lease):
                 return {"exchange": await self.exchanges.get(request.world_id, exchange.id)}
             await self._guarded(run, request, lease)
         except asyncio.CancelledError:
@@ -160,7 +171,7 @@ class Service(Store):
             raise ours from error
         return {"exchange": await self.exchanges.get(request.world_id, exchange.id)}
 
-    async def _claim(self, lease: Lease) -> bool:
+    async def claim(self, lease: Lease) -> bool:
         """Take the conversation, waiting for other runs; False if another process did the work.
 
         Raises:
@@ -184,10 +195,10 @@ class Service(Store):
 
     async def _guarded(self, run: Run, request: ChatRequest, lease: Lease) -> None:
         """Run the graph while the lease is kept alive; losing the lease stops the graph."""
-        await guarded(self._run_graph(run, request, lease), self._keep(lease))
+        await guarded(self._run_graph(run, request, lease), self.keep(lease))
         await self.exchanges.let_go(lease)
 
-    async def _keep(self, lease: Lease) -> None:
+    async def keep(self, lease: Lease) -> None:
         """Renew the lease; a database that fails is asked again while the lease lasts.
 
         Raises:
@@ -276,8 +287,8 @@ async def open_service(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         database = store.database
-        liveness = Liveness(settings.data_dir / "processes")
-        stack.callback(liveness.close)
+        liveness = await asyncio.to_thread(Liveness, settings.data_dir / "processes")
+        stack.push_async_callback(asyncio.to_thread, liveness.close)
         model = model or open_model(settings.llm)
         stack.push_async_callback(model.aclose)
         embedder = embedder or open_embedder(settings.embedder)

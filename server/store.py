@@ -1,5 +1,6 @@
 """The part of the service that needs only the database: no model, no index, no graph."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +39,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     try:
         now = time.time()
         personas = PersonaStore(database)
-        await personas.ensure_world(settings.world, settings.world, bundled_personas(), now)
+        bundled = await asyncio.to_thread(bundled_personas)
+        await personas.ensure_world(settings.world, settings.world, bundled, now)
         conversations = ConversationStore(database)
         yield Store(settings, database, personas, conversations, laws_of(settings), now)
     finally:

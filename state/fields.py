@@ -65,7 +65,7 @@ Text = Annotated[str, BeforeValidator(clean_text)]
 WHOLE = BeforeValidator(whole_number)
 """Stands last in `Annotated[int, Field(ge=.., le=..), WHOLE]`, or the schema loses the range."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Id = Annotated[Text, Field(pattern=ID_PATTERN)]
+Id = Annotated[str, Field(pattern=ID_PATTERN), BeforeValidator(clean_text)]
 Reference = Annotated[Text, Field(min_length=1, max_length=80)]
 """A persona's id, or its exact name in any case."""
 Metadata = Annotated[dict[str, Any], AfterValidator(small_object)]

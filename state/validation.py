@@ -128,7 +128,8 @@ def in_words(schema: Schema, root: Schema) -> str:
     if "const" in schema:
         return f"only {json.dumps(schema['const'])}"
     if "anyOf" in schema:
-        return " or ".join(in_words(resolve(b, root), root) for b in schema["anyOf"])
+        branches = (b for b in schema["anyOf"] if b.get("type") != "null")
+        return " or ".join(in_words(resolve(b, root), root) for b in branches)
     kind = schema.get("type")
     if kind in ("integer", "number"):
         return ("whole number" if kind == "integer" else "number") + numeric_range(schema)
@@ -148,9 +149,13 @@ def numeric_range(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f" {low:g}..{high:g}"
-    if low is not None:
-        return f" {low:g} or more"
-    return f" up to {high:g}" if high is not None else ""
+    ends = (
+        (" above", schema.get("exclusiveMinimum")),
+        (" at least", low),
+        (" below", schema.get("exclusiveMaximum")),
+        (" up to", high),
+    )
+    return "".join(f"{word} {end:g}" for word, end in ends if end is not None)
 
 
 def counted(schema: Schema, what: str, unit: str) -> str:

@@ -9,7 +9,7 @@ from persona_mcp.server.operations import call_operation
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service
 from persona_mcp.state.database import Database
-from persona_mcp.state.tables import Base
+from persona_mcp.state.table_base import Base
 
 Row = dict[str, Any]
 

@@ -18,6 +18,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 from tests.model_replies import (
@@ -169,10 +170,15 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--behaviour", choices=sorted(BEHAVIOURS), default="ok")
     parser.add_argument("--text", help="the reply, instead of the behaviour's")
+    parser.add_argument(
+        "--delay-s", type=float, help="before each word, instead of the behaviour's"
+    )
     given = parser.parse_args()
     behaviour = BEHAVIOURS[given.behaviour]
     if given.text is not None:
-        behaviour = Behaviour(text=given.text)
+        behaviour = replace(behaviour, text=given.text)
+    if given.delay_s is not None:
+        behaviour = replace(behaviour, delay_s=given.delay_s)
     async with ModelServer(behaviour, port=given.port) as server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()

@@ -59,7 +59,9 @@ def environment(**more: str) -> dict[str, str]:
     """Return what a process inherits, and more; without compiled files it starts three times as slowly."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_")}
     if kept.pop("PYTHONDONTWRITEBYTECODE", None):
-        kept["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "persona-tests-pycache")
+        kept["PYTHONPYCACHEPREFIX"] = str(
+            Path(tempfile.gettempdir()) / f"persona-tests-pycache-{os.getuid()}"
+        )
     return {**kept, "PYTHONIOENCODING": "utf-8", **more}
 
 

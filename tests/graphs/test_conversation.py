@@ -1,11 +1,17 @@
 """The conversation's graph: its shape, and what its checkpoints hold."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.nodes.parts import ChatContext, ChatIds
+from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service
+from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import thread_id
 from tests.calls import say
 from tests.doubles import Fails, ScriptedModel
@@ -127,6 +133,33 @@ async def test_an_exchange_that_fails_checkpoints_no_reply(
     assert not any(b"The harb" in stored for stored, _ in await checkpoints(service, **where))
 
 
+async def test_a_run_without_an_exchange_is_given_one_by_its_first_step(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The harbour froze.")
+
+    async def accept(state: Mapping[str, Any], context: ChatContext) -> ChatIds:
+        exchange = await service.accept(
+            ChatRequest("main", context.persona_id, "ann", state["message"])
+        )
+        lease = Lease("main", exchange.conversation_id, exchange.id, service.process)
+        await service.claim(lease)
+        return ChatIds(
+            world_id="main",
+            conversation_id=exchange.conversation_id,
+            exchange_id=exchange.id,
+        )
+
+    graph = build_conversation(replace(service.parts, accept=accept)).compile()
+    ended = await graph.ainvoke(
+        {"message": "What happened?"}, context=ChatContext(persona_id="kira")
+    )
+
+    kept = await service.exchanges.get("main", ended["head"])
+    assert ended["reply"] == "The harbour froze."
+    assert (kept.status, kept.persona_id, kept.user_id) == ("done", "kira", "ann")
+
+
 async def test_a_run_that_follows_nothing_said_goes_on_from_its_checkpoint(
     service: Service, model: ScriptedModel
 ) -> None:
@@ -136,7 +169,9 @@ async def test_a_run_that_follows_nothing_said_goes_on_from_its_checkpoint(
     where = {"conversation_id": first["conversation_id"]}
     await say(service, "Say two.", **where)
     graph = build_conversation(service.parts).compile(checkpointer=service.checkpointer)
-    thread = {"configurable": {"thread_id": thread_id("main", first["conversation_id"])}}
+    thread: RunnableConfig = {
+        "configurable": {"thread_id": thread_id("main", first["conversation_id"])}
+    }
     history = [state async for state in graph.aget_state_history(thread)]
     after_one = next(s for s in history if s.values.get("head") == first["exchange_id"])
 
@@ -148,9 +183,8 @@ async def test_a_run_that_follows_nothing_said_goes_on_from_its_checkpoint(
             "message": "Say another two.",
         },
         after_one.config,
-        context={},
+        context=ChatContext(),
         durability="exit",
-        stream_mode="updates",
         interrupt_after=["validate"],
     )
     async for _ in events:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from persona_mcp.graphs.relationship import build_relationship
@@ -79,7 +80,7 @@ async def test_another_event_counts_again_at_the_time_of_the_clock(service: Serv
 
 async def test_nothing_but_ids_text_and_values_is_checkpointed(service: Service) -> None:
     graph = build_relationship(service.parts).compile(checkpointer=InMemorySaver())
-    thread = {"configurable": {"thread_id": "t1"}}
+    thread: RunnableConfig = {"configurable": {"thread_id": "t1"}}
 
     await graph.ainvoke(told("Thank you."), thread)
 

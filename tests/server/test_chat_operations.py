@@ -16,7 +16,7 @@ from persona_mcp.state.errors import (
     NotFound,
 )
 from tests.calls import call, remembered, request, rows, say
-from tests.doubles import Fails, Hangs, Says, ScriptedModel, WordEmbedder
+from tests.doubles import SMALL, Fails, Hangs, Says, ScriptedModel, WordEmbedder
 
 pytestmark = pytest.mark.anyio
 
@@ -476,15 +476,15 @@ async def test_the_token_budget_bounds_the_reply(service: Service, model: Script
     await say(service, "Really?", token_budget=7)
     await say(service, "Really?")
 
-    assert [asked.sampling.max_tokens for asked in model.history][0] == 7
+    assert model.history[0].sampling.max_tokens == 7
     assert 16 < model.history[1].sampling.max_tokens <= 500
 
 
-@pytest.mark.parametrize("priority", ["urgent", "none"])
-async def test_a_worn_out_persona_may_bow_out_with_a_line_of_its_own(
-    service: Service, model: ScriptedModel, priority: str
-) -> None:
-    lines = {"urgent": ["The bell rings, I must go."], "tired": ["I must sleep."]}
+LAST_WORDS = {"urgent": ["The bell rings, I must go."], "tired": ["I must sleep."]}
+
+
+async def wear_out(service: Service, model: ScriptedModel, priority: str = "none") -> None:
+    """Make a hermit whom talk hardly draws, and talk at him until he has had enough."""
     await call(
         service,
         "persona_create",
@@ -493,22 +493,56 @@ async def test_a_worn_out_persona_may_bow_out_with_a_line_of_its_own(
         social_energy=20,
         current_priority=priority,
         topic_preferences={"general": 0},
-        exit_lines=lines,
+        exit_lines=LAST_WORDS,
     )
     model.add(*["So you say."] * 5)
     for _ in range(5):
         await say(service, "and then " * 300, persona_id="hermit")
 
+
+@pytest.mark.parametrize(("priority", "reason"), [("urgent", "urgent"), ("none", "tired")])
+async def test_a_worn_out_persona_may_bow_out_with_a_line_of_its_own(
+    service: Service, model: ScriptedModel, priority: str, reason: str
+) -> None:
+    await wear_out(service, model, priority)
+
     reply = await say(
         service, "Stay a while.", persona_id="hermit", routing="score", token_budget=20
     )
 
-    assert [reply["response"]] == lines["urgent" if priority == "urgent" else "tired"]
+    assert [reply["response"]] == LAST_WORDS[reason]
     assert (reply["response_type"], reply["model"], reply["tokens_used"]) == ("template", None, 0)
     assert reply["continue_score"] < 40
     assert reply["memories_used"] == []
     assert len(model.history) == 5
     assert len(await rows(service.database, tables.Turn)) == 12
+
+
+async def test_a_worn_out_persona_that_is_asked_directly_closes_the_talk_in_few_words(
+    service: Service, model: ScriptedModel
+) -> None:
+    await wear_out(service, model)
+    model.add("Good night.")
+
+    reply = await say(service, "Stay a while.", persona_id="hermit", token_budget=20)
+
+    assert (reply["response"], reply["response_type"]) == ("Good night.", "constrained")
+    assert reply["continue_score"] < 40
+    assert "in at most 30 words. The talk is coming to its end" in model.history[-1].system
+
+
+async def test_only_memories_that_were_in_the_prompt_count_as_used(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.known = SMALL
+    model.add("A red boat!", "Red.")
+    first = await say(service, "My brother Tom has a red boat.")
+
+    second = await say(service, "Which red boat has my brother Tom?")
+
+    heard, _ = first["memory_ids"]
+    assert second["memories_used"] == [heard]
+    assert "user said: My brother Tom has a red boat." in model.history[1].text
 
 
 async def test_the_same_persona_answers_briefly_when_it_is_asked_directly(

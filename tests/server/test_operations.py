@@ -1,7 +1,7 @@
 """The registry, and the one strict validation of every operation's every argument."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,39 +47,32 @@ def schema_of(name: str, field: str) -> dict[str, Any]:
     return {**resolve(root["properties"][field], root), "$defs": root.get("$defs", {})}
 
 
+WRONG_KIND: dict[str, list[tuple[str, Any]]] = {
+    "string": [("number", 5), ("list", ["x", 5]), ("control character", "a\x00b")],
+    "integer": [("text", "4"), ("boolean", True), ("list", [4]), ("no whole number", 4.5)],
+    "number": [("text", "4"), ("boolean", True), ("infinite", float("inf")), ("nan", float("nan"))],
+    "boolean": [("text", "true"), ("number", 1)],
+    "array": [("text", "4"), ("object", {}), ("list of others", ["x", 5])],
+    "object": [("text", "4"), ("list", ["x", 5])],
+}
+BOUNDS: dict[str, Callable[[Any], Any]] = {
+    "minimum": lambda low: low - 1,
+    "maximum": lambda high: high + 1,
+    "minLength": lambda _: "  ",
+    "maxLength": lambda longest: "x" * (longest + 1),
+    "pattern": lambda _: "né pas!",
+    "enum": lambda _: "nobody knows it",
+    "maxItems": lambda most: ["x"] * (most + 1),
+    "maxProperties": lambda most: {f"k{n}": 1 for n in range(most + 1)},
+}
+
+
 def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Make values that a schema does not allow, each with what is wrong about it."""
-    kind = schema.get("type")
-    other: Any = 5 if kind == "string" else "4"
-    yield "wrong type", other
-    if kind in ("integer", "number", "array", "object"):
-        yield "boolean", True
-    if kind != "boolean":
-        yield "list", ["x", 5]
-    if "minimum" in schema:
-        yield "below", schema["minimum"] - 1
-    if "maximum" in schema:
-        yield "above", schema["maximum"] + 1
-    if kind == "integer":
-        yield "no whole number", schema.get("minimum", 0) + 0.5
-    if kind == "number":
-        yield "infinite", float("inf")
-        yield "no number", float("nan")
-    if schema.get("minLength"):
-        yield "blank", "  "
-    if "maxLength" in schema:
-        yield "too long", "x" * (schema["maxLength"] + 1)
-    if "pattern" in schema:
-        yield "no match", "né pas!"
-        yield "far too long", "x" * 65
-    if "enum" in schema:
-        yield "unknown choice", "nobody knows it"
-    if kind == "string":
-        yield "control character", "a\x00b"
-    if "maxItems" in schema:
-        yield "too many", ["x"] * (schema["maxItems"] + 1)
-    if "maxProperties" in schema:
-        yield "too many", {f"k{n}": 1 for n in range(schema["maxProperties"] + 1)}
+    yield from WRONG_KIND[schema["type"]]
+    for bound, beyond in BOUNDS.items():
+        if bound in schema:
+            yield f"beyond {bound}", beyond(schema[bound])
 
 
 def faulty_calls() -> Iterator[Any]:

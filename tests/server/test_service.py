@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, insert, update
 
 from persona_mcp.config.settings import ConversationSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
+from persona_mcp.state.database import Database
 from persona_mcp.state.errors import (
     Cancelled,
     Conflict,
@@ -18,6 +20,7 @@ from persona_mcp.state.errors import (
     ModelError,
     StorageUnavailable,
 )
+from persona_mcp.state.exchanges import ExchangeStore, Lease
 from tests.calls import call, remembered, request, rows, say
 from tests.doubles import Fails, Hangs, ScriptedModel, WordEmbedder
 
@@ -227,6 +230,35 @@ async def test_a_run_that_cannot_renew_its_lease_stops_the_model(
         assert await rows(service.database, tables.Turn) == []
 
 
+class Forgetful(ExchangeStore):
+    """A store whose database fails a few times when a lease is renewed, and then is taken."""
+
+    def __init__(self, database: Database, failures: int) -> None:
+        super().__init__(database, lambda _: False)
+        self.failures = failures
+        self.asked = 0
+
+    async def renew(self, lease: Lease, lease_s: float, now: float) -> bool:
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise StorageUnavailable("locked")
+        return False
+
+
+@pytest.mark.parametrize(("failures", "error"), [(2, Conflict), (9, StorageUnavailable)])
+async def test_a_database_that_fails_is_asked_again_while_the_lease_lasts(
+    settings: Settings, model: ScriptedModel, failures: int, error: type[Exception]
+) -> None:
+    async with opened(within(settings, lease_s=0.03), model) as service:
+        store = Forgetful(service.database, failures)
+
+        with pytest.raises(error):
+            async with asyncio.timeout(LIMIT_S):
+                await replace(service, exchanges=store).keep(Lease("main", "c", "x", "p"))
+
+        assert store.asked == 3
+
+
 async def test_a_long_run_keeps_its_lease(settings: Settings, model: ScriptedModel) -> None:
     hanging = Hangs("The harbour", " froze.")
     model.add(hanging)
@@ -355,9 +387,9 @@ async def test_what_an_earlier_process_left_to_index_is_indexed_at_the_start(
         await say(service, "My brother Tom has a red boat.")
         async with service.database.write() as connection:
             (memory, _) = await rows(service.database, tables.Memory)
-            await connection.execute(tables.MemoryVector.__table__.delete())
+            await connection.execute(delete(tables.MemoryVector))
             await connection.execute(
-                tables.OutboxEntry.__table__.insert().values(
+                insert(tables.OutboxEntry).values(
                     world_id="main",
                     memory_id=memory["id"],
                     operation="upsert",

@@ -1,19 +1,31 @@
 """A database with the world `main` and two personas, Mara and Tobin."""
 
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from persona_mcp.config.database import ready_database
+from persona_mcp.config.database import database_path, open_database, upgrade_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.database import Database
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import NOW, spec
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that the migrations made, once."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"), _env_file=None)
+    upgrade_database(settings)
+    return database_path(settings)
+
+
 @pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = await ready_database(settings)
+async def database(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
+    settings.data_dir.mkdir(parents=True)
+    shutil.copy(migrated, database_path(settings))
+    opened = open_database(settings)
     yield opened
     await opened.aclose()
 

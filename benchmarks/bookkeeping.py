@@ -1,0 +1,162 @@
+"""What must hold of a data folder whatever happened to the processes on it; and a model for them."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from persona_mcp.config.database import open_database
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.store import laws_of
+from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.effects import (
+    EffectParams,
+    Feelings,
+    at_rest,
+    at_time,
+    read_arrow,
+    read_events,
+    to_feelings,
+)
+from persona_mcp.state.emotion import Impulses
+from persona_mcp.state.personas import find
+
+ROOT = Path(__file__).parents[1]
+LEFT_BEHIND = {
+    "turns": (tables.Turn, 2),
+    "memories": (tables.Memory, 2),
+    "relationship events": (tables.RelationshipEvent, 2),
+    "mood impulses": (tables.MoodImpulse, 1),
+    "costs": (tables.EnergySpent, 2),
+}
+"""How many rows an exchange leaves behind once it is done; before, none."""
+
+
+@contextmanager
+def model_server(word_s: float) -> Iterator[str]:
+    """Run the tests' model server as a process of its own, with a wait before each word.
+
+    Returns:
+        Its base address in the OpenAI form.
+    """
+    command = [sys.executable, "-m", "tests.model_server", "--delay-s", str(word_s)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip() + "/v1"
+        finally:
+            process.kill()
+
+
+async def faults(settings: Settings, acknowledged: set[str]) -> list[str]:
+    """Look for what was lost, doubled or half there.
+
+    Args:
+        settings: Whose data folder; no other process needs to be stopped.
+        acknowledged: Request ids whose reply was seen outside.
+
+    Returns:
+        A line for each fault; none if all is well.
+    """
+    database = open_database(settings)
+    try:
+        params = laws_of(settings).effects
+        found = await exchange_faults(database, acknowledged) + await order_faults(database)
+        return [
+            *found,
+            *await arrow_faults(database, settings.world, params),
+            *await feeling_faults(database, settings.world, params),
+        ]
+    finally:
+        await database.aclose()
+
+
+async def rows(database: Database, *columns: Any) -> list[Any]:
+    """Read columns."""
+    async with database.read() as connection:
+        return list((await connection.execute(select(*columns))).all())
+
+
+async def exchange_faults(database: Database, acknowledged: set[str]) -> list[str]:
+    """Look at what each exchange left behind."""
+    X = tables.Exchange
+    exchanges = await rows(database, X.id, X.request_id, X.status)
+    status = {row.request_id: row.status for row in exchanges}
+    found = [
+        f"lost: {request_id} was acknowledged and is {status.get(request_id, 'nowhere')}"
+        for request_id in sorted(acknowledged)
+        if status.get(request_id) != "done"
+    ]
+    for what, (table, expected) in LEFT_BEHIND.items():
+        counts = Counter(row[0] for row in await rows(database, table.exchange_id))
+        for row in exchanges:
+            due = expected if row.status == "done" else 0
+            if counts[row.id] != due:
+                found.append(f"{row.request_id} ({row.status}) has {counts[row.id]} {what}")
+    return found
+
+
+async def order_faults(database: Database) -> list[str]:
+    """Look whether turns are numbered 1, 2, ..., and message and reply stand together."""
+    T = tables.Turn
+    turns: dict[str, list[Any]] = {}
+    for row in await rows(database, T.conversation_id, T.number, T.exchange_id, T.position):
+        turns.setdefault(row.conversation_id, []).append(row)
+    found = []
+    for conversation, listed in turns.items():
+        listed.sort(key=lambda row: row.number)
+        numbers = [row.number for row in listed]
+        pairs = zip(listed[::2], listed[1::2], strict=False)
+        if numbers != list(range(1, len(listed) + 1)):
+            found.append(f"conversation {conversation} has turns {numbers}")
+        elif any(
+            (a.exchange_id, a.position, b.position) != (b.exchange_id, 0, 1) for a, b in pairs
+        ):
+            found.append(f"conversation {conversation} mixes exchanges")
+    return found
+
+
+async def arrow_faults(database: Database, world_id: str, params: EffectParams) -> list[str]:
+    """Compare each relationship's cache with the fold of its events."""
+    E = tables.RelationshipEvent
+    found = []
+    for from_id, to_id in {tuple(row) for row in await rows(database, E.from_id, E.to_id)}:
+        async with database.read() as connection:
+            events = [e for _, _, e in await read_events(connection, world_id, from_id, to_id)]
+            cached = await read_arrow(connection, world_id, from_id, to_id)
+        if cached != relationship.fold(events, params.relationships):
+            found.append(f"the relationship {from_id} -> {to_id} is not the fold of its events")
+    return found
+
+
+async def feeling_faults(database: Database, world_id: str, params: EffectParams) -> list[str]:
+    """Compare each persona's cache with the fold of its impulses and costs."""
+    P, I, S = tables.PersonaState, tables.MoodImpulse, tables.EnergySpent  # noqa: E741 - as in state
+    found = []
+    async with database.read() as connection:
+        for row in (await connection.execute(select(P).where(P.world_id == world_id))).all():
+            persona = await find(connection, world_id, row.persona_id)
+            pushed = await connection.execute(
+                select(I).where(I.persona_id == row.persona_id, I.active).order_by(I.seq)
+            )
+            spent: dict[str, list[Any]] = {}
+            query = select(S).where(S.persona_id == row.persona_id, S.active).order_by(S.seq)
+            for cost in await connection.execute(query):
+                spent.setdefault(cost.exchange_id, []).append(cost)
+            felt: Feelings | None = None
+            for push in pushed:
+                felt = at_time(felt or at_rest(persona, push.at, params), persona, push.at, params)
+                left = felt.interaction
+                for cost in spent.get(push.exchange_id, []):
+                    left = interaction.after_talk(left, cost.talk_s, cost.share, params.interaction)
+                felt = Feelings(emotion.apply(felt.emotion, Impulses(**push.impulse)), left)
+            if felt is None or asdict(felt) != asdict(to_feelings(row)):
+                found.append(f"the feelings of {row.persona_id} are not the fold of their log")
+    return found

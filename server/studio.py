@@ -1,0 +1,140 @@
+"""What LangGraph Studio (`langgraph dev`) loads: the product's own graphs, on its own checkpoints.
+
+In Studio a run is started with a message alone. Its exchange is accepted and leased by the first
+step, as a door would do, so what is said in Studio is remembered like anything else.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from langgraph_sdk.runtime import ServerRuntime
+
+from persona_mcp.config import checkpoints
+from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.settings import Settings, load_settings
+from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.nodes.parts import ChatContext, ChatIds
+from persona_mcp.server.pictures import compiled
+from persona_mcp.server.runs import ChatRequest
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.exchanges import Lease
+
+
+class Opened:
+    """The service of a Studio server: opened at the first run, closed with the checkpoints."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._service: Service | None = None
+
+    async def service(self) -> Service:
+        """Return the service, opening it first."""
+        async with self._opening:
+            if self._service is None:
+                settings = await asyncio.to_thread(read_settings)
+                self._service = await self._stack.enter_async_context(open_service(settings))
+            return self._service
+
+    async def close(self) -> None:
+        """Close what was opened; it may be opened again."""
+        self._service = None
+        await self._stack.aclose()
+
+
+OPENED = Opened()
+
+
+class Visit:
+    """One run in Studio: its lease is kept while it lasts."""
+
+    def __init__(self, service: Service) -> None:
+        """Hold nothing yet."""
+        self._service = service
+        self._lease: Lease | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def accept(self, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
+        """Accept the run's message: in the thread's conversation, or in a new one.
+
+        Raises:
+            NotFound: The persona is not there.
+            Conflict: Another run of the conversation does not end.
+        """
+        service = self._service
+        world_id = state.get("world_id") or service.settings.world
+        exchange = await service.accept(
+            ChatRequest(
+                world_id=world_id,
+                persona=context.persona_id,
+                user_id=service.settings.user,
+                message=state["message"],
+                conversation_id=state.get("conversation_id"),
+                context=context,
+            )
+        )
+        lease = Lease(world_id, exchange.conversation_id, exchange.id, service.process)
+        await service.claim(lease)
+        self._lease = lease
+        self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
+        return ChatIds(
+            world_id=world_id,
+            conversation_id=exchange.conversation_id,
+            exchange_id=exchange.id,
+        )
+
+    async def close(self) -> None:
+        """Let go of the lease; an exchange that was not done is kept as interrupted."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._lease is not None:
+            await self._service.exchanges.end(self._lease, "interrupted", time.time())
+
+
+def read_settings() -> Settings:
+    """Read the settings and set up logging; blocks, so it runs in a thread."""
+    settings = load_settings()
+    configure_logging(settings.log)
+    return settings
+
+
+@asynccontextmanager
+async def checkpointer() -> AsyncIterator[checkpoints.PersonaSqliteSaver]:
+    """Give Studio the product's checkpoints, for as long as its server runs."""
+    settings = await asyncio.to_thread(read_settings)
+    async with checkpoints.open_checkpointer(settings) as saver:
+        try:
+            yield saver
+        finally:
+            await OPENED.close()
+
+
+@asynccontextmanager
+async def conversation(runtime: ServerRuntime[ChatContext]) -> AsyncIterator[Any]:
+    """Give Studio the conversation's graph: live for a run, empty for pictures and forms."""
+    if runtime.execution_runtime is None:
+        yield compiled("conversation")
+        return
+    visit = Visit(await OPENED.service())
+    parts = replace((await OPENED.service()).parts, accept=visit.accept)
+    try:
+        yield build_conversation(parts).compile(name="conversation")
+    finally:
+        await visit.close()
+
+
+@asynccontextmanager
+async def relationship(runtime: ServerRuntime[None]) -> AsyncIterator[Any]:
+    """Give Studio the relationship's graph: live for a run, empty for pictures and forms."""
+    if runtime.execution_runtime is None:
+        yield compiled("relationship")
+        return
+    service = await OPENED.service()
+    yield build_relationship(service.parts).compile(name="relationship")

@@ -1,0 +1,462 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import numpy as np
+import pytest
+from sqlalchemy import delete, insert, update
+from structlog.testing import capture_logs
+
+from persona_mcp.config.database import open_database
+from persona_mcp.config.index import open_index
+from persona_mcp.config.settings import IndexSettings, Settings
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import unpack
+from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
+from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.vector_index import ExactIndex, VectorEntry, VectorIndex
+from tests.doubles import FickleEmbedder, FixedClock
+from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
+
+pytestmark = pytest.mark.anyio
+
+M, O, V = tables.Memory, tables.OutboxEntry, tables.MemoryVector  # noqa: E741
+LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
+OTHER = "host-2"
+GIVE_UP_S = 5.0
+Make = Callable[..., Indexer]
+DOWN = ModelError("the embedder did not answer")
+
+
+@pytest.fixture
+def embedder() -> FickleEmbedder:
+    return FickleEmbedder()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(NOW + 1)
+
+
+@pytest.fixture
+def index(database: Database) -> VectorIndex:
+    return ExactIndex(database, "double-64", 8)
+
+
+@pytest.fixture
+async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
+    kind = IndexSettings(kind="chroma")
+    opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
+    assert opened.kind == "chroma"
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def make(
+    database: Database, world: str, index: VectorIndex, embedder: FickleEmbedder, clock: FixedClock
+) -> Make:
+    def made(
+        index: VectorIndex = index,
+        process: str = PROCESS,
+        is_gone: Callable[[str], bool] = nobody_is_gone,
+        database: Database = database,
+    ) -> Indexer:
+        return Indexer(database, index, embedder, LIMITS, process, is_gone, clock)
+
+    return made
+
+
+async def embedded(database: Database) -> list[str]:
+    return [row.memory_id for row in await rows_of(database, V, V.memory_id)]
+
+
+async def waiting(database: Database) -> list[tuple[str, int, str | None]]:
+    return [
+        (row.memory_id, row.attempts, row.claimed_by) for row in await rows_of(database, O, O.seq)
+    ]
+
+
+async def work_off_all(indexer: Indexer) -> int:
+    done = 0
+    while number := await indexer.work_off():
+        done += number
+    return done
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(GIVE_UP_S):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def try_often(indexer: Indexer, times: int = 20) -> None:
+    for _ in range(times):
+        try:
+            await indexer.work_off()
+        except PersonaError:
+            continue
+
+
+async def test_the_outbox_is_worked_off_in_batches(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    for number in range(6):
+        await remember(database, f"m{number}", f"The harbour froze {number} times.")
+    indexer = make()
+    assert await indexer.pending() == 6
+
+    assert [await indexer.work_off() for _ in range(3)] == [4, 2, 0]
+
+    assert await embedded(database) == [f"m{n}" for n in range(6)]
+    assert await waiting(database) == []
+    assert await indexer.pending() == 0
+    (first, *_) = await rows_of(database, V, V.seq)
+    assert (first.model_id, first.persona_id, first.version) == ("double-64", "mara", 1)
+    wanted = await embedder.embed_query("[14 November 2023] Ann: The harbour froze 0 times.")
+    np.testing.assert_allclose(unpack(first.vector), wanted, atol=1e-3)
+
+
+async def test_rows_that_another_process_has_claimed_are_left_until_the_claim_ends(
+    database: Database, make: Make, clock: FixedClock
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        claim = {"claimed_by": OTHER, "claimed_until": NOW + 20, "attempts": 1}
+        await connection.execute(update(O).values(claim))
+
+    assert await make().work_off() == 0
+    clock.advance(20)
+    assert await make().work_off() == 1
+
+
+async def test_rows_that_a_dead_process_has_claimed_are_free(
+    database: Database, make: Make
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        await connection.execute(update(O).values(claimed_by=OTHER, claimed_until=NOW + 1000))
+
+    assert await make(is_gone=lambda owner: owner == OTHER).work_off() == 1
+    assert await embedded(database) == ["m1"]
+
+
+async def test_two_processes_share_the_outbox(
+    settings: Settings, database: Database, make: Make
+) -> None:
+    for number in range(20):
+        await remember(database, f"m{number:02}", f"The harbour froze {number} times.")
+    second = open_database(settings)
+    other = make(ExactIndex(second, "double-64", 8), OTHER, database=second)
+
+    await asyncio.gather(work_off_all(make()), work_off_all(other))
+
+    await second.aclose()
+    assert await embedded(database) == [f"m{n:02}" for n in range(20)]
+    assert await waiting(database) == []
+
+
+async def test_an_embedder_that_does_not_answer_uses_no_attempt_up(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await remember(database, "m2", "The harbour thawed.")
+    embedder.fault = DOWN
+    indexer = make()
+    for _ in range(LIMITS.attempts + 2):
+        with pytest.raises(ModelError):
+            await indexer.work_off()
+
+    assert await waiting(database) == [("m1", 0, None), ("m2", 0, None)]
+    assert {row.last_error for row in await rows_of(database, O)} == {DOWN.message}
+    embedder.fault = None
+    assert await indexer.work_off() == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        InvalidParams("not a text"),
+        ModelError("it refused", status=400),
+        ModelError("big", status=413),
+    ],
+)
+async def test_a_row_that_cannot_be_embedded_is_given_up_and_holds_up_no_other(
+    database: Database, make: Make, embedder: FickleEmbedder, fault: PersonaError
+) -> None:
+    for id, content in (("m1", "fine"), ("m2", "poison"), ("m3", "fine"), ("m4", "fine")):
+        await remember(database, id, content)
+    embedder.poison, embedder.fault = "poison", fault
+    indexer = make()
+
+    await try_often(indexer)
+    await remember(database, "m5", "fine")
+    await try_often(indexer)
+
+    assert await embedded(database) == ["m1", "m3", "m4", "m5"]
+    assert await waiting(database) == [("m2", LIMITS.attempts, None)]
+    assert await indexer.pending() == 0
+
+
+async def test_a_defect_in_the_embedder_is_logged_and_its_row_is_given_up(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "poison")
+    await remember(database, "m2", "fine")
+    embedder.poison, embedder.fault = "poison", RuntimeError("a bug")
+    indexer = make()
+
+    with capture_logs() as logs:
+        worker = asyncio.create_task(indexer.run())
+        async with asyncio.timeout(GIVE_UP_S):
+            while await indexer.pending() or await embedded(database) != ["m2"]:
+                await asyncio.sleep(0.005)
+        worker.cancel()
+        await asyncio.wait([worker])
+
+    assert await waiting(database) == [("m1", LIMITS.attempts, None)]
+    (row,) = await rows_of(database, O)
+    assert row.last_error == "RuntimeError"
+    assert {entry["event"] for entry in logs} == {"outbox worker failed"}
+
+
+async def test_the_worker_waits_for_an_embedder_that_is_down(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    embedder.fault = DOWN
+    indexer = make()
+
+    with capture_logs() as logs:
+        worker = asyncio.create_task(indexer.run())
+        await until(lambda: len(logs) >= 2)
+        embedder.fault = None
+        await until(lambda: embedder.embedded != [])
+        await remember(database, "m2", "The harbour thawed.")
+        indexer.wake()
+        await until(lambda: len(embedder.embedded) == 2)
+        worker.cancel()
+        await asyncio.wait([worker])
+
+    assert {(entry["event"], entry.get("code")) for entry in logs} == {
+        ("outbox waits", "llm_error")
+    }
+
+
+async def test_a_doubled_row_of_the_outbox_does_no_harm(database: Database, make: Make) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        again = {"memory_id": "m1", "operation": "upsert", "version": 1, "created_at": NOW}
+        await connection.execute(insert(O).values(world_id="main", **again))
+
+    assert await make().work_off() == 2
+
+    assert await embedded(database) == ["m1"]
+    assert await waiting(database) == []
+
+
+async def test_a_memory_that_is_gone_before_it_is_embedded_leaves_no_vector(
+    database: Database, make: Make
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        await connection.execute(delete(M))
+
+    assert await make().work_off() == 1
+    assert await embedded(database) == []
+    assert await waiting(database) == []
+
+
+@pytest.mark.parametrize("change", [delete(M), update(M).values(version=2)])
+async def test_a_memory_that_changes_while_it_is_embedded_gets_no_old_vector(
+    database: Database, make: Make, embedder: FickleEmbedder, change: object
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    embed = embedder.embed_documents
+
+    class Slow(FickleEmbedder):
+        async def embed_documents(self, texts: object) -> object:  # type: ignore[override]
+            async with database.write() as connection:
+                await connection.execute(change)  # type: ignore[call-overload]
+            return await embed(texts)  # type: ignore[arg-type]
+
+    indexer = Indexer(
+        database,
+        ExactIndex(database, "double-64", 8),
+        Slow(),
+        LIMITS,
+        PROCESS,
+        nobody_is_gone,
+        FixedClock(NOW + 1),
+    )
+
+    assert await indexer.work_off() == 1
+    assert await embedded(database) == []
+
+
+async def test_the_same_id_in_two_worlds_is_two_memories(database: Database, make: Make) -> None:
+    async with database.write() as connection:
+        other = {"id": "other", "name": "other", "created_at": NOW}
+        await connection.execute(insert(tables.World).values(other))
+    await remember(database, "m1", "The harbour froze.")
+    await remember(database, "m1", "A dog barked.", world_id="other")
+    await remember(database, "m2", "A cat slept.", world_id="other")
+
+    assert await make().work_off() == 3
+
+    rows = await rows_of(database, V, V.world_id, V.memory_id)
+    assert [(r.world_id, r.memory_id) for r in rows] == [
+        ("main", "m1"),
+        ("other", "m1"),
+        ("other", "m2"),
+    ]
+
+
+async def nearest(index: VectorIndex, embedder: FickleEmbedder, text: str) -> list[str]:
+    hits = await index.search("main", await embedder.embed_query(text), "mara", 50)
+    return [hit.memory_id for hit in hits]
+
+
+async def test_vectors_that_others_have_written_are_carried_to_chroma_before_a_search(
+    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    holder, other = make(chroma), make(process=OTHER)
+    await holder.catch_up("main")
+    for number in range(10):
+        await remember(database, f"m{number}", f"The harbour froze {number} times.")
+        await work_off_all(other)
+        if number == 2:
+            await holder.catch_up("main")
+
+    assert len(await nearest(chroma, embedder, "harbour")) == 3
+    await holder.catch_up("main")
+
+    assert sorted(await nearest(chroma, embedder, "harbour")) == [f"m{n}" for n in range(10)]
+
+
+async def test_searches_at_once_carry_each_vector_once(
+    database: Database, make: Make, chroma: VectorIndex
+) -> None:
+    indexer = make(chroma)
+    for number in range(9):
+        await remember(database, f"m{number}", "The harbour froze.")
+    await work_off_all(indexer)
+
+    await asyncio.gather(*(indexer.catch_up("main") for _ in range(5)))
+
+    assert len(await chroma.versions("main")) == 9
+
+
+async def test_chroma_is_mended_both_ways(
+    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    indexer = make(chroma)
+    for number in range(6):
+        await remember(database, f"m{number}", f"The harbour froze {number} times.")
+    await work_off_all(indexer)
+    assert await indexer.reconcile("main") == (6, 0)
+    await chroma.delete("main", ["m1", "m2"])
+    strange = VectorEntry("strange", "mara", "private", 1, await embedder.embed_query("harbour"))
+    await chroma.upsert("main", [strange])
+
+    assert await indexer.reconcile("main") == (2, 1)
+
+    assert await chroma.versions("main") == {f"m{n}": 1 for n in range(6)}
+    assert await indexer.reconcile("main") == (0, 0)
+
+
+async def test_an_exact_index_needs_no_mending(database: Database, make: Make) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    indexer = make()
+    await indexer.work_off()
+
+    await indexer.catch_up("main")
+
+    assert await indexer.reconcile("main") == (0, 0)
+
+
+async def test_a_reindex_that_was_stopped_goes_on_where_it_stopped(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    for number in range(10):
+        await remember(database, f"m{number}", f"The harbour froze {number} times.")
+    indexer = make()
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, of: int) -> None:
+        told.append((done, of))
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await indexer.reindex("main", stop)
+    first = list(embedder.embedded)
+    count = await indexer.reindex("main", lambda done, of: told.append((done, of)))
+
+    assert count == 10
+    assert told == [(0, 10), (4, 10), (0, 6), (4, 6), (6, 6)]
+    assert (len(first), len(embedder.embedded)) == (4, 10)
+    assert await waiting(database) == []
+
+
+async def test_a_reindex_takes_up_what_was_given_up(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "poison")
+    embedder.poison, embedder.fault = "poison", InvalidParams("not a text")
+    indexer = make()
+    await try_often(indexer)
+    embedder.fault = None
+
+    assert await indexer.reindex("main", lambda *_: None) == 1
+    assert await waiting(database) == []
+
+
+async def test_a_reindex_can_compute_every_vector_anew(
+    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    for number in range(5):
+        await remember(database, f"m{number}", "The harbour froze.")
+    indexer = make(chroma)
+    await work_off_all(indexer)
+    before = [row.seq for row in await rows_of(database, V)]
+    await chroma.delete("main", ["m1"])
+
+    again = await indexer.reindex("main", lambda *_: None)
+    kept = [row.seq for row in await rows_of(database, V)]
+    anew = await indexer.reindex("main", lambda *_: None, embed=True)
+
+    assert (again, anew, kept) == (5, 5, before)
+    assert min(row.seq for row in await rows_of(database, V)) > max(before)
+    assert len(embedder.embedded) == 10
+    assert len(await chroma.versions("main")) == 5
+
+
+async def test_a_reindex_leaves_the_work_that_is_written_meanwhile(
+    database: Database, make: Make
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    newer = {"memory_id": "m1", "operation": "upsert", "version": 2, "created_at": NOW}
+    embedder_started = asyncio.Event()
+
+    class Meanwhile(FickleEmbedder):
+        async def embed_documents(self, texts: object) -> object:  # type: ignore[override]
+            embedder_started.set()
+            async with database.write() as connection:
+                await connection.execute(insert(O).values(world_id="main", **newer))
+            return await super().embed_documents(texts)  # type: ignore[arg-type]
+
+    indexer = Indexer(
+        database,
+        ExactIndex(database, "double-64", 8),
+        Meanwhile(),
+        LIMITS,
+        PROCESS,
+        nobody_is_gone,
+        FixedClock(NOW + 1),
+    )
+
+    await indexer.reindex("main", lambda *_: None)
+
+    assert embedder_started.is_set()
+    assert [row.version for row in await rows_of(database, O)] == [2]

@@ -1,0 +1,202 @@
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select
+
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.full_text import search_words
+from persona_mcp.state.memories import (
+    add_memories,
+    add_uses,
+    read_candidates,
+    read_memories,
+    recallable_by,
+    visible_to,
+)
+from persona_mcp.state.personas import PersonaStore
+from tests.state.rows import NOW, new_memory, remember, rows_of
+
+pytestmark = pytest.mark.anyio
+
+M = tables.Memory
+EVERYBODY = ("mara", "tobin", "ann", "a_b", "aXb", "A_B", "", "%", '","')
+
+# name: (values of the memory, who may see it, who may find it by a search)
+CASES: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
+    "private": ({}, {"mara", "ann"}, {"mara"}),
+    "private, nobody else was there": ({"witnesses": ()}, {"mara"}, {"mara"}),
+    "private, though somebody is named": (
+        {"witnesses": (), "related": ("tobin",)},
+        {"mara"},
+        {"mara"},
+    ),
+    "shared with who was there": (
+        {"visibility": "shared"},
+        {"mara", "ann"},
+        {"mara", "ann"},
+    ),
+    "shared with who is named": (
+        {"visibility": "shared", "witnesses": (), "related": ("tobin", "zoe")},
+        {"mara", "tobin"},
+        {"mara", "tobin"},
+    ),
+    "shared with an id that has a wildcard": (
+        {"visibility": "shared", "witnesses": (), "related": ("a_b",)},
+        {"mara", "a_b"},
+        {"mara", "a_b"},
+    ),
+    "shared with an id of capitals": (
+        {"visibility": "shared", "witnesses": (), "related": ("A_B", "other")},
+        {"mara", "A_B"},
+        {"mara", "A_B"},
+    ),
+    "public": (
+        {"visibility": "public", "witnesses": ()},
+        set(EVERYBODY),
+        set(EVERYBODY),
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@every_case
+async def test_a_memory_is_visible_to_the_owner_who_was_there_who_is_named_or_all(
+    database: Database, world: str, case: str
+) -> None:
+    values, visible, _ = CASES[case]
+    await remember(database, "m1", "The harbour froze.", **values)
+
+    async with database.read() as connection:
+        found = {
+            reader
+            for reader in EVERYBODY
+            if await connection.scalar(select(M.id).where(visible_to(reader)))
+        }
+
+    assert found == visible
+
+
+@every_case
+async def test_no_search_finds_a_memory_for_a_reader_who_may_not_know_it(
+    database: Database, world: str, case: str
+) -> None:
+    values, _, recallable = CASES[case]
+    await remember(database, "m1", "The harbour froze.", **values)
+
+    by_words, by_key = set(), set()
+    async with database.read() as connection:
+        for reader in EVERYBODY:
+            if await search_words(connection, "harbour", recallable_by("main", reader), 10):
+                by_words.add(reader)
+            if await read_candidates(connection, "main", reader, "double-64", ["m1"], [1]):
+                by_key.add(reader)
+
+    assert by_words == by_key == recallable
+
+
+@pytest.mark.parametrize("values", [{"active": False}, {"archived_at": NOW}])
+async def test_what_is_switched_off_or_archived_is_not_recalled(
+    database: Database, world: str, values: dict[str, Any]
+) -> None:
+    await remember(database, "m1", "The harbour froze.", values=values)
+
+    async with database.read() as connection:
+        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+        assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
+
+
+async def test_worlds_do_not_know_of_each_other(database: Database, world: str) -> None:
+    await PersonaStore(database).ensure_world("other", "other", [], NOW)
+    await remember(database, "m1", "The harbour froze.", world_id="other", visibility="public")
+
+    async with database.read() as connection:
+        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+        assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
+        assert await read_memories(connection, "main", ["m1"]) == []
+        assert len(await read_memories(connection, "other", ["m1"])) == 1
+
+
+async def test_a_memory_is_written_with_its_witnesses_and_the_work_for_the_index(
+    database: Database, world: str
+) -> None:
+    async with database.write() as connection:
+        await add_memories(connection, "main", [new_memory("m1")], "c1", "x1", NOW)
+
+    (memory,) = await rows_of(database, M)
+    assert memory.indexed_text == "[14 November 2023] Ann: The harbour froze."
+    assert (memory.version, memory.active, memory.conversation_id) == (1, True, "c1")
+    witnesses = await rows_of(database, tables.MemoryWitness, tables.MemoryWitness.party_id)
+    assert [w.party_id for w in witnesses] == ["ann", "mara"]
+    (entry,) = await rows_of(database, tables.OutboxEntry)
+    assert (entry.memory_id, entry.operation, entry.version) == ("m1", "upsert", 1)
+    assert (entry.attempts, entry.claimed_by, entry.claimed_until) == (0, None, 0.0)
+
+
+async def test_nothing_to_remember_writes_nothing(database: Database, world: str) -> None:
+    async with database.write() as connection:
+        await add_memories(connection, "main", [], "c1", "x1", NOW)
+        await add_uses(connection, "main", [], "c1", "x1", NOW)
+
+    assert await rows_of(database, M) == []
+
+
+async def test_uses_are_counted_while_they_are_active(database: Database, world: str) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        for exchange in ("x1", "x2", "x3"):
+            await add_uses(connection, "main", ["m1"], "c1", exchange, NOW)
+        uses = tables.MemoryUse.__table__
+        await connection.execute(
+            uses.update().where(uses.c.exchange_id == "x2").values(active=False)  # type: ignore[attr-defined]
+        )
+
+        (memory,) = await read_memories(connection, "main", ["m1", "m9"])
+
+    assert memory.accessed_count == 2
+    assert memory.related_personas == ()
+
+
+async def test_candidates_come_with_the_vector_of_the_right_embedder(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await remember(database, "m2", "The harbour thawed.")
+    async with database.write() as connection:
+        for model_id, vector in (("double-64", b"ours"), ("another", b"theirs")):
+            row = {"persona_id": "mara", "model_id": model_id, "version": 1, "vector": vector}
+            await connection.execute(
+                insert(tables.MemoryVector).values(world_id="main", memory_id="m1", **row)
+            )
+
+        rows = await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1, 2])
+
+    assert [(row.id, row.vector) for row in rows] == [("m1", b"ours"), ("m2", None)]
+
+
+async def test_memories_of_turns_that_are_shown_already_are_left_out(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", "The harbour froze.", turn_id="t1")
+    await remember(database, "m2", "The harbour thawed.", turn_id="t2")
+    await remember(database, "m3", "The harbour sang.", values={"turn_id": None})
+
+    async with database.read() as connection:
+        rows = await read_candidates(
+            connection, "main", "mara", "double-64", ["m1", "m2", "m3"], [], ["t1"]
+        )
+
+    assert [row.id for row in rows] == ["m2", "m3"]
+
+
+async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_it(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    async with database.write() as connection:
+        await add_uses(connection, "main", ["m1"], "c1", "x1", NOW)
+        await connection.execute(delete(M))
+
+        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+    assert await rows_of(database, tables.MemoryWitness) == []
+    assert await rows_of(database, tables.MemoryUse) == []

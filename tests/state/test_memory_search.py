@@ -1,0 +1,205 @@
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from persona_mcp.config.index import open_index
+from persona_mcp.config.settings import IndexSettings, Settings
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.errors import ModelError
+from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.memories import read_memories
+from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.retrieval import RetrievalParams
+from persona_mcp.state.vector_index import VectorIndex
+from tests.doubles import FickleEmbedder, FixedClock
+from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
+from tests.state.test_memories import CASES, EVERYBODY
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
+
+
+@pytest.fixture
+def embedder() -> FickleEmbedder:
+    return FickleEmbedder()
+
+
+@pytest.fixture(params=["exact", "chroma"])
+async def index(
+    request: pytest.FixtureRequest, settings: Settings, database: Database, world: str
+) -> AsyncIterator[VectorIndex]:
+    kind = IndexSettings(kind=request.param)
+    opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
+    assert opened.kind == request.param
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def indexer(database: Database, index: VectorIndex, embedder: FickleEmbedder) -> Indexer:
+    return Indexer(database, index, embedder, LIMITS, PROCESS, nobody_is_gone, FixedClock(NOW + 1))
+
+
+@pytest.fixture
+def memories(
+    database: Database, index: VectorIndex, embedder: FickleEmbedder, indexer: Indexer
+) -> MemorySearch:
+    return MemorySearch(database, index, embedder, indexer, RetrievalParams())
+
+
+async def index_all(indexer: Indexer) -> None:
+    while await indexer.work_off():
+        pass
+
+
+async def found(memories: MemorySearch, query: str, reader: str = "mara", **more: Any) -> list[str]:
+    recall = await memories.search("main", reader, query, more.pop("limit", 10), **more)
+    assert recall.degraded == ""
+    return [hit.memory.id for hit in recall.hits]
+
+
+async def test_what_is_nearest_in_meaning_and_words_comes_first(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    await remember(database, "m1", "The frozen harbour of that winter.")
+    await remember(database, "m2", "A dog barked.")
+    await remember(database, "m3", "The harbour in summer.")
+    await index_all(indexer)
+
+    recall = await memories.search("main", "mara", "What happened in the frozen harbour?", 10)
+
+    assert [hit.memory.id for hit in recall.hits] == ["m1", "m3", "m2"]
+    best = recall.hits[0]
+    assert best.similarity == pytest.approx(best.parts["dense"])
+    assert best.parts["lexical"] > 0
+    assert recall.hits[-1].parts["lexical"] == 0.0
+    assert await found(memories, "frozen harbour", limit=1) == ["m1"]
+
+
+async def test_a_memory_is_found_by_its_words_until_it_has_a_vector(
+    database: Database, memories: MemorySearch
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+
+    recall = await memories.search("main", "mara", "harbour", 10)
+
+    assert [(hit.memory.id, hit.similarity) for hit in recall.hits] == [("m1", 0.0)]
+    assert recall.degraded == ""
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_what_a_reader_may_not_know_is_never_found(
+    database: Database, memories: MemorySearch, indexer: Indexer, case: str
+) -> None:
+    values, _, recallable = CASES[case]
+    await remember(database, "m1", "The harbour froze.", **values)
+    await index_all(indexer)
+
+    readers = {reader for reader in EVERYBODY if await found(memories, "harbour froze", reader)}
+
+    assert readers == recallable
+
+
+async def test_a_secret_stays_with_its_owner_whatever_is_asked(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    await remember(database, "secret", "The password is swordfish.", witnesses=("ann",))
+    for number in range(5):
+        await remember(database, f"t{number}", "I like fish.", persona_id="tobin")
+    await index_all(indexer)
+
+    for query in ("swordfish", "password", "The password is swordfish.", '" OR "swordfish'):
+        assert "secret" not in await found(memories, query, "tobin")
+        assert "secret" in await found(memories, query, "mara")
+
+
+async def test_turns_that_are_shown_already_are_left_out(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    await remember(database, "m1", "The harbour froze.", turn_id="t1")
+    await remember(database, "m2", "The harbour thawed.", turn_id="t2")
+    await index_all(indexer)
+
+    assert await found(memories, "harbour", hidden_turns=["t1"]) == ["m2"]
+
+
+async def test_only_the_wanted_type_and_importance_are_found(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    await remember(database, "m1", "The harbour froze.", importance=0.3)
+    await remember(database, "m2", "The harbour thawed.", importance=0.6)
+    await remember(database, "m3", "The harbour sang.", importance=0.9, memory_type="thought")
+    await index_all(indexer)
+
+    assert sorted(await found(memories, "harbour", min_importance=0.6)) == ["m2", "m3"]
+    assert await found(memories, "harbour", memory_type="thought") == ["m3"]
+    assert await found(memories, "harbour", memory_type="thought", min_importance=1.0) == []
+
+
+async def test_ties_are_broken_by_id(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    for id in ("mc", "ma", "mb"):
+        await remember(database, id, "The harbour froze.")
+    await index_all(indexer)
+
+    assert await found(memories, "harbour froze") == ["ma", "mb", "mc"]
+    assert await found(memories, "harbour froze", limit=2) == ["ma", "mb"]
+
+
+async def test_without_the_embedder_words_alone_are_searched_and_it_is_said(
+    database: Database, memories: MemorySearch, indexer: Indexer, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await remember(database, "m2", "A dog barked.")
+    await index_all(indexer)
+    embedder.fault = ModelError("the embedder did not answer")
+
+    recall = await memories.search("main", "mara", "harbour", 10)
+
+    assert [(hit.memory.id, hit.similarity) for hit in recall.hits] == [("m1", 0.0)]
+    assert recall.degraded == "the embedder did not answer"
+
+
+@pytest.mark.parametrize("index", ["chroma"], indirect=True)
+async def test_without_the_index_words_alone_are_searched_and_it_is_said(
+    database: Database, memories: MemorySearch, indexer: Indexer, index: VectorIndex
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await index_all(indexer)
+    await index.aclose()
+
+    recall = await memories.search("main", "mara", "harbour", 10)
+
+    assert [hit.memory.id for hit in recall.hits] == ["m1"]
+    assert "dense index" in recall.degraded
+
+
+@pytest.mark.parametrize("query", ["", "?", "harbour " * 20_000, "\x00", '"*'])
+async def test_any_text_can_be_asked(
+    database: Database, memories: MemorySearch, indexer: Indexer, query: str
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await index_all(indexer)
+
+    assert await found(memories, query) == ["m1"]
+
+
+async def test_a_search_in_an_empty_world_finds_nothing(memories: MemorySearch) -> None:
+    assert await found(memories, "harbour") == []
+
+
+async def test_what_is_found_is_the_memory_as_it_is_stored(
+    database: Database, memories: MemorySearch
+) -> None:
+    await remember(database, "m1", "The harbour froze.", related=("tobin",))
+
+    (hit,) = (await memories.search("main", "mara", "harbour", 1)).hits
+
+    async with database.read() as connection:
+        assert [hit.memory] == await read_memories(connection, "main", ["m1"])
+        assert await connection.scalar(select(tables.Memory.related_personas)) == ["tobin"]
