@@ -2,7 +2,7 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format crash
+.PHONY: help check lint test coverage wheel docs format migration crash
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,11 @@ docs: ## Write the pages that are made from the code
 format: ## Bring sources into the common format
 	uv run ruff format
 	uv run ruff check --fix
+
+migration: ## Write the next schema revision from the tables: make migration name="add a nickname"
+	@test -n "$(name)" || { echo 'name it: make migration name="add a nickname"'; exit 1; }
+	uv run python -m persona_mcp.migrations.new "$(name)"
+	uv run ruff format migrations/versions
 
 crash: ## Kill a talking process a hundred times at random moments, and look for losses
 	uv run python -m benchmarks.crash --rounds 100

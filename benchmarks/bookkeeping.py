@@ -1,4 +1,4 @@
-"""What must hold of a data folder whatever happened to the processes on it; and a model for them."""
+"""What must hold of a data folder whatever happened to its processes; and a model for them."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.personas import find
 
 ROOT = Path(__file__).parents[1]
-LEFT_BEHIND = {
+LEFT_BEHIND: dict[str, tuple[Any, int]] = {
     "turns": (tables.Turn, 2),
     "memories": (tables.Memory, 2),
     "relationship events": (tables.RelationshipEvent, 2),

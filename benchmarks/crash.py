@@ -3,8 +3,9 @@
     python -m benchmarks.crash --rounds 100
 
 Each round a new process talks, in two conversations at once, through a model server that streams
-slowly; what it has no answer to from the round before it asks again under the same request id. It is
-killed at a random moment, also while it starts. Then the tables are looked at. Exits with 1 on any fault.
+slowly; what it has no answer to from the round before it asks again under the same request id. It
+is killed at a random moment, also while it starts. Then the tables are looked at. Exits with 1 on
+any fault.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from tests.doubles import WordEmbedder
 USERS = ("sam", "kim")
 LONGEST_LIFE_S = 2.0
 READY_S = 60.0
+EARLY, EARLY_S = 0.1, 0.3
+"""Share of the kills that come while a process starts, and how soon."""
 WORD_S = 0.01
 """Between two words of a reply."""
 
@@ -128,8 +131,8 @@ def killed_after(
     process: multiprocessing.process.BaseProcess, heard: Connection, chance: random.Random
 ) -> float | None:
     """Kill a process at a random moment: mostly while it talks, sometimes while it starts."""
-    if chance.random() < 0.1:
-        time.sleep(chance.random() * 0.3)
+    if chance.random() < EARLY:
+        time.sleep(chance.random() * EARLY_S)
         lived = None
     else:
         assert heard.poll(READY_S), "the process did not open the data folder"

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiosqlite
+from filelock import FileLock
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.state.errors import StorageUnavailable
 
 MILLISECONDS = 1000
 WRITE_COLUMNS = "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value"
@@ -102,16 +105,44 @@ TABLES = ("writes", "checkpoints")
 
 @asynccontextmanager
 async def open_checkpointer(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
-    """Open the saver on `checkpoints.db` in the data folder."""
+    """Open the saver on `checkpoints.db` in the data folder.
+
+    Raises:
+        StorageUnavailable: The file cannot be opened, or is no database.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            saver = await prepare(stack, settings)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageUnavailable(
+                "the checkpoints cannot be opened (locked, full, read-only or damaged); without "
+                "checkpoints.db a new one is made: conversations and memories are not in it"
+            ) from error
+        yield saver
+
+
+async def prepare(stack: AsyncExitStack, settings: Settings) -> PersonaSqliteSaver:
+    """Open the file alone: SQLite does not wait for others when it changes the journal's mode."""
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
-    async with aiosqlite.connect(settings.data_dir / "checkpoints.db") as connection:
+    alone = FileLock(
+        settings.data_dir / "checkpoints.lock",
+        timeout=settings.database.upgrade_s,
+        thread_local=False,
+    )
+    await asyncio.to_thread(alone.acquire)
+    try:
+        connection = await stack.enter_async_context(
+            aiosqlite.connect(settings.data_dir / "checkpoints.db")
+        )
         for pragma in (
-            "auto_vacuum=INCREMENTAL",  # first: it takes effect on a new file only
+            f"busy_timeout={int(settings.database.busy_s * MILLISECONDS)}",
+            "auto_vacuum=INCREMENTAL",  # before the first table: it takes effect on a new file only
             "journal_mode=WAL",
             "synchronous=NORMAL",
-            f"busy_timeout={int(settings.database.busy_s * MILLISECONDS)}",
         ):
             await connection.execute(f"PRAGMA {pragma}")
         saver = PersonaSqliteSaver(connection)
         await saver.setup()
-        yield saver
+    finally:
+        alone.release()
+    return saver

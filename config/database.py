@@ -73,6 +73,7 @@ def alembic_config(settings: Settings) -> Config:
     folder = str(Path(migrations.__file__).parent)
     config.set_main_option("script_location", folder.replace("%", "%%"))
     config.attributes["url"] = database_url(settings)
+    config.attributes["busy_s"] = settings.database.busy_s
     return config
 
 
@@ -132,7 +133,9 @@ def current_revision(settings: Settings) -> str | None:
     """Read the schema's revision; None when there is no database yet."""
     if not database_path(settings).exists():
         return None
-    engine = create_engine(database_url(settings))
+    engine = create_engine(
+        database_url(settings), connect_args={"timeout": settings.database.busy_s}
+    )
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()

@@ -4,8 +4,8 @@ from alembic import context
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from persona_mcp.state import tables
 from persona_mcp.state.full_text import is_full_text_table
-from persona_mcp.state.tables import Base
 
 
 def include_name(name: str | None, kind: str, parent: object) -> bool:
@@ -31,14 +31,14 @@ def begin_for_real(engine: Engine) -> None:
 
 def run() -> None:
     """Upgrade or downgrade `config.attributes["url"]`; all of it or nothing."""
-    engine = create_engine(context.config.attributes["url"])
-    if engine.dialect.name == "sqlite":
-        begin_for_real(engine)
+    given = context.config.attributes
+    engine = create_engine(given["url"], connect_args={"timeout": given["busy_s"]})
+    begin_for_real(engine)
     try:
         with engine.connect() as connection:
             context.configure(
                 connection=connection,
-                target_metadata=Base.metadata,
+                target_metadata=tables.World.metadata,
                 include_name=include_name,
                 render_as_batch=True,
                 transactional_ddl=True,

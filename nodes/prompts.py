@@ -15,6 +15,7 @@ from persona_mcp.nodes.wording import (
     topics_in_words,
     traits_in_words,
 )
+from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.memory import Recall, Recalled
 from persona_mcp.state.model import Message, ModelInfo
@@ -93,14 +94,25 @@ def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams)
         recall: Memories that bear on the message, best first.
         info: For whom it is written.
         params: Sizes.
+
+    Raises:
+        LimitExceeded: Even the message alone does not fit.
     """
     budget = info.context_tokens - brief.decision.max_tokens - params.spare_tokens
     write = small_prompt if info.small else large_prompt
     shown = small_choice(brief, recall, params) if info.small else large_choice(brief, recall)
     while True:
         messages = tuple(write(brief, shown))
-        if tokens(messages, params) <= budget or not shown.shorten():
+        needed = tokens(messages, params)
+        if needed <= budget:
             return Prompt(messages, tuple(hit.memory.id for hit in shown.memories))
+        if not shown.shorten():
+            raise LimitExceeded(
+                f"message: too long for {info.id}, about {needed} tokens with the persona's card "
+                f"where {budget} fit; shorten it, or choose a model with a larger context",
+                field="message",
+                model=info.id,
+            )
 
 
 def large_choice(brief: Brief, recall: Recall) -> Shown:
@@ -195,7 +207,9 @@ def identity(scene: Scene) -> str:
     spec = scene.persona.spec
     liked, shunned = topics_in_words(scene.persona)
     traits = traits_in_words(scene.persona)
-    parts = [f"You are {spec.name}, a {spec.social_rank}. {spec.description}".strip()]
+    said = spec.description.startswith(f"You are {spec.name}")
+    lead = "" if said else f"You are {spec.name}, a {spec.social_rank}."
+    parts = [f"{lead} {spec.description}".strip()]
     if traits:
         parts.append(f"You are known as: {traits}.")
     if liked:

@@ -103,7 +103,7 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
     )
     wait_s = arguments.wait_s or service.settings.conversation.reply_wait_s
     try:
-        async with asyncio.timeout(wait_s):
+        async with run.joined(), asyncio.timeout(wait_s):
             done = await told(call, run)
     except TimeoutError:
         return PersonaChat(
@@ -112,9 +112,6 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
             conversation_id=exchange.conversation_id,
             exchange_id=exchange.id,
         )
-    except asyncio.CancelledError:
-        await run.cancel()
-        raise
     return await reply_of(service, call.world_id, done)
 
 
@@ -241,6 +238,7 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
     page = turns[: arguments.limit]
     traces = await service.conversations.traces(world_id, [e.id for e in exchanges])
     by_id = {exchange.id: exchange for exchange in exchanges}
+    shown = {turn.exchange_id for turn in page}
     return ConversationGet(
         conversation_id=found.id,
         persona_id=found.persona_id,
@@ -248,7 +246,7 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
         topic=found.topic,
         status=found.status,
         turns=[shown_turn(turn, by_id[turn.exchange_id], traces) for turn in page],
-        exchanges=[shown_exchange(exchange) for exchange in exchanges],
+        exchanges=[shown_exchange(e) for e in exchanges if e.id in shown or e.status != "done"],
         next_cursor=str(page[-1].number) if more else None,
     )
 

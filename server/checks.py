@@ -11,13 +11,12 @@ from sqlalchemy import func, select, text
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.model import Message, Sampling
 
 PROBE = "Say hello."
 PROBE_TOKENS = 8
 MILLISECONDS = 1000
-LIGHT = ("embedded:", "the embedded model is weak; ")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ async def database(service: Service) -> str:
         exchanges = await connection.scalar(select(func.count()).select_from(tables.Exchange))
         memories = await connection.scalar(select(func.count()).select_from(tables.Memory))
     if state != "ok":
-        return f"damaged ({state}): restore a copy of persona.db"
+        raise StorageUnavailable(f"damaged ({state}): restore a copy of persona.db")
     return f"sound; {exchanges} exchanges, {memories} memories"
 
 

@@ -131,11 +131,8 @@ async def last_conversation(
 
 async def finish(run: Run) -> Exchange:
     """Wait for a run; a caller that is stopped stops it."""
-    try:
+    async with run.joined():
         exchange: Exchange = (await run.outcome())["exchange"]
-    except asyncio.CancelledError:
-        await run.cancel()
-        raise
     return exchange
 
 
@@ -223,12 +220,9 @@ async def exchange(terminal: Terminal, talk: Talk, line: str) -> None:
     )
     run, accepted = await service.chat(request)
     talk.conversation_id = accepted.conversation_id
-    try:
+    async with run.joined():
         await show(terminal, talk.persona_name, run)
         talk.last = ((await run.outcome())["exchange"], run.prompt)
-    except asyncio.CancelledError:
-        await run.cancel()
-        raise
 
 
 async def show(terminal: Terminal, name: str, run: Run) -> None:
@@ -242,6 +236,8 @@ async def show(terminal: Terminal, name: str, run: Run) -> None:
         async for event in run.follow():
             if event.kind in ("token", "restart"):
                 live.update(spoken(name, run.partial or "…"), refresh=True)
+            elif event.kind == "done":  # it may have been trimmed, or made by another process
+                live.update(spoken(name, event.data["exchange"].response), refresh=True)
 
 
 def spoken(name: str, text: str) -> Text:

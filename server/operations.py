@@ -180,7 +180,7 @@ async def call_operation(
 def rounded(value: Any) -> Any:
     """Round every number of a JSON value for show; storage keeps full precision."""
     if isinstance(value, float):
-        return round(value, SHOWN_DECIMALS)
+        return round(value, SHOWN_DECIMALS) + 0.0  # never -0.0
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):

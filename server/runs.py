@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ class Run:
         exchange_id: Which one.
         partial: What has been said since the start or the last restart.
         prompt: The prompt of the last attempt.
+        waiting: How many callers wait for its end in `joined`.
     """
 
     def __init__(self, exchange_id: str) -> None:
@@ -67,6 +69,7 @@ class Run:
         self._more = asyncio.Event()
         self._begun = asyncio.Event()
         self._ended = False
+        self.waiting = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self, work: Coroutine[Any, Any, dict[str, Any]], on_end: Callable[[], None]) -> None:
@@ -113,6 +116,19 @@ class Run:
             if event.kind == "done":
                 return event.data
         raise AssertionError("a run ends with done or failed")
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[None]:
+        """Wait for the run in a block; when the last one who waits is cancelled, the work stops."""
+        self.waiting += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.waiting == 1:
+                await self.cancel()
+            raise
+        finally:
+            self.waiting -= 1
 
     async def cancel(self) -> None:
         """Stop the work, the model's too, and wait until it has stopped."""

@@ -145,17 +145,18 @@ def in_words(schema: Schema, root: Schema) -> str:
 
 
 def numeric_range(schema: Schema) -> str:
-    """Write a range: ` 1..20`, ` above 0`, or nothing."""
+    """Write a range: ` 1..20`, ` above 0 and up to 1`, or nothing."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f" {low:g}..{high:g}"
     ends = (
-        (" above", schema.get("exclusiveMinimum")),
-        (" at least", low),
-        (" below", schema.get("exclusiveMaximum")),
-        (" up to", high),
+        ("{:g} or more", low),
+        ("above {:g}", schema.get("exclusiveMinimum")),
+        ("below {:g}", schema.get("exclusiveMaximum")),
+        ("up to {:g}", high),
     )
-    return "".join(f"{word} {end:g}" for word, end in ends if end is not None)
+    written = " and ".join(words.format(end) for words, end in ends if end is not None)
+    return f" {written}" if written else ""
 
 
 def counted(schema: Schema, what: str, unit: str) -> str:

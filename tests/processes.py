@@ -1,4 +1,4 @@
-"""The product's commands as processes of their own, a model server beside them, and what they stored."""
+"""The product's commands as processes of their own, and a model server beside them."""
 
 import asyncio
 import os
@@ -21,10 +21,10 @@ LOOK_S = 0.02
 
 
 @contextmanager
-def model_server(default: Behaviour | str = "ok") -> Iterator[ModelServer]:
+def model_server(default: Behaviour | str = "ok", dimension: int = 16) -> Iterator[ModelServer]:
     """Run the faulty model server in a thread, for commands that hold the test's own thread."""
     ready, ended = threading.Event(), asyncio.Event()
-    server = ModelServer(default)
+    server = ModelServer(default, dimension=dimension)
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
@@ -56,7 +56,7 @@ def variables(data_dir: Path, openai_url: str, **more: str) -> dict[str, str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return what a process inherits, and more; without compiled files it starts three times as slowly."""
+    """Return what a process inherits, and more; it keeps compiled files, or it starts slowly."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_")}
     if kept.pop("PYTHONDONTWRITEBYTECODE", None):
         kept["PYTHONPYCACHEPREFIX"] = str(

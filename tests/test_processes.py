@@ -1,6 +1,8 @@
 """Several processes on one data folder: two MCP servers, and one of the command line's kind."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.processes import environment, variables
 pytestmark = pytest.mark.anyio
 
 EXCHANGES = 15
+LIMIT_S = 30.0
 
 
 async def test_three_processes_talk_and_search_at_once_and_lose_nothing(tmp_path: Path) -> None:
@@ -28,25 +31,30 @@ async def test_three_processes_talk_and_search_at_once_and_lose_nothing(tmp_path
 async def test_who_finds_a_conversation_busy_is_told_so_and_changes_nothing(
     settings: Settings,
 ) -> None:
-    """The other process holds it with a reply that comes slowly."""
-    with model_server(word_s=0.3) as url:
+    with model_server(word_s=0.12) as url:
         busy = {"PERSONA_CONVERSATION__BUSY_WAIT_S": "0", "PERSONA_INDEX__KIND": "exact"}
         given = variables(settings.data_dir, url, **busy)
         async with in_this_process(given) as here, through_mcp(given, environment()) as there:
-            begun = await here("persona_chat", **message("r0", "coin"))
-            where = {"conversation_id": begun["conversation_id"]}
-            running = await here("persona_chat", **message("r1", "ring"), **where, wait_s=1)
-            assert running["status"] == "running"
+            first = await here("persona_chat", **message("r0", "coin"))
+            where = {"conversation_id": first["conversation_id"]}
+            running = asyncio.create_task(here("persona_chat", **message("r1", "ring"), **where))
+            async with asyncio.timeout(LIMIT_S):
+                while statuses(await here("conversation_get", **where)) != ["done", "running"]:
+                    await asyncio.sleep(0)
 
             with pytest.raises(Busy):
                 await there("persona_chat", **message("r2", "pearl"), **where)
 
-            first = await here("persona_chat", **message("r1", "ring"), **where)
-            again = await there("persona_chat", **message("r2", "pearl"), **where)
+            second = await running
+            third = await there("persona_chat", **message("r2", "pearl"), **where)
             same = await there("persona_chat", **message("r1", "ring"), **where)
             found = await here("conversation_get", **where)
 
-    assert (first["turn_number"], again["turn_number"]) == (4, 6)
-    assert (same["exchange_id"], same["response"]) == (first["exchange_id"], first["response"])
-    assert [exchange["status"] for exchange in found["exchanges"]] == ["done"] * 3
+    assert (second["turn_number"], third["turn_number"]) == (4, 6)
+    assert (same["exchange_id"], same["response"]) == (second["exchange_id"], second["response"])
+    assert statuses(found) == ["done"] * 3
     assert await faults(settings, {"r0", "r1", "r2"}) == []
+
+
+def statuses(conversation: dict[str, Any]) -> list[str]:
+    return [exchange["status"] for exchange in conversation["exchanges"]]

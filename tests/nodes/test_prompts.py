@@ -6,6 +6,7 @@ import pytest
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.nodes.prompts import Brief, Prompt, compose, plain, tokens
+from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.memory import Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Example
@@ -44,7 +45,7 @@ def test_a_large_model_is_told_everything_in_one_system_message() -> None:
     assert system == Message(
         "system",
         """\
-You are Mara, a guard. You are Mara, a harbour pilot. You have steered ships for thirty years. \
+You are Mara, a harbour pilot. You have steered ships for thirty years. \
 You are known as: patient, humour: dry. You like to talk about sea charts, weather. \
 You would rather avoid gossip.
 
@@ -177,23 +178,28 @@ def test_what_does_not_fit_goes_the_oldest_turns_first_then_memories_then_exampl
     talk = [turn(n, "mara" if n % 2 == 0 else "ann", f"Turn {n}. " * 9) for n in range(1, 7)]
     found = recall(hit(1, "A boat. " * 9), hit(2, "Fog. " * 9))
     made = decision(max_tokens=60)
-    seen = set()
+    seen, refused = set(), []
     for context in range(200, 1400, 20):
         info = ModelInfo("scripted", "tiny", context, small)
+        try:
+            written(scene(*talk), found, info, made)
+        except LimitExceeded as error:
+            refused.append((context, error.message))
+            continue
         prompt = written(scene(*talk), found, info, made)
         texts = [m.content for m in prompt.messages]
         kept = [n for n in range(1, 7) if any(f"Turn {n}. Turn" in text for text in texts)]
         examples = sum("Mara. I bring them in." in t for t in texts) + sum(
             "Still?" in t for t in texts
         )
-        if kept or prompt.memories or examples:
-            assert tokens(prompt.messages, PromptParams()) + 60 + 64 <= context
+        assert tokens(prompt.messages, PromptParams()) + 60 + 64 <= context
         assert kept == list(range(7 - len(kept), 7))
         assert prompt.memories == ("m1", "m2")[: len(prompt.memories)]
         assert len(kept) <= 2 or len(prompt.memories) == 2
         assert not prompt.memories or examples == 2
         seen.add((len(kept), len(prompt.memories), examples))
 
+    assert all(context < 500 and "message: too long" in message for context, message in refused)
     assert (6, 2, 2) in seen
     assert len(seen) >= 6
 

@@ -162,7 +162,7 @@ def test_the_doctor_uses_every_part_and_finds_all_well(cli: Cli) -> None:
     assert list(found) == ["data folder", "database", "index", "embedder", "model"]
     assert found["database"] == "sound; 1 exchanges, 2 memories"
     assert found["index"].startswith("exact")
-    assert "384 dimensions" in found["embedder"]
+    assert found["embedder"].startswith("openai-words; 64 dimensions")
     assert "openai:test said 'Well met" in found["model"]
     assert "attention" not in table
 
@@ -188,6 +188,23 @@ def test_the_doctor_notices_a_data_folder_that_cannot_be_used(cli: Cli) -> None:
     [wrong] = done.json["checks"]
     assert (wrong["part"], wrong["ok"]) == ("data folder", False)
     assert "PERSONA_DATA_DIR" in wrong["detail"]
+
+
+def test_the_doctor_says_what_to_do_about_a_damaged_database(cli: Cli) -> None:
+    cli.good("ask", "Aria", "Hello.")
+    with closing(sqlite3.connect(cli.data_dir / "persona.db")) as connection, connection:
+        connection.execute("pragma writable_schema = on")
+        connection.execute(
+            "update sqlite_schema set rootpage = (select rootpage from sqlite_schema "
+            "where name = 'memory_uses') where name = 'energy_spent'"
+        )
+
+    done = cli("doctor", "--json")
+
+    assert done.code == cli_run.FAILED
+    [wrong] = [check for check in done.json["checks"] if not check["ok"]]
+    assert wrong["part"] == "database"
+    assert "restore a copy" in wrong["detail"]
 
 
 def test_the_doctor_mends_an_index_that_lacks_vectors(
@@ -252,9 +269,9 @@ def test_mcp_speaks_json_rpc_and_nothing_else_until_its_input_ends(cli: Cli) -> 
 
     done = cli.good("mcp", said=said)
 
-    first, second = map(json.loads, done.out.splitlines())
-    assert first["result"]["serverInfo"]["name"] == NAME
-    assert "persona_chat" in [tool["name"] for tool in second["result"]["tools"]]
+    answers = [json.loads(line) for line in done.out.splitlines()]
+    assert answers[0]["result"]["serverInfo"]["name"] == NAME
+    assert all(answer["jsonrpc"] == "2.0" for answer in answers)
 
 
 def test_a_picture_that_cannot_be_written_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The commands that talk: ask, chat and demo, over the whole service and a model server."""
 
-import json
+import io
 import os
 import pty
+import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,16 @@ import pytest
 
 from persona_mcp.server import cli_run
 from persona_mcp.server.cli_demo import FIRST, SECOND
-from persona_mcp.server.cli_talk import COMMANDS
+from persona_mcp.server.cli_talk import COMMANDS, show
+from persona_mcp.server.service import Service
+from persona_mcp.server.terminal import Terminal, open_console
+from tests.calls import request
 from tests.command_line import Cli, Done
+from tests.doubles import ScriptedModel
 from tests.model_server import Behaviour
 from tests.processes import PERSONA, end, environment, eventually, run, start, stored, variables
+
+pytestmark = pytest.mark.anyio
 
 CAT = "My cat is called Biscuit."
 REPLY = Behaviour().text
@@ -211,7 +219,9 @@ def test_a_talk_with_nobody_ends_at_once(cli: Cli) -> None:
     assert "persona 'Nobody' not found" in refused(cli("chat", "Nobody"))
 
 
-def test_the_demo_shows_a_memory_and_a_feeling(cli: Cli) -> None:
+def test_the_demo_shows_a_memory_and_a_feeling(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONA_EMBEDDER__MODEL", "embedded:minilm")
+
     told = cli.good("demo", "--json").json
 
     assert set(told) >= {
@@ -246,15 +256,14 @@ def test_a_demo_without_a_model_says_what_to_do(cli: Cli) -> None:
 
 
 def test_output_is_right_in_a_pipe_that_knows_ascii_only(cli: Cli) -> None:
-    cli.server.script(Behaviour(text=HIGH), Behaviour(text=HIGH))
-    given = variables(cli.data_dir, cli.server.openai_url, PYTHONIOENCODING="ascii")
+    cli.server.script(Behaviour(text=HIGH))
 
-    plain = run("ask", "Aria", "Hello.", **given)
-    as_json = run("ask", "Aria", "Hello.", "--json", **given)
+    done = run(
+        *("ask", "Aria", "Hello."),
+        **variables(cli.data_dir, cli.server.openai_url, PYTHONIOENCODING="ascii"),
+    )
 
-    assert (plain.returncode, plain.stdout) == (0, '"Zoe" - naive ?\n')
-    assert json.loads(as_json.stdout)["response"] == HIGH
-    assert as_json.stdout.isascii()
+    assert (done.returncode, done.stdout) == (0, '"Zoe" - naive ?\n')
 
 
 def on_a_terminal(*arguments: str, **more: str) -> tuple[int, str]:
@@ -276,16 +285,59 @@ def on_a_terminal(*arguments: str, **more: str) -> tuple[int, str]:
     return process.wait(), shown.decode()
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_a_reply_is_shown_as_it_comes_on_a_terminal(cli: Cli, plain: bool) -> None:
-    cli.server.script(*[Behaviour(delay_s=0.02)] * 4)
-    given = variables(cli.data_dir, cli.server.openai_url, **({"NO_COLOR": "1"} if plain else {}))
-
-    code, shown = on_a_terminal("demo", **given)
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}])
+def test_a_terminal_gets_colour_unless_it_wants_none(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    code, shown = on_a_terminal("list", PERSONA_DATA_DIR=str(tmp_path), **variables)
 
     assert code == 0
-    assert REPLY in shown
-    assert ("\x1b[1" in shown) is not plain
+    assert "Aria" in shown
+    assert ("\x1b[1m" in shown) is not bool(variables)
+
+
+class Tty(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_terminal_ends_with_the_reply_as_it_was_stored(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add(REPLY)
+    screen = Tty()
+    terminal = Terminal(open_console(screen), open_console(io.StringIO()))
+    run, _ = await service.chat(request(CAT))
+
+    await show(terminal, "Aria", run)
+
+    frames = plain(screen.getvalue()).split("Aria: ")
+    assert len(frames) > 4
+    assert frames[-1].strip() == (await run.outcome())["exchange"].response == REPLY
+
+
+def plain(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
+def test_ctrl_c_in_a_talk_stops_the_reply_and_the_talk_goes_on(cli: Cli) -> None:
+    cli.server.script(Behaviour(fault="silence", after=2), "ok")
+
+    def interrupt() -> None:
+        eventually(lambda: cli.server.requests, "the model to be asked")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    done = cli.good("chat", "Aria", said=f"Hello.\n{CAT}\n/quit\n")
+    interrupting.join()
+
+    assert "(stopped; nothing of it is remembered)" in done.out
+    assert f"Aria: {REPLY}" in done.out
+    assert statuses(cli.data_dir) == ["cancelled", "done"]
+    eventually(cli.server.requests[0].disconnected.is_set, "the model to be left")
 
 
 def test_ctrl_c_in_a_reply_stops_the_model_and_leaves_nothing(cli: Cli) -> None:

@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[ModelServer]:
 async def service(
     request: pytest.FixtureRequest, settings: Settings, server: ModelServer
 ) -> AsyncIterator[Service]:
-    limits = {name: LIMIT_S for name in ("connect_s", "first_token_s", "idle_s")}
+    limits = dict.fromkeys(("connect_s", "first_token_s", "idle_s"), LIMIT_S)
     llm = model_calls.settings(server, request.param, **limits)
     given = settings.model_copy(update={"llm": llm})
     async with open_service(given, embedder=WordEmbedder()) as opened:

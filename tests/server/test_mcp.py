@@ -124,9 +124,9 @@ class Heard:
         self.values: list[float] = []
         self.texts: list[str] = []
 
-    async def __call__(self, value: float, total: float | None, text: str | None) -> None:
-        self.values.append(value)
-        self.texts.append(text or "")
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        self.values.append(progress)
+        self.texts.append(message or "")
 
 
 async def test_the_core_tools_are_listed_with_strict_schemas_and_truthful_hints(

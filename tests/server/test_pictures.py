@@ -22,7 +22,7 @@ NODES = {
 
 
 def drawn(name: str) -> ElementTree.Element:
-    return ElementTree.fromstring(svg(name))  # noqa: S314 - our own
+    return ElementTree.fromstring(svg(name))
 
 
 def test_the_picture_in_the_repository_is_that_of_the_graph() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, update
+from structlog.testing import capture_logs
 
 from persona_mcp.config.settings import ConversationSettings, Settings
 from persona_mcp.server.service import Service, open_service
@@ -113,6 +114,24 @@ async def test_a_caller_that_goes_away_stops_the_run(
     assert hanging.cancelled.is_set()
     (exchange,) = await rows(service.database, tables.Exchange)
     assert exchange["status"] == "cancelled"
+
+
+async def test_a_caller_that_goes_away_stops_nothing_while_another_waits(
+    service: Service, model: ScriptedModel
+) -> None:
+    hanging = Hangs("The harbour")
+    model.add(hanging)
+    first = asyncio.create_task(say(service, "What happened?", request_id="r1"))
+    await hanging.reached.wait()
+    second = asyncio.create_task(say(service, "What happened?", request_id="r1"))
+    while not any(run.waiting == 2 for run in service.runs.values()):
+        await asyncio.sleep(0)
+
+    first.cancel()
+    await asyncio.wait([first])
+    hanging.release.set()
+
+    assert (await second)["status"] == "done"
 
 
 async def test_a_cancelled_exchange_can_be_run_again(
@@ -321,18 +340,20 @@ async def test_what_a_vanished_process_left_is_interrupted_and_can_be_run_again(
 
 
 async def test_a_defect_of_ours_is_logged_and_told_without_its_cause(
-    service: Service, model: ScriptedModel, capsys: pytest.CaptureFixture[str]
+    service: Service, model: ScriptedModel
 ) -> None:
     model.add(Fails(ZeroDivisionError("a secret path")))
 
-    with pytest.raises(InternalError) as failed:
+    with capture_logs() as logged, pytest.raises(InternalError) as failed:
         await say(service, "What happened?")
 
     assert "secret" not in failed.value.message
     (exchange,) = await rows(service.database, tables.Exchange)
     assert exchange["status"] == "failed"
     assert "secret" not in str(exchange["error"])
-    assert "ZeroDivisionError" in "".join(capsys.readouterr())
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
+    (line,) = [entry for entry in logged if entry["event"] == "exchange failed"]
+    assert (line["exchange_id"], line["exc_info"]) == (exchange["id"], True)
 
 
 async def test_an_end_that_cannot_be_written_does_not_hide_the_error(

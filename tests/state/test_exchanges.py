@@ -1,6 +1,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ async def test_a_request_id_that_comes_again_finds_its_exchange(
     [{"message": "x"}, {"persona_id": "tobin"}, {"user_id": "bob"}, {"parameters": {"a": 1}}],
 )
 async def test_a_request_id_that_was_used_for_something_else_is_a_clash(
-    database: Database, store: ExchangeStore, change: dict[str, object]
+    database: Database, store: ExchangeStore, change: dict[str, Any]
 ) -> None:
     await store.accept(request(), "x1", PROCESS, None, NOW)
 

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import unpack
+from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.vector_index import ExactIndex, VectorEntry, VectorIndex
@@ -209,12 +209,12 @@ async def test_a_defect_in_the_embedder_is_logged_and_its_row_is_given_up(
     with capture_logs() as logs:
         worker = asyncio.create_task(indexer.run())
         async with asyncio.timeout(GIVE_UP_S):
-            while await indexer.pending() or await embedded(database) != ["m2"]:
+            while await waiting(database) != [("m1", LIMITS.attempts, None)]:
                 await asyncio.sleep(0.005)
         worker.cancel()
         await asyncio.wait([worker])
 
-    assert await waiting(database) == [("m1", LIMITS.attempts, None)]
+    assert await embedded(database) == ["m2"]
     (row,) = await rows_of(database, O)
     assert row.last_error == "RuntimeError"
     assert {entry["event"] for entry in logs} == {"outbox worker failed"}
@@ -275,10 +275,10 @@ async def test_a_memory_that_changes_while_it_is_embedded_gets_no_old_vector(
     embed = embedder.embed_documents
 
     class Slow(FickleEmbedder):
-        async def embed_documents(self, texts: object) -> object:  # type: ignore[override]
+        async def embed_documents(self, texts: Sequence[str]) -> Vector:
             async with database.write() as connection:
                 await connection.execute(change)  # type: ignore[call-overload]
-            return await embed(texts)  # type: ignore[arg-type]
+            return await embed(texts)
 
     indexer = Indexer(
         database,
@@ -440,11 +440,11 @@ async def test_a_reindex_leaves_the_work_that_is_written_meanwhile(
     embedder_started = asyncio.Event()
 
     class Meanwhile(FickleEmbedder):
-        async def embed_documents(self, texts: object) -> object:  # type: ignore[override]
+        async def embed_documents(self, texts: Sequence[str]) -> Vector:
             embedder_started.set()
             async with database.write() as connection:
                 await connection.execute(insert(O).values(world_id="main", **newer))
-            return await super().embed_documents(texts)  # type: ignore[arg-type]
+            return await super().embed_documents(texts)
 
     indexer = Indexer(
         database,

@@ -34,7 +34,7 @@ class Arguments(BaseModel):
     parts: list[Part] = Field(default_factory=list, min_length=0)
     part: Part | None = None
     ratio: Number | None = Field(None, le=1)
-    above: float = Field(1.0, gt=0)
+    above: float = Field(1.0, gt=0, lt=9)
     any: Any = None
     only: Part | Text | None = None
 
@@ -126,10 +126,10 @@ def test_a_wrong_value_is_named_with_field_allowed_and_given(
         ({"id": "x", "parts": [{"flag": 1}]}, fault("parts.0.flag", "true or false", "1")),
         (
             {"id": "x", "parts": [{"count": 0}]},
-            fault("parts.0.count", "whole number at least 1", "0"),
+            fault("parts.0.count", "whole number 1 or more", "0"),
         ),
         ({"id": "x", "ratio": 2}, fault("ratio", "number up to 1", "2")),
-        ({"id": "x", "above": 0}, fault("above", "number above 0", "0")),
+        ({"id": "x", "above": 0}, fault("above", "number above 0 and below 9", "0")),
         ({"id": "x", "only": 5}, fault("only", "object or text", "5")),
         (
             {"id": "x", "data": {"a": "x" * 5000}},
@@ -207,7 +207,12 @@ def test_metadata_may_be_deep_but_not_too_deep() -> None:
     fine = {"a": {"b": {"c": [1, "x"]}}}
 
     assert validate(Arguments, {"id": "x", "data": fine}).data == fine
-    for deep in ({"a": nested(4)}, {"a": nested(5000)}, {"a": {"b": {"c": {"d": {}}}}}):
+    too_deep: list[dict[str, Any]] = [
+        {"a": nested(4)},
+        {"a": nested(5000)},
+        {"a": {"b": {"c": {"d": {}}}}},
+    ]
+    for deep in too_deep:
         (found,) = faults_of(Arguments, {"id": "x", "data": deep})
         assert found["field"] == "data"
 

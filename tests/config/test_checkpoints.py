@@ -1,0 +1,145 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+
+from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
+from persona_mcp.config.settings import Settings
+from persona_mcp.state.errors import StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def saver(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
+    async with open_checkpointer(settings) as opened:
+        yield opened
+
+
+async def put(saver: PersonaSqliteSaver, thread: str, number: int, namespace: str = "") -> None:
+    config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": namespace}}
+    checkpoint = {**empty_checkpoint(), "id": f"{number:04}"}
+    written = await saver.aput(config, checkpoint, {"step": number}, {})  # type: ignore[arg-type]
+    await saver.aput_writes(written, [("channel", number)], f"task{number}")
+
+
+async def kept(saver: PersonaSqliteSaver, thread: str, namespace: str = "") -> list[str]:
+    config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": namespace}}
+    return [t.config["configurable"]["checkpoint_id"] async for t in saver.alist(config)]
+
+
+async def rows(saver: PersonaSqliteSaver, table: str) -> int:
+    async with saver.conn.execute(f"SELECT count(*) FROM {table}") as cursor:
+        found: Any = await cursor.fetchone()
+    return int(found[0])
+
+
+@pytest.mark.timeout(120)
+async def test_the_saver_conforms_with_all_that_a_checkpointer_can_do(tmp_path: Path) -> None:
+    opened = iter(range(1000))
+
+    @checkpointer_test(name="PersonaSqliteSaver")
+    async def ours() -> AsyncIterator[PersonaSqliteSaver]:
+        settings = Settings(data_dir=tmp_path / str(next(opened)), _env_file=None)
+        async with open_checkpointer(settings) as saver:
+            yield saver
+
+    report = await validate(ours)
+
+    failures = {name: result.failures for name, result in report.results.items()}
+    assert report.passed_all(), failures
+    for capability in ("copy_thread", "delete_for_runs", "prune"):
+        assert report.results[capability].detected, capability
+
+
+async def test_the_newest_checkpoints_of_a_thread_are_kept_with_their_writes(
+    saver: PersonaSqliteSaver,
+) -> None:
+    for number in range(1, 8):
+        await put(saver, "t1", number)
+        await put(saver, "t2", number)
+
+    await saver.akeep("t1", 3)
+
+    assert await kept(saver, "t1") == ["0007", "0006", "0005"]
+    assert len(await kept(saver, "t2")) == 7
+    assert await rows(saver, "writes") == 10
+
+
+async def test_a_thread_with_fewer_checkpoints_is_left_alone(saver: PersonaSqliteSaver) -> None:
+    await put(saver, "t1", 1)
+
+    await saver.akeep("t1", 3)
+    await saver.akeep("t9", 3)
+
+    assert await kept(saver, "t1") == ["0001"]
+
+
+async def test_inner_checkpoints_go_with_the_outer_ones_of_their_time(
+    saver: PersonaSqliteSaver,
+) -> None:
+    for number in range(1, 5):
+        await put(saver, "t1", number)
+        await put(saver, "t1", number, "inner")
+
+    await saver.akeep("t1", 2)
+
+    assert await kept(saver, "t1", "inner") == ["0004", "0003"]
+
+
+async def test_an_unknown_way_of_pruning_is_refused(saver: PersonaSqliteSaver) -> None:
+    await put(saver, "t1", 1)
+
+    with pytest.raises(ValueError, match="keep_latest or delete"):
+        await saver.aprune(["t1"], strategy="all")
+
+    assert await kept(saver, "t1") == ["0001"]
+
+
+async def test_a_statement_that_fails_leaves_everything(saver: PersonaSqliteSaver) -> None:
+    await put(saver, "t1", 1)
+    await saver.conn.execute(
+        "CREATE TRIGGER no BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+
+    with pytest.raises(Exception, match="no"):
+        await saver.aprune(["t1"], strategy="delete")
+
+    assert await kept(saver, "t1") == ["0001"]
+    assert await rows(saver, "writes") == 1
+
+
+async def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:
+    async def open_and_put(settings: Settings, number: int) -> None:
+        async with open_checkpointer(settings) as saver:
+            await put(saver, "t1", number)
+
+    for attempt in range(5):
+        settings = Settings(data_dir=tmp_path / str(attempt), _env_file=None)
+
+        await asyncio.gather(*(open_and_put(settings, n) for n in range(6)))
+
+        async with open_checkpointer(settings) as saver:
+            assert len(await kept(saver, "t1")) == 6
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 1000, None])
+async def test_a_file_that_is_no_database_is_told_about(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "checkpoints.db"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+
+    with pytest.raises(StorageUnavailable, match=r"without checkpoints\.db") as caught:
+        async with open_checkpointer(Settings(data_dir=tmp_path, _env_file=None)):
+            pass
+
+    assert str(tmp_path) not in caught.value.message

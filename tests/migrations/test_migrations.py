@@ -1,0 +1,255 @@
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Column, Engine, MetaData, String, create_engine, inspect
+
+from persona_mcp import migrations
+from persona_mcp.config.database import alembic_config, database_path, upgrade_database
+from persona_mcp.config.settings import Settings
+from persona_mcp.migrations.new import write_revision
+from persona_mcp.state import tables
+
+FOLDER = Path(migrations.__file__).parent
+MODELS: MetaData = tables.World.metadata
+HEAD = "0002"
+
+WORDS = "SELECT count(*) FROM memory_words WHERE memory_words MATCH 'harbour'"
+
+MEMORY = """
+INSERT INTO memories (world_id, id, version, persona_id, content, indexed_text, memory_type,
+    importance, importance_terms, emotional_valence, visibility, related_personas, details, pinned,
+    active, created_at, updated_at)
+VALUES ('main', 'm1', 1, 'mara', 'x', 'The harbour froze.', 'conversation', 0.5, '{}', 0.0,
+    'private', '[]', '{}', 0, 1, 0.0, 0.0)
+"""
+
+UPGRADE = """
+import sys
+from pathlib import Path
+from persona_mcp.config.database import upgrade_database
+from persona_mcp.config.settings import Settings
+
+settings = Settings(data_dir=Path(sys.argv[1]), _env_file=None)
+sys.stdin.readline()
+print(*upgrade_database(settings))
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The folder `migrations`, to write revisions into."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(FOLDER, tmp_path / "migrations", ignore=ignored))
+
+
+@pytest.fixture
+def extra_column() -> Iterator[None]:
+    """Edit the tables as a change of `state/tables.py` does: personas get a nickname."""
+    table = MODELS.tables["personas"]
+    column: Column[str] = Column("nickname", String(40), nullable=True)
+    table.append_column(column)
+    yield
+    table._columns.remove(column)
+
+
+def config_of(settings: Settings, folder: Path = FOLDER) -> Config:
+    config = alembic_config(settings)
+    config.set_main_option("script_location", str(folder))
+    return config
+
+
+def fill(settings: Settings) -> None:
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        connection.execute("INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)")
+        connection.execute(MEMORY)
+        connection.commit()
+
+
+def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        return connection.execute(query).fetchall()
+
+
+def engine_of(settings: Settings) -> Engine:
+    return create_engine(f"sqlite:///{database_path(settings)}")
+
+
+def columns_of(settings: Settings, table: str) -> set[str]:
+    engine = engine_of(settings)
+    names = {column["name"] for column in inspect(engine).get_columns(table)}
+    engine.dispose()
+    return names
+
+
+def test_the_tables_and_the_migrations_agree(settings: Settings) -> None:
+    upgrade_database(settings)
+
+    command.check(config_of(settings))
+
+    engine = engine_of(settings)
+    made = set(inspect(engine).get_table_names())
+    engine.dispose()
+    assert set(MODELS.tables) <= made
+
+
+def test_a_schema_can_be_taken_down_and_put_up_again(settings: Settings) -> None:
+    upgrade_database(settings)
+    fill(settings)
+
+    command.downgrade(config_of(settings), "base")
+
+    left = ask(settings, "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+    assert left == [("alembic_version",)]
+    assert upgrade_database(settings) == (None, HEAD)
+    fill(settings)
+    assert ask(settings, WORDS) == [(1,)]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_each_revision_goes_up_and_down_alone(settings: Settings, revision: str) -> None:
+    settings.data_dir.mkdir()
+    config = config_of(settings)
+
+    command.upgrade(config, revision)
+    command.downgrade(config, "-1")
+    command.upgrade(config, "head")
+
+    command.check(config)
+
+
+def test_an_upgrade_keeps_what_is_stored(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    command.upgrade(config_of(settings), "0001")
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        connection.execute("INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)")
+        connection.commit()
+
+    assert upgrade_database(settings) == ("0001", HEAD)
+
+    assert ask(settings, "SELECT id, name FROM worlds") == [("main", "Main")]
+
+
+def test_two_processes_that_upgrade_at_once_both_succeed(settings: Settings) -> None:
+    pipe = subprocess.PIPE
+    arguments = [sys.executable, "-c", UPGRADE, str(settings.data_dir)]
+    processes = [
+        subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+    ends = [process.communicate() for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], ends
+    assert sorted(out.split() for out, _ in ends) == [[HEAD, HEAD], ["None", HEAD]]
+    assert ask(settings, "SELECT * FROM alembic_version") == [(HEAD,)]
+
+
+def test_an_upgrade_that_is_cut_off_leaves_the_old_schema(settings: Settings, copied: Path) -> None:
+    (copied / "versions" / "0003_broken.py").write_text(
+        '"""Broken."""\n'
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        'revision, down_revision = "0003", "0002"\n'
+        "def upgrade():\n"
+        '    op.add_column("worlds", sa.Column("mood", sa.Text()))\n'
+        '    raise KeyboardInterrupt("the power went")\n'
+    )
+    upgrade_database(settings)
+    fill(settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        command.upgrade(config_of(settings, copied), "head")
+
+    assert "mood" not in columns_of(settings, "worlds")
+    assert ask(settings, "SELECT * FROM alembic_version") == [(HEAD,)]
+    assert upgrade_database(settings) == (HEAD, HEAD)
+
+
+def test_a_schema_change_is_made_as_the_page_says(
+    settings: Settings, copied: Path, extra_column: None
+) -> None:
+    """docs/migrations.md: edit the tables, write the revision, go up with data, go down."""
+    upgrade_database(settings)
+    fill(settings)
+
+    written = write_revision("add a nickname", copied)
+
+    assert written.name == "0003_add_a_nickname.py"
+    assert "batch_op.add_column" in written.read_text()
+    config = config_of(settings, copied)
+    command.upgrade(config, "head")
+    command.check(config)
+    assert "nickname" in columns_of(settings, "personas")
+    fill_persona(settings)
+    command.downgrade(config, HEAD)
+    assert "nickname" not in columns_of(settings, "personas")
+    assert ask(settings, "SELECT id, name FROM personas") == [("mara", "Mara")]
+    assert ask(settings, "SELECT id FROM worlds") == [("main",)]
+    assert ask(settings, WORDS) == [(1,)]
+
+
+def fill_persona(settings: Settings) -> None:
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        connection.execute(
+            "INSERT INTO personas (world_id, id, version, name, name_key, description,"
+            " personality_traits, topic_preferences, charisma, intelligence, social_rank,"
+            " social_energy, available_time, current_priority, tags, system_prompt, exit_lines,"
+            " examples, created_at, updated_at, nickname) VALUES ('main', 'mara', 1, 'Mara',"
+            " 'mara', '', '{}', '{}', 1, 1, '', 1.0, 1.0, 'none', '[]', '', '{}', '[]', 0.0, 0.0,"
+            " 'M')"
+        )
+        connection.commit()
+
+
+def test_a_revision_that_copies_memories_keeps_their_words(
+    settings: Settings, copied: Path
+) -> None:
+    """As docs/migrations.md says: the index is dropped before, made and filled after."""
+    (copied / "versions" / "0003_no_details.py").write_text(
+        '"""Copy the table."""\n'
+        "from alembic import op\n"
+        "from persona_mcp.state.full_text import create_words, drop_words\n"
+        'revision, down_revision = "0003", "0002"\n'
+        "def upgrade():\n"
+        "    drop_words(op.get_bind())\n"
+        '    with op.batch_alter_table("memories") as batch_op:\n'
+        '        batch_op.drop_column("details")\n'
+        "    create_words(op.get_bind())\n"
+        "    op.execute(\"INSERT INTO memory_words(memory_words) VALUES ('rebuild')\")\n"
+    )
+    upgrade_database(settings)
+    fill(settings)
+    witness = "INSERT INTO memory_witnesses VALUES ('main', 'm1', 'ann')"
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        connection.execute(witness)
+        connection.commit()
+
+    command.upgrade(config_of(settings, copied), "head")
+
+    assert "details" not in columns_of(settings, "memories")
+    assert ask(settings, WORDS) == [(1,)]
+    assert ask(settings, "SELECT party_id FROM memory_witnesses") == [("ann",)]
+    with closing(sqlite3.connect(database_path(settings))) as connection:
+        connection.execute("DELETE FROM memories")
+        connection.commit()
+    assert ask(settings, WORDS) == [(0,)]
+
+
+def test_the_command_writes_an_empty_revision_when_nothing_changed(copied: Path) -> None:
+    written = write_revision("nothing new", copied)
+
+    assert written.name == "0003_nothing_new.py"
+    assert written.read_text().count("    pass\n") == 2
+    assert not (FOLDER / "versions" / written.name).exists()

@@ -1,0 +1,111 @@
+"""What Studio loads: `langgraph.json` names it, and a run there is an exchange like any other."""
+
+import importlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from persona_mcp.server import catalogue, studio
+from persona_mcp.server.operations import call_operation
+from tests.command_line import Cli
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+KNOBS = {"persona_id": "noor"}
+assert catalogue.operations()
+
+
+def runtime(live: bool) -> Any:
+    """What the Studio server hands to a factory."""
+    return cast("Any", SimpleNamespace(execution_runtime=SimpleNamespace() if live else None))
+
+
+@asynccontextmanager
+async def studio_thread(thread: str) -> AsyncIterator[Any]:
+    """A thread in a Studio server: each message is a run of its own on the same checkpoints."""
+    async with studio.checkpointer() as saver:
+        config = {"configurable": {"thread_id": thread}}
+
+        async def say(message: str) -> dict[str, Any]:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                said: dict[str, Any] = await graph.ainvoke(
+                    {"message": message}, config, context=KNOBS
+                )
+                return said
+
+        yield say
+
+
+def test_langgraph_json_names_what_is_there() -> None:
+    named = json.loads((ROOT / "langgraph.json").read_text())
+    factories = [graph["path"].split(":") for graph in named["graphs"].values()]
+    factories.append(named["checkpointer"]["path"].rsplit(".", 1))
+
+    for module, attribute in factories:
+        assert callable(getattr(importlib.import_module(module), attribute))
+
+
+@pytest.mark.parametrize("factory", [studio.conversation, studio.relationship])
+async def test_a_picture_or_form_opens_nothing(factory: Any, cli: Cli) -> None:
+    async with factory(runtime(live=False)) as graph:
+        assert "persist" in graph.get_graph().nodes
+
+    assert not (cli.data_dir / "persona.db").exists()
+
+
+async def test_the_form_offers_the_knobs_of_a_run() -> None:
+    async with studio.conversation(runtime(live=False)) as graph:
+        assert "persona_id" in graph.get_context_jsonschema()["properties"]
+
+
+async def test_what_is_said_in_studio_is_one_conversation_and_is_remembered(cli: Cli) -> None:
+    async with studio_thread("t1") as say:
+        first = await say("My dog is called Rex.")
+        second = await say("What is my dog called?")
+        service = await studio.OPENED.service()
+        found = await service.conversations.latest("main", "noor", "user")
+        assert found is not None
+        told = await call_operation(service, "conversation_get", {"conversation_id": found.id})
+
+    assert first["reply"] and second["reply"]
+    assert [turn["turn_number"] for turn in told["turns"]] == [1, 2, 3, 4]
+    assert [e["status"] for e in told["exchanges"]] == ["done", "done"]
+
+
+async def test_a_run_that_fails_in_studio_leaves_no_lease_and_no_memory(cli: Cli) -> None:
+    cli.server.script("500")
+
+    async with studio_thread("t2") as say:
+        with pytest.raises(Exception, match="openai:test"):
+            await say("My dog is called Rex.")
+        service = await studio.OPENED.service()
+        found = await service.conversations.latest("main", "noor", "user")
+        assert found is not None
+        told = await call_operation(service, "conversation_get", {"conversation_id": found.id})
+        again = await say("Hello.")
+
+    assert told["turns"] == []
+    assert [e["status"] for e in told["exchanges"]] == ["interrupted"]
+    assert again["reply"]
+
+
+async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:
+    event = {
+        "world_id": "main",
+        "event_id": "e1",
+        "persona_id": "noor",
+        "partner_id": "sam",
+        "text": "Thank you, you are so kind!",
+    }
+
+    async with studio.checkpointer(), studio.relationship(runtime(live=True)) as graph:
+        felt = await graph.ainvoke(event)
+
+    assert felt["affinity"] > 0
