@@ -8,9 +8,7 @@ from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.state import conversations, effects, personas, relationship, tables
 
 
-async def load_scene(
-    parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
-) -> ChatUpdate:
+async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
     """Read persona, feelings, relationship and the window of the transcript, in one transaction.
 
     Reads: world_id, conversation_id, follows, head.
