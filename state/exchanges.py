@@ -1,5 +1,6 @@
 """Exchanges in SQL: accepted before they run, run under the conversation's lease, ended once."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -173,7 +174,7 @@ class ExchangeStore:
             NotFound: The conversation or the exchange is not there.
         """
         async with self._database.write() as connection:
-            if not self._is_free(*await holder_of(connection, lease), now):
+            if not await self._is_free(*await holder_of(connection, lease), now):
                 return False
             if (await get(connection, lease.world_id, lease.exchange_id)).status == "done":
                 return False
@@ -273,20 +274,21 @@ class ExchangeStore:
     async def _left(
         self, connection: AsyncConnection, query: Select[*tuple[Any, ...]], now: float
     ) -> list[str]:
-        return [row.id for row in await connection.execute(query) if self._is_left(row, now)]
+        rows = (await connection.execute(query)).all()
+        return [row.id for row in rows if await self._is_left(row, now)]
 
-    def _is_left(self, row: Any, now: float) -> bool:
-        if self._is_gone(row.owner):
+    async def _is_left(self, row: Any, now: float) -> bool:
+        if await asyncio.to_thread(self._is_gone, row.owner):
             return True
         if row.status != "running":
             return False
         mine = row.lease_owner == f"{row.owner}:{row.id}"
-        return not mine or self._is_free(row.lease_owner, row.lease_until, now)
+        return not mine or await self._is_free(row.lease_owner, row.lease_until, now)
 
-    def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
+    async def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
         if owner is None or until is None or until < now:
             return True
-        return self._is_gone(owner.split(":")[0])
+        return await asyncio.to_thread(self._is_gone, owner.split(":")[0])
 
 
 def new_conversation(request: Request, now: float) -> dict[str, Any]:

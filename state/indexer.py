@@ -179,7 +179,8 @@ class Indexer:
         now = self._now()
         claims = select(O.claimed_by).where(O.claimed_until >= now).distinct()
         async with self._database.read() as connection:
-            gone = [c for c in await connection.scalars(claims) if c and self._is_gone(c)]
+            owners = [owner for owner in await connection.scalars(claims) if owner]
+            gone = [o for o in owners if await asyncio.to_thread(self._is_gone, o)]
             free = (
                 select(O.seq, O.attempts)
                 .where(

@@ -1,6 +1,5 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -93,9 +92,9 @@ class MemorySearch:
         self, world_id: str, reader: str, text: str
     ) -> tuple[Vector | None, list[str], str]:
         try:
-            vector, _ = await asyncio.gather(
-                self._embedder.embed_query(text), self._indexer.catch_up(world_id)
-            )
+            # One after the other: of two at once, the second would run on after the first failed.
+            vector = await self._embedder.embed_query(text)
+            await self._indexer.catch_up(world_id)
             hits = await self._index.search(world_id, vector, reader, self._params.candidates)
         except PersonaError as error:
             log.warning("search by words alone", reason=error.message, code=error.code)

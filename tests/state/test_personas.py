@@ -130,6 +130,8 @@ async def test_a_persona_that_was_deleted_is_not_found_and_frees_its_name(
     with pytest.raises(NotFound):
         await store.resolve(world, "mara")
     assert await store.count(world) == 1
+    assert await store.has_id(world, "mara")
+    assert not await store.has_id(world, "nobody")
     assert (await store.create(world, spec("Mara"), NOW)).id == "mara-2"
 
 

@@ -1,0 +1,87 @@
+"""What an exchange changes and what is kept of it, computed before anything is written."""
+
+import pytest
+
+from persona_mcp.nodes import retrieval
+from persona_mcp.nodes.chat_state import ChatState, Verdict
+from persona_mcp.nodes.persistence import report_of
+from persona_mcp.nodes.relating import relate
+from persona_mcp.nodes.remembering import HEARD, turns_of
+from persona_mcp.server.service import Service
+from tests.calls import dump, say
+from tests.doubles import ScriptedModel
+from tests.nodes.steps import Writer, state
+from tests.scenes import decision, feelings, scene
+
+pytestmark = pytest.mark.anyio
+
+
+def replied(text: str = "Fog again.") -> ChatState:
+    return state(scene=scene(), decision=decision(), verdict=Verdict(text, (), ()))
+
+
+async def test_both_utterances_move_the_persona_its_own_by_a_smaller_share(
+    service: Service,
+) -> None:
+    made = (await relate(service.parts, replied()))["consequences"]
+
+    heard, said = made.relationships
+    assert (heard.from_id, heard.to_id) == (said.from_id, said.to_id) == ("mara", "ann")
+    assert heard.event.weight > said.event.weight > 0
+    assert "Hello." in heard.why and "Fog again." in said.why
+
+
+async def test_nothing_is_written_and_the_same_names_are_given_again(service: Service) -> None:
+    before = await dump(service.database)
+
+    first = await relate(service.parts, replied())
+    second = await relate(service.parts, replied())
+
+    assert first["consequences"].turns == second["consequences"].turns
+    assert await dump(service.database) == before
+
+
+async def test_what_was_heard_weighs_less_than_it_did_for_the_speaker(service: Service) -> None:
+    made = (await relate(service.parts, replied("Hello.")))["consequences"]
+
+    heard, said = made.memories
+    assert heard.importance_terms["heard"] == HEARD
+    assert "heard" not in said.importance_terms
+
+
+def test_both_parties_witness_both_turns() -> None:
+    for turn in turns_of(("main", "x9"), scene(), "Hello.", "Fog again."):
+        assert set(turn.witnesses) == {"ann", "mara"}
+
+
+async def test_recalled_memories_leave_out_what_the_window_shows(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("Noted.")
+    first = await say(service, "My cat is called Biscuit.")
+    window = list((await service.conversations.transcript("main", first["conversation_id"], 9))[0])
+    aria = await service.personas.resolve("main", "aria")
+    writer = Writer()
+    asked = state(message="What is my cat called?")
+
+    shown = await retrieval.retrieve_memories(
+        service.parts, ChatState(**asked, scene=scene(*window, who=aria)), writer.runtime
+    )
+    hidden = await retrieval.retrieve_memories(
+        service.parts, ChatState(**asked, scene=scene(who=aria)), writer.runtime
+    )
+
+    assert shown["recall"].hits == ()
+    assert len(hidden["recall"].hits) == 2
+    assert [told["count"] for told in writer.told] == [0, 2]
+
+
+async def test_an_exit_line_is_reported_as_a_template(service: Service) -> None:
+    from persona_mcp.nodes.decision import excuse_self
+
+    tired = scene(felt=feelings(fatigue=90))
+    excused = await excuse_self(service.parts, state(scene=tired, decision=decision()))
+
+    report = report_of(state(scene=scene(), decision=decision(), **excused))
+
+    assert (report["response_type"], report["model"]) == ("template", None)
