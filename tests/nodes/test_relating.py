@@ -1,17 +1,21 @@
 """What an exchange changes and what is kept of it, computed before anything is written."""
 
+from dataclasses import replace
+
 import pytest
 
 from persona_mcp.nodes import retrieval
 from persona_mcp.nodes.chat_state import ChatState, Verdict
+from persona_mcp.nodes.decision import excuse_self
 from persona_mcp.nodes.persistence import report_of
 from persona_mcp.nodes.relating import relate
 from persona_mcp.nodes.remembering import HEARD, turns_of
 from persona_mcp.server.service import Service
+from persona_mcp.state.continuation import Party
 from tests.calls import dump, say
 from tests.doubles import ScriptedModel
 from tests.nodes.steps import Writer, state
-from tests.scenes import decision, feelings, scene
+from tests.scenes import decision, scene
 
 pytestmark = pytest.mark.anyio
 
@@ -77,11 +81,9 @@ async def test_recalled_memories_leave_out_what_the_window_shows(
 
 
 async def test_an_exit_line_is_reported_as_a_template(service: Service) -> None:
-    from persona_mcp.nodes.decision import excuse_self
+    tired = replace(decision(), party=Party(10, 1, fatigue=90))
+    excused = await excuse_self(service.parts, state(scene=scene(), decision=tired))
 
-    tired = scene(felt=feelings(fatigue=90))
-    excused = await excuse_self(service.parts, state(scene=tired, decision=decision()))
-
-    report = report_of(state(scene=scene(), decision=decision(), **excused))
+    report = report_of(state(scene=scene(), decision=tired, **excused))
 
     assert (report["response_type"], report["model"]) == ("template", None)
