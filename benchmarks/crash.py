@@ -31,6 +31,9 @@ from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from tests.doubles import WordEmbedder
 
+Told = tuple[str, str]
+"""ready, asked or answered; and the request."""
+
 USERS = ("sam", "kim")
 LONGEST_LIFE_S = 2.0
 READY_S = 60.0
@@ -115,8 +118,8 @@ def play(
             process = context.Process(target=live, args=(settings, number, again, told))
             process.start()
             told.close()
-            lived = killed_after(process, heard, chance)
-            asked, answered = requests_in(heard)
+            lived, seen = killed_after(process, heard, chance, patient=number == 0)
+            asked, answered = requests_in(heard, seen)
             repeated = len(again)
             acknowledged |= set(answered)
             again = {
@@ -128,26 +131,46 @@ def play(
 
 
 def killed_after(
-    process: multiprocessing.process.BaseProcess, heard: Connection, chance: random.Random
-) -> float | None:
-    """Kill a process at a random moment: mostly while it talks, sometimes while it starts."""
-    if chance.random() < EARLY:
+    process: multiprocessing.process.BaseProcess,
+    heard: Connection,
+    chance: random.Random,
+    *,
+    patient: bool,
+) -> tuple[float | None, list[Told]]:
+    """Kill a process at a random moment: mostly while it talks, sometimes while it starts.
+
+    Args:
+        process: The life.
+        heard: What it tells.
+        chance: Draws the moment.
+        patient: Not before it has acknowledged something, however slow the machine is.
+
+    Returns:
+        How long it talked, None if it was still starting; and what it told until then.
+    """
+    seen: list[Told] = []
+    early = not patient and chance.random() < EARLY
+    if early:
         time.sleep(chance.random() * EARLY_S)
         lived = None
     else:
-        assert heard.poll(READY_S), "the process did not open the data folder"
-        assert heard.recv()[0] == "ready"
+        awaited = "answered" if patient else "ready"
+        while not seen or seen[-1][0] != awaited:
+            assert heard.poll(READY_S), f"the process was not {awaited} in time"
+            seen.append(heard.recv())
         lived = chance.random() * LONGEST_LIFE_S
         time.sleep(lived)
     assert process.is_alive(), "the process ended by itself"
     process.kill()
     process.join()
-    return lived
+    return lived, seen
 
 
-def requests_in(heard: Connection) -> tuple[list[str], list[str]]:
+def requests_in(heard: Connection, seen: list[Told]) -> tuple[list[str], list[str]]:
     """Read what a process had told before it was killed; the last message may be cut off."""
     told: dict[str, list[str]] = {"ready": [], "asked": [], "answered": []}
+    for what, request_id in seen:
+        told[what].append(request_id)
     try:
         while True:
             what, request_id = heard.recv()

@@ -14,6 +14,9 @@ from persona_mcp.state import continuation
 from persona_mcp.state.model import Chunk, ModelInfo, Sampling
 from persona_mcp.state.prompt_params import PromptParams
 
+HOTTEST = 2.0
+"""Highest temperature that every provider takes."""
+
 
 async def generate_reply(
     parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
@@ -36,6 +39,9 @@ async def generate_reply(
     brief = Brief(scene, state["message"], decision, laws.effects.relationships, tuple(complaints))
     prompt = compose(brief, state["recall"], info, laws.prompts)
     sampling = sampling_for(scene, info, decision, runtime.context, laws.prompts)
+    if attempts:  # the same draw again would most often say the same again
+        warmer = sampling.temperature + attempts * laws.prompts.retry_temperature
+        sampling = replace(sampling, temperature=min(warmer, HOTTEST))
     if runtime.context.seed is not None:
         sampling = replace(sampling, seed=runtime.context.seed + attempts)
     runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})

@@ -35,20 +35,34 @@ async def validate_reply(
 ) -> ChatUpdate:
     """Judge the draft: hard faults have it made again, soft ones are mended and marked.
 
-    Reads: scene, decision, draft.
-    Writes: verdict, reply.
+    A reply that was given before, word for word, is made again too while attempts are left, and
+    marked at the last.
+
+    Reads: scene, decision, draft, attempts.
+    Writes: verdict.
     """
     scene, draft = state["scene"], state["draft"]
     system = "\n".join(m.content for m in draft.prompt if m.role == "system")
     text = without_own_name(draft.text, scene.persona.name)
     faults = hard_faults(text, scene, system, parts.laws.prompts)
+    again = said_before(text, scene)
+    if again and state["attempts"] < parts.limits.attempts:
+        faults.append("it repeats an earlier reply word for word")
     if faults:
         return ChatUpdate(verdict=Verdict(text, tuple(faults), ()))
     kept, mended = mend(text, draft, state["decision"], parts.laws.prompts)
     if kept != draft.text:
         runtime.stream_writer({"event": "restart", "reason": ", ".join(mended) or "tidied"})
         runtime.stream_writer({"event": "token", "text": kept})
-    return ChatUpdate(verdict=Verdict(kept, (), tuple(mended)))
+    marked = dict.fromkeys([*mended, *(["repeats"] if again else [])])
+    return ChatUpdate(verdict=Verdict(kept, (), tuple(marked)))
+
+
+def said_before(text: str, scene: Scene) -> bool:
+    """Tell whether the persona has said just this in the window."""
+    own = (turn for turn in scene.window if turn.speaker_id == scene.persona.id)
+    words = WORD.findall(text.casefold())
+    return any(WORD.findall(turn.content.casefold()) == words for turn in own)
 
 
 async def refuse_reply(parts: Parts, state: ChatState) -> ChatUpdate:

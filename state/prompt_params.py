@@ -34,6 +34,9 @@ class PromptParams(BaseModel):
     small_repeat_penalty: float = Field(
         1.1, ge=1, le=2, description="Discourages repetition, small model"
     )
+    retry_temperature: float = Field(
+        0.3, ge=0, le=2, description="Added to the randomness for each attempt after the first"
+    )
     top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that is kept")
     top_k: int = Field(40, ge=1, le=1000, description="Tokens that are kept")
     leak_words: int = Field(
