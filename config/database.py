@@ -47,7 +47,7 @@ def open_database(settings: Settings) -> Database:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={int(settings.database.busy_s * MILLISECONDS)}")
         cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a commit outlives a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 

@@ -177,7 +177,11 @@ class EmbeddedProvider(OpenAIProvider):
         load = Load(weights, slots, tokens, settings.embedded_threads)
         running = await self._started(load)
         self._load = load
-        return await asyncio.to_thread(self.client, running.url, running.key)
+        try:
+            return await asyncio.to_thread(self.client, running.url, running.key)
+        except BaseException:  # nobody would close what was never opened
+            await asyncio.shield(self.aclose())
+            raise
 
     async def _started(self, load: Load) -> Running:
         """Wait for the server within the limit; one that comes too late is given back."""

@@ -103,11 +103,18 @@ class LimitedEmbedder(ABC):
 
     async def _limited(self, texts: Sequence[str]) -> Vector:
         limit_s = self.settings.timeout_s
+        provider, _, name = self.settings.model.partition(":")
         try:
             async with asyncio.timeout(limit_s):
                 return await self._embed(texts)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{self.settings.model} could not embed a text; `persona doctor` tells more",
+                stage="embedder",
+                provider=provider,
+                model=name,
+            ) from error
         except TimeoutError as error:
-            provider, _, name = self.settings.model.partition(":")
             raise DeadlineExceeded(
                 f"{self.settings.model} embedded nothing within {limit_s:g} s; "
                 "try again, or raise PERSONA_EMBEDDER__TIMEOUT_S",

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.commit import NewTurn
-from persona_mcp.state.continuation import Party, Route, Score
+from persona_mcp.state.continuation import Party, Route, Score, Talk
 from persona_mcp.state.effects import FeelingChange, Feelings, RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.memory import NewMemory, Recall
@@ -47,6 +47,7 @@ class Decision:
     score: Score
     route: Route
     party: Party
+    talk: Talk
     words: int
     max_tokens: int
     temperature: float

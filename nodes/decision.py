@@ -13,6 +13,7 @@ from persona_mcp.nodes.chat_state import (
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state import continuation, drawing, relationship
 from persona_mcp.state.continuation import Party, Route, Talk
+from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.traits import rank_level
 
 PREFERENCE = 50.0
@@ -43,11 +44,7 @@ async def decide_response(
     """
     scene, context, laws = state["scene"], runtime.context, parts.laws.continuation
     party = party_of(scene)
-    talk = Talk(
-        duration=0.0,
-        turns=scene.conversation.turn_count,
-        tokens_left=context.token_budget,
-    )
+    talk = talk_of(parts, scene, context.token_budget)
     strength = (
         relationship.shown(scene.arrow, parts.laws.effects.relationships).strength
         if scene.arrow
@@ -61,11 +58,18 @@ async def decide_response(
     words = continuation.direct_word_cap(score.total, laws) if direct else route.words or 0
     if direct and not route.model:
         route = Route("constrained", laws.temperature_brief, words)
-    most = continuation.max_tokens(
-        words, context.token_budget, context.token_budget, scene.answers, laws
-    )
+    # A talk between personas comes to its end; a human's goes on for as long as the human likes.
+    answers = 0 if direct else scene.answers
+    most = continuation.max_tokens(words, talk.tokens_left, talk.tokens_left, answers, laws)
     temperature = route.temperature if context.temperature is None else context.temperature
-    return ChatUpdate(decision=Decision(score, route, party, words, most, temperature or 0.0))
+    return ChatUpdate(decision=Decision(score, route, party, talk, words, most, temperature or 0.0))
+
+
+def talk_of(parts: Parts, scene: Scene, token_budget: int) -> Talk:
+    """Return how far the talk has gone: as long as it takes to say what the window holds."""
+    laws = parts.laws.effects.interaction
+    costs = (talk_cost(len(turn.content.split()), laws) for turn in scene.window)
+    return Talk(duration=sum(costs), turns=scene.conversation.turn_count, tokens_left=token_budget)
 
 
 async def excuse_self(parts: Parts, state: ChatState) -> ChatUpdate:
@@ -76,9 +80,8 @@ async def excuse_self(parts: Parts, state: ChatState) -> ChatUpdate:
     """
     scene, decision = state["scene"], state["decision"]
     laws = parts.laws.continuation
-    talk = Talk(duration=0.0, turns=scene.conversation.turn_count, tokens_left=decision.max_tokens)
     partner = continuation.human_partner(decision.party.rank_level)
-    reason = continuation.exit_reason(decision.party, partner, talk, decision.score, laws)
+    reason = continuation.exit_reason(decision.party, partner, decision.talk, decision.score, laws)
     lot = drawing.draw(
         state["exchange_id"], "exit_line", scene.conversation.id, scene.conversation.turn_count
     )

@@ -20,7 +20,7 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
     lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
     commit = Commit(
         lease=lease,
-        at=state["scene"].now,
+        at=parts.now(),
         turns=made.turns,
         relationships=made.relationships,
         feelings=made.feelings,
@@ -48,4 +48,5 @@ def report_of(state: ChatState) -> dict[str, object]:
         "processing_s": draft.seconds,
         "model": draft.model.id if draft.model else None,
         "persona_version": state["scene"].persona.version,
+        "follows_id": state.get("head"),
     }

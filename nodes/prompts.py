@@ -1,6 +1,7 @@
 """The words that a model is given: the same sections for small and large models, cut to a budget.
 
-What people, memories and cards say is data: it stands in fences and can not close them.
+What memories say is data: it stands in fences and can not close them. What is said now, and what
+was said before, stands in messages of its own.
 """
 
 import math
@@ -25,6 +26,8 @@ from persona_mcp.state.relationship import RelationshipParams
 
 FENCE = re.compile(r"</?memory\b[^>]*>", re.IGNORECASE)
 SENTENCE = re.compile(r"^.*?[.!?](?=\s|$)", re.DOTALL)
+NO_BRACKETS = str.maketrans("", "", "()")
+"""A small model's reminder stands in brackets, which nothing inside may close."""
 FRAME_TOKENS = 5
 """Role and separators of one message in a chat template."""
 
@@ -63,11 +66,25 @@ class Prompt:
 
 @dataclass
 class Shown:
-    """What there is room for; the longest lists are shortened until the prompt fits."""
+    """What there is room for; the longest lists are shortened until the prompt fits.
+
+    Attributes:
+        window: Last turns, oldest first.
+        found: Memories that bear on the message, best first.
+        room: How many of them are shown.
+        examples: How the persona talks.
+    """
 
     window: list[Turn]
-    memories: list[Recalled]
+    found: list[Recalled]
+    room: int
     examples: list[Example]
+
+    @property
+    def memories(self) -> list[Recalled]:
+        """Return what is shown of the memories: nothing that the window shows already."""
+        told = {turn.id for turn in self.window}
+        return [hit for hit in self.found if hit.memory.turn_id not in told][: self.room]
 
     def shorten(self) -> bool:
         """Leave out what is missed least: the oldest turn, the weakest memory, the last example.
@@ -75,10 +92,11 @@ class Shown:
         Returns:
             Whether there was anything left to leave out.
         """
-        if len(self.window) > len(self.memories):
+        memories = len(self.memories)
+        if len(self.window) > memories:
             del self.window[0]
-        elif self.memories:
-            self.memories.pop()
+        elif memories:
+            self.room = memories - 1
         elif self.examples:
             self.examples.pop()
         else:
@@ -100,7 +118,8 @@ def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams)
     """
     budget = info.context_tokens - brief.decision.max_tokens - params.spare_tokens
     write = small_prompt if info.small else large_prompt
-    shown = small_choice(brief, recall, params) if info.small else large_choice(brief, recall)
+    choose = small_choice if info.small else large_choice
+    shown = choose(brief, recall, params)
     while True:
         messages = tuple(write(brief, shown))
         needed = tokens(messages, params)
@@ -115,10 +134,11 @@ def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams)
             )
 
 
-def large_choice(brief: Brief, recall: Recall) -> Shown:
-    """Choose everything."""
+def large_choice(brief: Brief, recall: Recall, params: PromptParams) -> Shown:
+    """Choose everything, of the memories the best."""
     scene = brief.scene
-    return Shown(list(scene.window), list(recall.hits), list(scene.persona.spec.examples))
+    hits, examples = list(recall.hits), list(scene.persona.spec.examples)
+    return Shown(list(scene.window), hits, params.memories, examples)
 
 
 def small_choice(brief: Brief, recall: Recall, params: PromptParams) -> Shown:
@@ -133,7 +153,8 @@ def small_choice(brief: Brief, recall: Recall, params: PromptParams) -> Shown:
     turns = params.small_window_turns
     return Shown(
         list(scene.window[-turns:]) if turns else [],
-        told[: params.small_memories],
+        told,
+        params.small_memories,
         list(scene.persona.spec.examples),
     )
 
@@ -190,7 +211,8 @@ def small_prompt(brief: Brief, shown: Shown) -> list[Message]:
 def reminded(who: str, known: Sequence[str], said: str) -> str:
     """Put who the persona is, and what it remembers, in front of what is said to it."""
     memory = f" You remember: {' '.join(known)}" if known else ""
-    return f"({who}{memory}) {said}"
+    inside = f"{who}{memory}".translate(NO_BRACKETS)
+    return f"({inside}) {said}"
 
 
 def essence(persona: Persona) -> str:

@@ -1,13 +1,19 @@
 """What an exchange does to a relationship and to feelings: appraised and computed, not written."""
 
+import structlog
+
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Consequences, Scene
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.relationship import SECONDS, Act, change_of, reason_of
 from persona_mcp.nodes.remembering import memories_of, turns_of
 from persona_mcp.state import emotion, interaction
+from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.effects import FeelingChange
+from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.traits import big_five
+
+log = structlog.get_logger(__name__)
 
 TOPIC_PREFERENCE = 50.0
 
@@ -20,13 +26,13 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
     Reads: world_id, exchange_id, message, scene, decision, verdict.
     Writes: consequences.
 
-    Raises:
-        ModelError: The embedder did not answer.
+    Without an embedder the reply still counts: both utterances are then taken as neutral, and their
+    reason says so.
     """
     scene, reply = state["scene"], state["verdict"].text
     acts = (
-        Act(state["message"], "received", await parts.appraiser.appraise(state["message"])),
-        Act(reply, "returned", await parts.appraiser.appraise(reply)),
+        await taken(parts, state["message"], "received"),
+        await taken(parts, reply, "returned"),
     )
     key = (state["world_id"], state["exchange_id"])
     turns = turns_of(key, scene, state["message"], reply)
@@ -48,6 +54,15 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
             memories=memories_of(key, scene, turns, state["decision"].score, parts),
         )
     )
+
+
+async def taken(parts: Parts, text: str, role: Role) -> Act:
+    """Appraise an utterance; neutral, and marked, where the appraiser does not answer."""
+    try:
+        return Act(text, role, await parts.appraiser.appraise(text))
+    except PersonaError as error:
+        log.warning("not appraised", reason=error.message, code=error.code)
+        return Act(text, role, Appraisal(), appraised=False)
 
 
 def feelings_of(parts: Parts, scene: Scene, acts: tuple[Act, Act]) -> FeelingChange:

@@ -32,11 +32,13 @@ class Act:
         text: What was said.
         role: received by the owner of the arrow, or returned (the owner's own words).
         appraisal: How it is taken.
+        appraised: False if nobody could say, and it is taken as neutral.
     """
 
     text: str
     role: Role
     appraisal: Appraisal
+    appraised: bool = True
 
 
 class RelationshipInput(TypedDict):
@@ -196,4 +198,5 @@ def reason_of(act: Act) -> str:
     ]
     said = act.text.split()
     shown = " ".join(said[:SHOWN_WORDS]) + (" …" if len(said) > SHOWN_WORDS else "")
-    return f"{' and '.join(words) or 'neutral'}: “{shown}”"
+    neutral = "neutral" if act.appraised else "not appraised, the embedder does not answer"
+    return f"{' and '.join(words) or neutral}: “{shown}”"

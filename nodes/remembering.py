@@ -21,7 +21,7 @@ def turns_of(
     user, persona = scene.conversation.user_id, scene.persona
     witnesses = (user, persona.id)
     return (
-        NewTurn(derived_id(*key, "turn", 0), user, None, message, witnesses),
+        NewTurn(derived_id(*key, "turn", 0), user, None, message, witnesses, scene.now),
         NewTurn(derived_id(*key, "turn", 1), persona.id, persona.version, reply, witnesses),
     )
 

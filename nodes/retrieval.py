@@ -9,7 +9,7 @@ from persona_mcp.nodes.parts import ChatContext, Parts
 async def retrieve_memories(
     parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
 ) -> ChatUpdate:
-    """Find memories that the persona may know and that the window does not show already.
+    """Find memories that the persona may know; the prompt leaves out what its window shows.
 
     Reads: world_id, message, scene.
     Writes: recall, best first.
@@ -22,8 +22,7 @@ async def retrieve_memories(
         state["world_id"],
         scene.persona.id,
         state["message"],
-        parts.limits.recalled,
-        hidden_turns=[turn.id for turn in scene.window],
+        parts.limits.recalled + len(scene.window),
     )
     runtime.stream_writer({"event": "recalled", "count": len(recall.hits)})
     return ChatUpdate(recall=recall)

@@ -17,9 +17,11 @@ from persona_mcp.state.errors import ModelError
 from persona_mcp.state.prompt_params import PromptParams
 
 OUT_OF_CHARACTER = re.compile(
-    r"\b(as an?|i am an?|i'm an?|just an?)\s+(\w+\s+)?(ai|a\.i\.|artificial intelligence|"
-    r"(large )?language model|chat ?bot|virtual assistant|ai assistant)\b"
-    r"|\b(my training data|openai|anthropic|my knowledge cutoff)\b"
+    r"\b(i am|i'm|i’m|as|i am just|i'm just)\s+an?\s+"  # noqa: RUF001
+    r"(large\s+)?(ai|a\.i\.|artificial intelligence|language model|chat ?bot|virtual assistant)"
+    r"(\s+(assistant|model|language model))?\b(?!\s+"
+    r"(researcher|engineer|developer|scientist|expert|student|specialist|consultant|teacher)\b)"
+    r"|\b(my training data|my knowledge cutoff)\b"
     r"|\byou remember:|^\(you are\b",
     re.IGNORECASE,
 )

@@ -19,6 +19,9 @@ from persona_mcp.state.personas import find
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
+AGAIN = "the reply so far does not count and is made again"
+"""What progress says of a restart; the result has the reply that counts."""
+
 
 class PersonaChatArguments(Arguments):
     """Arguments of persona_chat."""
@@ -120,6 +123,8 @@ async def told(call: Call, run: Run) -> Exchange:
     async for event in run.follow():
         if event.kind == "token":
             await call.progress(event.data["text"])
+        elif event.kind == "restart":
+            await call.progress(f"\n[{AGAIN}: {event.data['reason']}]\n")
     exchange: Exchange = (await run.outcome())["exchange"]
     return exchange
 

@@ -1,6 +1,5 @@
 """The doctor's checks: each part is really used once, and what is wrong says what to do."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -8,11 +7,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
 
+from persona_mcp.config.embedder import open_embedder
+from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
+from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
-from persona_mcp.state.model import Message, Sampling
+from persona_mcp.state.model import ChatModel, Message, Sampling
 
 PROBE = "Say hello."
 PROBE_TOKENS = 8
@@ -36,14 +38,25 @@ class Finding:
 
 async def check_all(settings: Settings) -> list[Finding]:
     """Check every part; one that fails does not keep the others from being checked."""
+    chosen, encoder = open_model(settings.llm), open_embedder(settings.embedder)
     try:
-        async with open_service(settings) as service:
+        found = await kept(settings, chosen, encoder)
+        found.append(await tried("embedder", lambda: embedder(encoder)))
+        found.append(await tried("model", lambda: model(chosen)))
+    finally:
+        await encoder.aclose()
+        await chosen.aclose()
+    return found
+
+
+async def kept(settings: Settings, chosen: ChatModel, encoder: Embedder) -> list[Finding]:
+    """Check what lies in the data folder."""
+    try:
+        async with open_service(settings, chosen, encoder) as service:
             return [
                 Finding("data folder", True, f"{settings.data_dir} can be written"),
                 await tried("database", lambda: database(service)),
                 await tried("index", lambda: index(service)),
-                await tried("embedder", lambda: embedder(service)),
-                await tried("model", lambda: model(service)),
             ]
     except PersonaError as error:
         return [Finding("data folder", False, f"{settings.data_dir}: {error.message}")]
@@ -73,27 +86,31 @@ async def index(service: Service) -> str:
     world_id = service.settings.world
     missing, extra = await service.indexer.reconcile(world_id)
     waiting = await service.indexer.pending()
+    if given_up := await service.indexer.given_up():
+        raise StorageUnavailable(
+            f"{given_up} memories could not be embedded, words alone find them; when the embedder "
+            "is well, run `persona memory reindex`"
+        )
     mended = f"; mended {missing} missing, {extra} too many" if missing or extra else ""
     why = "" if service.index.kind == "chroma" else " (another process holds Chroma, or it is off)"
     return f"{service.index.kind}{why}; {waiting} memories wait{mended}"
 
 
-async def embedder(service: Service) -> str:
+async def embedder(encoder: Embedder) -> str:
     """Embed a text."""
     started = time.monotonic()
-    vector = await service.embedder.embed_query(PROBE)
+    vector = await encoder.embed_query(PROBE)
     took = (time.monotonic() - started) * MILLISECONDS
-    return f"{service.embedder.model_id}; {vector.size} dimensions, first text in {took:.0f} ms"
+    return f"{encoder.model_id}; {vector.size} dimensions, first text in {took:.0f} ms"
 
 
-async def model(service: Service) -> str:
-    """Have the model say a few words."""
-    info = await service.model.info()
+async def model(chosen: ChatModel) -> str:
+    """Have the model say a few words, within its own limits."""
+    info = await chosen.info()
     started = time.monotonic()
     sampling = Sampling(max_tokens=PROBE_TOKENS, temperature=0.0)
-    async with asyncio.timeout(service.settings.llm.total_s):
-        async with aclosing(service.model.stream([Message("user", PROBE)], sampling)) as stream:
-            words = "".join([chunk.text async for chunk in stream]).strip()
+    async with aclosing(chosen.stream([Message("user", PROBE)], sampling)) as stream:
+        words = "".join([chunk.text async for chunk in stream]).strip()
     took = time.monotonic() - started
     weak = (
         "; small: for better replies install Ollama, `ollama pull llama3.2`" if info.small else ""

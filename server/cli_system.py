@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
 TOOLSETS = ("core", "all")
+HELD = "; another process has Chroma's folder open: end it and run this again to rebuild that too"
 
 
 def config(as_json: bool) -> None:
@@ -150,6 +151,7 @@ def reindex(embed: bool, as_json: bool) -> None:
         if as_json:
             terminal.print_json(told)
         else:
-            terminal.out.print(f"{count} memories are in the index ({told['index']})")
+            held = "" if told["index"] == "chroma" or settings.index.kind == "exact" else HELD
+            terminal.out.print(f"{count} memories are in the index ({told['index']}){held}")
 
     run(work, as_json=as_json)

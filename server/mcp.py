@@ -138,13 +138,16 @@ async def carry_out(
         log.exception("tool failed", tool=params.name)
         return failure(InternalError("something went wrong on our side; the log has the cause"))
     await progress.flush()
-    return CallToolResult(content=[TextContent(text=text_of(result))], structured_content=result)
+    texts = [TextContent(text=text) for text in texts_of(result)]
+    return CallToolResult(content=list(texts), structured_content=result)
 
 
-def text_of(result: dict[str, Any]) -> str:
-    """Write a result for a model: a reply as it was said, everything else as JSON."""
+def texts_of(result: dict[str, Any]) -> list[str]:
+    """Write a result for a model: a reply as it was said and how to go on, else JSON."""
     response = result.get("response")
-    return response if isinstance(response, str) else json.dumps(result, ensure_ascii=False)
+    if not isinstance(response, str):
+        return [json.dumps(result, ensure_ascii=False)]
+    return [response, f"To go on, pass conversation_id {result['conversation_id']}."]
 
 
 def failure(error: PersonaError) -> CallToolResult:

@@ -151,5 +151,7 @@ async def persona_create(call: Call, arguments: PersonaCreateArguments) -> Perso
     make it come alive. A name that is taken is refused.
     """
     spec = PersonaSpec(**arguments.model_dump(exclude={"world_id"}))
-    made = await call.store.personas.create(call.world_id, spec, time.time())
+    made = await call.store.personas.create(
+        call.world_id, spec, time.time(), {call.store.settings.user}
+    )
     return PersonaCreate(persona_id=made.id, name=made.name, created=True, version=made.version)

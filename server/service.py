@@ -49,8 +49,8 @@ log = structlog.get_logger(__name__)
 GRAPH = "conversation"
 LEASE_SHARE = 3
 """A lease is renewed this many times within its length."""
-LOOK_S = 0.05
-"""How often a lease that another run holds is looked at, in seconds."""
+LOOK_S, LONGEST_LOOK_S = 0.05, 0.4
+"""How often a lease that another run holds is looked at, at first and at last, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,29 @@ class Service(Store):
             await asyncio.shield(self._end(run, lease, None))
             raise
         except PersonaError as error:
-            await self._end(run, lease, error)
-            raise
+            return {"exchange": await self._stored(run, lease, error)}
         except Exception as error:
             log.exception("exchange failed", exchange_id=exchange.id)
             ours = InternalError("something went wrong on our side; the log has the cause")
-            await self._end(run, lease, ours)
-            raise ours from error
+            ours.__cause__ = error
+            return {"exchange": await self._stored(run, lease, ours)}
         return {"exchange": await self.exchanges.get(request.world_id, exchange.id)}
+
+    async def _stored(self, run: Run, lease: Lease, error: PersonaError) -> Exchange:
+        """Mark a run that failed; what failed after the exchange was stored is no failure of it.
+
+        Raises:
+            PersonaError: The error, if the exchange is not done.
+        """
+        await self._end(run, lease, error)
+        try:
+            found = await self.exchanges.get(lease.world_id, lease.exchange_id)
+        except PersonaError:
+            raise error from error.__cause__
+        if found.status != "done":
+            raise error from error.__cause__
+        log.warning("failed after it was stored", exchange_id=found.id, reason=error.message)
+        return found
 
     async def claim(self, lease: Lease) -> bool:
         """Take the conversation, waiting for other runs; False if another process did the work.
@@ -178,19 +193,20 @@ class Service(Store):
             Conflict: Another run did not end within `conversation.busy_wait_s`.
         """
         limits = self.settings.conversation
-        deadline = time.monotonic() + limits.busy_wait_s
+        deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
         while not await self.exchanges.claim(lease, limits.lease_s, time.time()):
             if (await self.exchanges.get(lease.world_id, lease.exchange_id)).status == "done":
                 return False
             if time.monotonic() >= deadline:
                 raise Conflict(
-                    f"conversation '{lease.conversation_id}' is busy: it has been answering "
-                    f"another message for {limits.busy_wait_s:g} s; send it again with the same "
+                    f"conversation '{lease.conversation_id}' is busy: a message in it has been "
+                    f"answered for {limits.busy_wait_s:g} s; send this one again with the same "
                     "request_id",
                     conversation_id=lease.conversation_id,
                     retry_after_seconds=limits.lease_s,
                 )
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(look_s)
+            look_s = min(2 * look_s, LONGEST_LOOK_S)
         return True
 
     async def _guarded(self, run: Run, request: ChatRequest, lease: Lease) -> None:
@@ -205,17 +221,17 @@ class Service(Store):
             Conflict: Another run took the conversation.
             StorageUnavailable: The database did not answer for the length of a lease.
         """
-        length, missed = self.settings.conversation.lease_s, 0
+        length = self.settings.conversation.lease_s
+        renewed = time.monotonic()
         while True:
             await asyncio.sleep(length / LEASE_SHARE)
             try:
                 kept = await self.exchanges.renew(lease, length, time.time())
             except StorageUnavailable:
-                missed += 1
-                if missed == LEASE_SHARE:
+                if time.monotonic() - renewed >= length:
                     raise
             else:
-                missed = 0
+                renewed = time.monotonic()
                 if not kept:
                     raise Conflict("another run took the conversation; send it again")
 
@@ -319,7 +335,7 @@ async def open_service(
             laws=store.laws,
             limits=Limits(
                 settings.conversation.window_turns,
-                settings.retrieval.recalled,
+                settings.prompts.memories,
                 settings.conversation.attempts,
             ),
             process=liveness.owner,
@@ -350,10 +366,14 @@ async def open_service(
 
 async def drain(indexer: Indexer, limit_s: float) -> None:
     """Index what earlier processes left over, within a limit; words find the rest meanwhile."""
-    with contextlib.suppress(PersonaError, TimeoutError):
+    try:
         async with asyncio.timeout(limit_s):
             while await indexer.work_off():
                 pass
+    except TimeoutError:
+        return
+    except Exception:  # as in the worker: a row that cannot be embedded must not stop the start
+        log.exception("what was left over is not indexed yet")
 
 
 async def stop_worker(worker: asyncio.Task[None]) -> None:

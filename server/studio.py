@@ -80,8 +80,8 @@ class Visit:
             )
         )
         lease = Lease(world_id, exchange.conversation_id, exchange.id, service.process)
-        await service.claim(lease)
         self._lease = lease
+        await service.claim(lease)
         self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
         return ChatIds(
             world_id=world_id,
@@ -93,7 +93,7 @@ class Visit:
         """Let go of the lease; an exchange that was not done is kept as interrupted."""
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await asyncio.gather(self._keeper, return_exceptions=True)
         if self._lease is not None:
             await self._service.exchanges.end(self._lease, "interrupted", time.time())
 

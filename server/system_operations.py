@@ -21,7 +21,7 @@ class SystemStatus(Result):
     """Result of system_status."""
 
     system_status: Literal["operational", "degraded"] = Field(
-        description="degraded: the model does not answer; all but chatting works"
+        description="degraded: the model does not answer, so nobody can be chatted with"
     )
     llm_available: bool
     llm_detail: str = Field(description="Which model answers, or what to do about it")

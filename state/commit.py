@@ -37,6 +37,7 @@ class NewTurn:
         speaker_version: The persona's version; None for a user.
         content: What was said.
         witnesses: Who said or heard it.
+        at: When, in seconds since the epoch, UTC; None for the time of the write.
     """
 
     id: str
@@ -44,6 +45,7 @@ class NewTurn:
     speaker_version: int | None
     content: str
     witnesses: tuple[str, ...]
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
                 "speaker_id": turn.speaker_id,
                 "speaker_version": turn.speaker_version,
                 "content": turn.content,
-                "created_at": commit.at,
+                "created_at": commit.at if turn.at is None else turn.at,
             }
             for position, turn in enumerate(commit.turns)
         ],

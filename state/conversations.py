@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, func, select
+from sqlalchemy import Row, and_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
@@ -175,11 +175,22 @@ async def window(
     head_exchange_id: str | None,
     limit: int,
 ) -> list[Turn]:
-    """Return the last turns up to an exchange that the reader witnessed, oldest first."""
+    """Return the last turns that the reader witnessed, oldest first.
+
+    They are those of an exchange, of the one that it follows, and so on: a fork at an older
+    exchange does not see what was said after it elsewhere.
+    """
     if head_exchange_id is None or limit == 0:
         return []
-    last = select(func.max(T.number)).where(
-        T.world_id == world_id, T.exchange_id == head_exchange_id
+    chain = (
+        select(X.id, X.follows_id, literal(1).label("depth"))
+        .where(X.world_id == world_id, X.id == head_exchange_id)
+        .cte("chain", recursive=True)
+    )
+    chain = chain.union_all(
+        select(X.id, X.follows_id, chain.c.depth + 1).where(
+            X.world_id == world_id, X.id == chain.c.follows_id, chain.c.depth < limit
+        )
     )
     query = (
         select(T)
@@ -188,7 +199,7 @@ async def window(
             T.world_id == world_id,
             T.conversation_id == conversation_id,
             T.active,
-            T.number <= last.scalar_subquery(),
+            T.exchange_id.in_(select(chain.c.id)),
         )
         .order_by(T.number.desc())
         .limit(limit)

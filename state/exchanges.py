@@ -173,6 +173,10 @@ class ExchangeStore:
         Raises:
             NotFound: The conversation or the exchange is not there.
         """
+        # Looked at without a write first: those who wait must not hold up the one who runs.
+        async with self._database.read() as connection:
+            if not await self._is_free(*await holder_of(connection, lease), now):
+                return False
         async with self._database.write() as connection:
             if not await self._is_free(*await holder_of(connection, lease), now):
                 return False

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, pack, unpack
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import Cancelled, PersonaError
 from persona_mcp.state.vector_index import VectorEntry, VectorIndex
 
 log = structlog.get_logger(__name__)
@@ -99,6 +99,9 @@ class Indexer:
             return 0
         try:
             await self._embed(sorted({(c.world_id, c.memory_id) for c in claimed}))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back([c.seq for c in claimed], Cancelled("stopped")))
+            raise
         except Exception as error:
             await self._put_back([c.seq for c in claimed], error)
             raise
@@ -110,6 +113,12 @@ class Indexer:
         """Count the outbox rows that are still to be done."""
         async with self._database.read() as connection:
             query = select(func.count()).select_from(O).where(O.attempts < self._limits.attempts)
+            return await connection.scalar(query) or 0
+
+    async def given_up(self) -> int:
+        """Count the outbox rows that were tried too often and wait for a reindex."""
+        async with self._database.read() as connection:
+            query = select(func.count()).select_from(O).where(O.attempts >= self._limits.attempts)
             return await connection.scalar(query) or 0
 
     async def catch_up(self, world_id: str) -> None:
@@ -209,11 +218,12 @@ class Indexer:
             return list(rows.all())
 
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
-        """Let others have the rows; a try that failed for want of an embedder does not count."""
+        """Let others have the rows; a try without an embedder, or cut off, does not count."""
         tries, reason = O.attempts + 0, type(error).__name__
         if isinstance(error, PersonaError):
             reason = error.message
-            if error.retryable and error.data.get("status") not in REFUSED:
+            passing = error.retryable and error.data.get("status") not in REFUSED
+            if passing or isinstance(error, Cancelled):
                 tries = O.attempts - 1
         async with self._database.write() as connection:
             await connection.execute(

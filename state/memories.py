@@ -154,7 +154,6 @@ async def read_candidates(
     model_id: str,
     ids: Collection[str],
     seqs: Collection[int],
-    hidden_turns: Collection[str] = (),
 ) -> list[Row[Any]]:
     """Read memories by id or seq, with their vectors; what the reader may not know drops out.
 
@@ -165,7 +164,6 @@ async def read_candidates(
         model_id: Whose vectors.
         ids: Keys that the dense index found.
         seqs: Keys that the words found.
-        hidden_turns: Turns whose memories are not wanted, since the prompt shows them already.
     """
     vector = and_(V.world_id == M.world_id, V.memory_id == M.id, V.model_id == model_id)
     query = (
@@ -174,8 +172,6 @@ async def read_candidates(
         .where(recallable_by(world_id, reader), or_(M.id.in_(ids), M.seq.in_(seqs)))
         .order_by(M.id)
     )
-    if hidden_turns:
-        query = query.where(or_(M.turn_id.is_(None), M.turn_id.not_in(hidden_turns)))
     return list((await connection.execute(query)).all())
 
 

@@ -1,6 +1,6 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -43,7 +43,6 @@ class MemorySearch:
         reader: str,
         query: str,
         limit: int,
-        hidden_turns: Collection[str] = (),
         memory_type: str | None = None,
         min_importance: float = 0.0,
     ) -> Recall:
@@ -54,7 +53,6 @@ class MemorySearch:
             reader: Who asks; the witness rule is applied for it.
             query: Any text; of a long one the beginning is used.
             limit: How many, at most.
-            hidden_turns: Turns whose memories are left out.
             memory_type: Only memories of this type.
             min_importance: Only memories at least as important, 0..1.
 
@@ -78,7 +76,6 @@ class MemorySearch:
                 self._embedder.model_id,
                 near,
                 words,
-                hidden_turns,
             )
         wanted = [
             row

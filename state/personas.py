@@ -1,7 +1,7 @@
 """Worlds and personas in SQL."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, or_, select
@@ -16,6 +16,7 @@ from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
 
 T = tables.Persona
+C = tables.Conversation
 S = tables.PersonaState
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
 
@@ -104,8 +105,10 @@ class PersonaStore:
         async with self._database.read() as connection:
             return await connection.scalar(query) is not None
 
-    async def create(self, world_id: str, spec: PersonaSpec, now: float) -> Persona:
-        """Store a new persona.
+    async def create(
+        self, world_id: str, spec: PersonaSpec, now: float, reserved: Collection[str] = ()
+    ) -> Persona:
+        """Store a new persona; its id is nobody's who talks, nor one of the `reserved` ones.
 
         Raises:
             NotFound: The world is not there.
@@ -114,7 +117,7 @@ class PersonaStore:
         async with self._database.write() as connection:
             if not await world_exists(connection, world_id):
                 raise NotFound.of("world", world_id)
-            return await add(connection, world_id, spec, now)
+            return await add(connection, world_id, spec, now, reserved)
 
 
 async def world_exists(connection: AsyncConnection, world_id: str) -> bool:
@@ -150,15 +153,27 @@ def near(reference: str, names: Sequence[str]) -> list[str]:
     return [folded[f] for f in found] or list(names[:SUGGESTIONS_SHOWN])
 
 
-async def add(connection: AsyncConnection, world_id: str, spec: PersonaSpec, now: float) -> Persona:
+async def add(
+    connection: AsyncConnection,
+    world_id: str,
+    spec: PersonaSpec,
+    now: float,
+    reserved: Collection[str] = (),
+) -> Persona:
     """Store a persona inside a transaction; its id is made from its name.
+
+    An id names one party of a world, so it is nobody's who has talked there.
 
     Raises:
         Conflict: The name is taken.
     """
     wanted = id_from_name(spec.name)
     like = select(T.id).where(T.world_id == world_id, T.id.startswith(wanted, autoescape=True))
-    persona_id = free_id(wanted, set(await connection.scalars(like)))
+    talked = select(C.user_id).where(
+        C.world_id == world_id, C.user_id.startswith(wanted, autoescape=True)
+    )
+    taken = {*await connection.scalars(like), *await connection.scalars(talked), *reserved}
+    persona_id = free_id(wanted, {name for name in taken if name is not None})
     values = {
         **spec.model_dump(mode="json"),
         "world_id": world_id,

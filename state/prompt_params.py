@@ -14,6 +14,7 @@ class PromptParams(BaseModel):
     spare_tokens: int = Field(
         64, ge=0, le=4096, description="Kept free beside prompt and reply, in tokens"
     )
+    memories: int = Field(6, ge=0, le=50, description="Memories that a large model is shown")
     small_window_turns: int = Field(
         6, ge=0, le=200, description="Last turns that a small model is shown"
     )

@@ -23,7 +23,6 @@ class RetrievalParams(BaseModel):
     candidates: int = Field(
         50, ge=1, le=1000, description="Memories taken from each side (meaning, words) for scoring"
     )
-    recalled: int = Field(6, ge=0, le=50, description="Memories put into a prompt, at most")
     dense_weight: float = Field(0.5, ge=0, le=10, description="Weight of meaning (z-score)")
     lexical_weight: float = Field(0.5, ge=0, le=10, description="Weight of words (z-score)")
     question_penalty: float = Field(

@@ -4,7 +4,7 @@ from typing import Any
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.state.arrow import Arrow
-from persona_mcp.state.continuation import Party, Route, Score
+from persona_mcp.state.continuation import Party, Route, Score, Talk
 from persona_mcp.state.effects import Feelings
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, baseline
 from persona_mcp.state.exchange import Conversation, Turn
@@ -71,7 +71,8 @@ def scene(
 def decision(words: int = 100, max_tokens: int = 146, closing: bool = False) -> Decision:
     """Make a decision."""
     route = Route("constrained" if closing else "full_llm", 0.6, words)
-    return Decision(Score(70.0, {}), route, Party(10, 1), words, max_tokens, 0.6)
+    talk = Talk(0.0, 0, 500)
+    return Decision(Score(70.0, {}), route, Party(10, 1), talk, words, max_tokens, 0.6)
 
 
 def hit(

@@ -28,8 +28,8 @@ async def test_each_part_is_really_used(service: Service, model: ScriptedModel) 
 
     assert "sound; 0 exchanges" in await checks.database(service)
     assert "exact" in await checks.index(service)
-    assert "64 dimensions" in await checks.embedder(service)
-    assert "'Hello there'" in await checks.model(service)
+    assert "64 dimensions" in await checks.embedder(service.embedder)
+    assert "'Hello there'" in await checks.model(service.model)
 
 
 async def test_the_command_line_needs_no_model_to_list_personas(service: Service) -> None:

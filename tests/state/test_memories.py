@@ -174,21 +174,6 @@ async def test_candidates_come_with_the_vector_of_the_right_embedder(
     assert [(row.id, row.vector) for row in rows] == [("m1", b"ours"), ("m2", None)]
 
 
-async def test_memories_of_turns_that_are_shown_already_are_left_out(
-    database: Database, world: str
-) -> None:
-    await remember(database, "m1", "The harbour froze.", turn_id="t1")
-    await remember(database, "m2", "The harbour thawed.", turn_id="t2")
-    await remember(database, "m3", "The harbour sang.", values={"turn_id": None})
-
-    async with database.read() as connection:
-        rows = await read_candidates(
-            connection, "main", "mara", "double-64", ["m1", "m2", "m3"], [], ["t1"]
-        )
-
-    assert [row.id for row in rows] == ["m2", "m3"]
-
-
 async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_it(
     database: Database, world: str
 ) -> None:

@@ -117,16 +117,6 @@ async def test_a_secret_stays_with_its_owner_whatever_is_asked(
         assert "secret" in await found(memories, query, "mara")
 
 
-async def test_turns_that_are_shown_already_are_left_out(
-    database: Database, memories: MemorySearch, indexer: Indexer
-) -> None:
-    await remember(database, "m1", "The harbour froze.", turn_id="t1")
-    await remember(database, "m2", "The harbour thawed.", turn_id="t2")
-    await index_all(indexer)
-
-    assert await found(memories, "harbour", hidden_turns=["t1"]) == ["m2"]
-
-
 async def test_only_the_wanted_type_and_importance_are_found(
     database: Database, memories: MemorySearch, indexer: Indexer
 ) -> None:
