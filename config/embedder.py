@@ -50,6 +50,9 @@ def open_embedder(settings: EmbedderSettings) -> Embedder:
     return RemoteEmbedder(settings, provider, name)
 
 
+LIMIT = "PERSONA_EMBEDDER__TIMEOUT_S"
+
+
 class LimitedEmbedder(ABC):
     """What all embedders share: prefixes, one limit a call, the dimension asked once."""
 
@@ -102,27 +105,18 @@ class LimitedEmbedder(ABC):
         """Embed at least one text; rows of length 1 in the order of the texts."""
 
     async def _limited(self, texts: Sequence[str]) -> Vector:
-        limit_s = self.settings.timeout_s
-        provider, _, name = self.settings.model.partition(":")
+        limit_s, whole = self.settings.timeout_s, self.settings.model
+        provider, _, name = whole.partition(":")
+        about = {"stage": "embedder", "provider": provider, "model": name}
         try:
             async with asyncio.timeout(limit_s):
                 return await self._embed(texts)
         except (ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"{self.settings.model} could not embed a text; `persona doctor` tells more",
-                stage="embedder",
-                provider=provider,
-                model=name,
-            ) from error
+            problem = f"{whole} could not embed a text; `persona doctor` tells more"
+            raise ModelError(problem, **about) from error
         except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"{self.settings.model} embedded nothing within {limit_s:g} s; "
-                "try again, or raise PERSONA_EMBEDDER__TIMEOUT_S",
-                stage="embedder",
-                provider=provider,
-                model=name,
-                seconds=limit_s,
-            ) from error
+            problem = f"{whole} embedded nothing within {limit_s:g} s; try again, or raise {LIMIT}"
+            raise DeadlineExceeded(problem, **about, seconds=limit_s) from error
 
 
 class EmbeddedEmbedder(LimitedEmbedder):

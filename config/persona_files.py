@@ -11,6 +11,7 @@ from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.validation import shorten, validate
 
+MERGE = "<<"
 FILE_BYTES = 1_048_576
 # Beside its own errors PyYAML lets through what Python makes of a tagged or impossible value.
 UNREADABLE = (
@@ -53,6 +54,24 @@ def read_persona(path: Path) -> PersonaSpec:
     return parse(text, path.name)
 
 
+class StrictLoader(yaml.SafeLoader):
+    """Reads plain values only, and refuses a key that stands twice: one of them would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping of a node.
+
+        Raises:
+            ConstructorError: A key stands twice; its mark is the second one's.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != MERGE:
+                problem = f"the key '{key.value}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
 def parse(text: str, name: str) -> PersonaSpec:
     """Read a persona from YAML.
 
@@ -60,7 +79,7 @@ def parse(text: str, name: str) -> PersonaSpec:
         InvalidParams: No YAML (with the line), or something that is not allowed (with the field).
     """
     try:
-        raw: Any = yaml.safe_load(text)
+        raw: Any = yaml.load(text, Loader=StrictLoader)
     except UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else "the text"

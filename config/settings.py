@@ -59,7 +59,8 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 Url = Annotated[
     str,
     Field(
-        pattern=r"^https?://[^\s/]+",
+        pattern=r"^https?://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[^\s/:@\[\]]+)"
+        r"(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?(/\S*)?$",
         json_schema_extra={"allowed": "address that starts with http:// or https://"},
     ),
 ]

@@ -22,6 +22,7 @@ OUT_OF_CHARACTER = re.compile(
     r"(\s+(assistant|model|language model))?\b(?!\s+"
     r"(researcher|engineer|developer|scientist|expert|student|specialist|consultant|teacher)\b)"
     r"|\b(my training data|my knowledge cutoff)\b"
+    r"|\bi (was|am) (made|trained|created|built|developed) by (openai|anthropic|google|meta)\b"
     r"|\byou remember:|^\(you are\b",
     re.IGNORECASE,
 )
@@ -37,26 +38,23 @@ async def validate_reply(
 ) -> ChatUpdate:
     """Judge the draft: hard faults have it made again, soft ones are mended and marked.
 
-    A reply that was given before, word for word, is made again too while attempts are left, and
-    marked at the last.
+    A reply that was given before, word for word, is marked as well.
 
-    Reads: scene, decision, draft, attempts.
+    Reads: scene, decision, draft.
     Writes: verdict.
     """
     scene, draft = state["scene"], state["draft"]
     system = "\n".join(m.content for m in draft.prompt if m.role == "system")
     text = without_own_name(draft.text, scene.persona.name)
     faults = hard_faults(text, scene, system, parts.laws.prompts)
-    again = said_before(text, scene)
-    if again and state["attempts"] < parts.limits.attempts:
-        faults.append("it repeats an earlier reply word for word")
     if faults:
         return ChatUpdate(verdict=Verdict(text, tuple(faults), ()))
     kept, mended = mend(text, draft, state["decision"], parts.laws.prompts)
     if kept != draft.text:
         runtime.stream_writer({"event": "restart", "reason": ", ".join(mended) or "tidied"})
         runtime.stream_writer({"event": "token", "text": kept})
-    marked = dict.fromkeys([*mended, *(["repeats"] if again else [])])
+    again = ["repeats"] if said_before(text, scene) else []
+    marked = dict.fromkeys([*mended, *again])
     return ChatUpdate(verdict=Verdict(kept, (), tuple(marked)))
 
 

@@ -1,6 +1,7 @@
 """Commands on the system itself: config, doctor, mcp, graph, db, memory."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from persona_mcp.config.settings import Settings, list_settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
 from persona_mcp.server.mcp import serve_stdio
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import InvalidParams, InvalidRequest
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -68,6 +69,11 @@ def mcp(toolset: str) -> None:
         if toolset not in TOOLSETS:
             fault = {"field": "--toolset", "allowed": "core or all", "given": toolset}
             raise InvalidParams.of([fault])
+        if sys.stdin is None or sys.stdout is None:
+            raise InvalidRequest(
+                "MCP is spoken over standard input and output, and one of them is closed; a client "
+                "starts this command, see the README"
+            )
         stop = asyncio.Event()
         opened: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         keeper = asyncio.create_task(keep_open(settings, opened, stop))

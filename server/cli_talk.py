@@ -18,7 +18,7 @@ from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.validation import validate
 
@@ -70,9 +70,12 @@ def ask(
     """Say one thing and print the reply."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        said = sys.stdin.read().strip() if message == STDIN else message
+        if new and conversation is not None:
+            fault = {"field": "--new", "allowed": "without --conversation", "given": conversation}
+            raise InvalidParams.of([fault])
+        said = await asyncio.to_thread(read_stdin) if message == STDIN else message
         async with open_service(settings) as service:
-            world_id, user_id = settings.world, user or settings.user
+            world_id, user_id = settings.world, settings.user if user is None else user
             asked = request_of(world_id, name, user_id, said, conversation, request_id)
             if conversation is None and not new:
                 where = await last_conversation(service, name, user_id, request_id)
@@ -117,6 +120,19 @@ def request_of(
     return ChatRequest(world_id, name, user_id, checked.message, conversation_id, request_id)
 
 
+def read_stdin() -> str:
+    """Read a message from standard input.
+
+    Raises:
+        InvalidParams: It is closed.
+    """
+    if sys.stdin is None:
+        given = "a closed standard input"
+        fault = {"field": "message", "allowed": "text on standard input", "given": given}
+        raise InvalidParams.of([fault])
+    return sys.stdin.read().strip()
+
+
 async def last_conversation(
     service: Service, name: str, user_id: str, request_id: str | None
 ) -> str | None:
@@ -159,7 +175,7 @@ async def begin(
     """Open everything and find where the talk goes on."""
     service = await stack.enter_async_context(open_service(settings))
     persona = await service.personas.resolve(settings.world, name)
-    user_id = user or settings.user
+    user_id = settings.user if user is None else user
     where = None if new else await last_conversation(service, persona.id, user_id, None)
     return Talk(service, persona.id, persona.name, user_id, where)
 

@@ -359,7 +359,7 @@ async def open_service(
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
-        stack.push_async_callback(stop_worker, worker)
+        stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
         stack.push_async_callback(service.stop)
         yield service
 
@@ -376,7 +376,9 @@ async def drain(indexer: Indexer, limit_s: float) -> None:
         log.exception("what was left over is not indexed yet")
 
 
-async def stop_worker(worker: asyncio.Task[None]) -> None:
-    """Stop a task and wait for it."""
+async def stop_worker(indexer: Indexer, worker: asyncio.Task[None], limit_s: float) -> None:
+    """Let the outbox worker end its batch, within a limit."""
+    indexer.stop()
+    await asyncio.wait([worker], timeout=limit_s)
     worker.cancel()
-    await asyncio.wait([worker])
+    await asyncio.wait([worker], timeout=limit_s)

@@ -70,17 +70,23 @@ class Indexer:
         self._carried: dict[str, int] = {}
         self._carrying = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._stopping = False
 
     def wake(self) -> None:
         """Say that something was written."""
         self._wake.set()
 
+    def stop(self) -> None:
+        """End `run` after the batch that it is at: a cut in the middle of a write is no clean end."""
+        self._stopping = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Work until cancelled; a failure is logged and tried again."""
-        while True:
+        """Work until stopped; a failure is logged and tried again."""
+        while not self._stopping:
             self._wake.clear()
             try:
-                while await self.work_off():
+                while not self._stopping and await self.work_off():
                     pass
             except PersonaError as error:
                 log.warning("outbox waits", reason=error.message, code=error.code)

@@ -82,7 +82,7 @@ async def test_connections_are_safe_and_patient(tmp_path: Path) -> None:
 
     assert pragmas == {
         "journal_mode": "wal",
-        "synchronous": 1,
+        "synchronous": 2,
         "foreign_keys": 1,
         "busy_timeout": 3000,
     }

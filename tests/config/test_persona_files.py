@@ -109,3 +109,8 @@ def test_any_text_is_a_persona_or_told_what_is_wrong(text: str) -> None:
         assert isinstance(parse(text, "file.yaml"), PersonaSpec)
     except InvalidParams as error:
         assert error.message
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
+    with pytest.raises(InvalidParams, match=r"line 2.*'name' stands twice"):
+        parse("name: Mira\nname: Mora\n", "dup.yaml")

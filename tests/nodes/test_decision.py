@@ -1,5 +1,6 @@
 """Whether the persona wants to go on, and how long its answer is."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,3 +53,25 @@ async def test_an_excuse_is_a_line_of_the_personas_own_and_no_models(service: Se
 
     assert made["verdict"].text == "I must lie down."
     assert (made["draft"].model, made["draft"].tokens) == (None, 0)
+
+
+async def test_a_talk_that_has_run_its_course_ends_for_that_reason(service: Service) -> None:
+    dull = scene(who=persona(charisma=1, exit_lines={"natural_conclusion": ["So be it."]}))
+    decided = await decide_response(
+        service.parts, state(scene=dull), Writer(routing="score").runtime
+    )
+
+    made = await excuse_self(service.parts, state(scene=dull, **decided))
+
+    assert made["verdict"].text == "So be it."
+
+
+async def test_long_talks_with_a_human_keep_their_answers_long(service: Service) -> None:
+    fresh, old = scene(), replace(scene(), answers=500)
+
+    made = [
+        (await decide_response(service.parts, state(scene=s), Writer().runtime))["decision"]
+        for s in (fresh, old)
+    ]
+
+    assert made[0].max_tokens == made[1].max_tokens

@@ -40,7 +40,7 @@ async def test_temperature_and_seed_may_be_chosen_and_each_attempt_draws_anew(
     await run.outcome()
 
     assert [asked.sampling.seed for asked in model.history] == [7, 8]
-    assert [asked.sampling.temperature for asked in model.history] == [0.0, 0.0]
+    assert [asked.sampling.temperature for asked in model.history] == [0.0, 0.3]
 
 
 async def test_a_small_model_is_kept_short_and_on_one_line(

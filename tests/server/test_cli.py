@@ -185,8 +185,9 @@ def test_the_doctor_notices_a_data_folder_that_cannot_be_used(cli: Cli) -> None:
     done = cli("doctor", "--json")
 
     assert done.code == cli_run.FAILED
-    [wrong] = done.json["checks"]
+    wrong, *others = done.json["checks"]
     assert (wrong["part"], wrong["ok"]) == ("data folder", False)
+    assert [other["part"] for other in others] == ["embedder", "model"]
     assert "PERSONA_DATA_DIR" in wrong["detail"]
 
 

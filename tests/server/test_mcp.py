@@ -93,7 +93,7 @@ async def connected(server: Any, era: Era) -> AsyncIterator[Client]:
 
 
 def text_of(result: CallToolResult) -> str:
-    [content] = result.content
+    content = result.content[0]
     assert isinstance(content, TextContent)
     return content.text
 

@@ -134,3 +134,15 @@ async def test_a_fault_deep_inside_is_named_by_its_path(service: Service) -> Non
     assert {"topic_preferences.music", "examples.0.reply", "personality_traits"} <= fields
     assert any(field.startswith("exit_lines") for field in fields)
     assert len(await rows(service.database, tables.Persona)) == 3
+
+
+async def test_nobody_who_talks_is_locked_out_by_a_persona_of_the_same_name(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("Noted.", "Noted again.")
+    await say(service, "Hello.", user_id="sam")
+
+    made = [(await call(service, "persona_create", name=n))["persona_id"] for n in ("User", "Sam")]
+
+    assert made == ["user-2", "sam-2"]
+    assert (await say(service, "Hello again.", user_id="sam"))["response"] == "Noted again."

@@ -1,6 +1,7 @@
 """An exchange from end to end under its lease, whatever happens to it."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 from structlog.testing import capture_logs
 
+from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.settings import ConversationSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
@@ -23,7 +25,7 @@ from persona_mcp.state.errors import (
 )
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from tests.calls import call, remembered, request, rows, say
-from tests.doubles import Fails, Hangs, ScriptedModel, WordEmbedder
+from tests.doubles import Fails, FickleEmbedder, Hangs, ScriptedModel, WordEmbedder
 
 pytestmark = pytest.mark.anyio
 
@@ -425,3 +427,34 @@ async def test_what_an_earlier_process_left_to_index_is_indexed_at_the_start(
         vectors = await rows(service.database, tables.MemoryVector)
 
     assert memory["id"] in {v["memory_id"] for v in vectors}
+
+
+class BrokenSaver(PersonaSqliteSaver):
+    """A saver on a full disk."""
+
+    async def aput(self, *_: Any, **__: Any) -> Any:
+        raise sqlite3.OperationalError("disk full")
+
+
+async def test_what_fails_after_an_exchange_was_stored_is_no_failure_of_it(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("Noted.")
+    service.graph.checkpointer = BrokenSaver(service.checkpointer.conn)
+
+    said = await say(service, "My cat is called Biscuit.")
+
+    assert (said["status"], said["response"]) == ("done", "Noted.")
+    assert len(await rows(service.database, tables.Turn)) == 2
+
+
+async def test_a_failed_embedder_costs_no_reply(settings: Settings, model: ScriptedModel) -> None:
+    model.add("Noted.")
+    embedder = FickleEmbedder()
+    embedder.fault = ModelError("the embedder does not answer")
+    async with open_service(settings, model=model, embedder=embedder) as opened:
+        said = await say(opened, "My cat is called Biscuit.")
+        events = await rows(opened.database, tables.RelationshipEvent)
+
+    assert said["response"] == "Noted."
+    assert all("not appraised" in event["why"] for event in events)

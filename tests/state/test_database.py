@@ -121,6 +121,7 @@ async def test_a_locked_database_is_unavailable_after_the_limit(tmp_path: Path) 
 
 
 async def test_a_database_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    others = set(threading.enumerate())
     database = open_database(Settings(data_dir=tmp_path / "nowhere", _env_file=None))
 
     with pytest.raises(StorageUnavailable, match="persona doctor") as caught:
@@ -130,13 +131,15 @@ async def test_a_database_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     assert caught.value.retryable
     assert str(tmp_path) not in caught.value.message
     await database.aclose()
-    await end_of_workers()
+    await end_of_workers(others)
 
 
-async def end_of_workers() -> None:
+async def end_of_workers(others: set[threading.Thread]) -> None:
     """Wait for the driver's threads: after a failed connect nothing else waits for them."""
     async with asyncio.timeout(5):
-        while any("_connection_worker_thread" in t.name for t in threading.enumerate()):
+        while any(
+            "_connection_worker_thread" in t.name for t in set(threading.enumerate()) - others
+        ):
             await asyncio.sleep(0.001)
 
 
