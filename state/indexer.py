@@ -77,7 +77,7 @@ class Indexer:
         self._wake.set()
 
     def stop(self) -> None:
-        """End `run` after the batch that it is at: a cut in the middle of a write is no clean end."""
+        """End `run` after the batch that it is at: a cut in the middle is no clean end."""
         self._stopping = True
         self._wake.set()
 
