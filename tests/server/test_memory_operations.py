@@ -1,5 +1,7 @@
 """Searching memories from outside."""
 
+import asyncio
+
 import pytest
 
 from persona_mcp.server.service import Service
@@ -16,6 +18,9 @@ async def talked(service: Service, model: ScriptedModel) -> Service:
     model.add("A red boat! Tom must love being seen.", "Rain, always rain.")
     first = await say(service, "My brother Tom has a red boat.")
     await say(service, "How is the weather?", conversation_id=first["conversation_id"])
+    async with asyncio.timeout(20):
+        while await service.indexer.pending():
+            await asyncio.sleep(0.01)
     return service
 
 
