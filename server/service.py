@@ -25,6 +25,7 @@ from persona_mcp.server.runs import ChatRequest, Run, guarded
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import (
     Conflict,
@@ -311,37 +312,10 @@ async def open_service(
         stack.push_async_callback(embedder.aclose)
         index = await open_index(settings, database, embedder.model_id, anew=new_index)
         stack.push_async_callback(index.aclose)
-        indexer = Indexer(
-            database,
-            index,
-            embedder,
-            IndexerLimits(
-                settings.index.batch,
-                settings.index.claim_s,
-                settings.index.poll_s,
-                settings.index.attempts,
-            ),
-            liveness.owner,
-            liveness.is_gone,
-            time.time,
-        )
+        indexer = indexer_of(settings, database, index, embedder, liveness)
         memories = MemorySearch(database, index, embedder, indexer, settings.retrieval)
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
-        parts = Parts(
-            database=database,
-            memories=memories,
-            model=model,
-            appraiser=LocalAppraiser(embedder),
-            laws=store.laws,
-            limits=Limits(
-                settings.conversation.window_turns,
-                settings.prompts.memories,
-                settings.conversation.attempts,
-            ),
-            process=liveness.owner,
-            now=time.time,
-            written=indexer.wake,
-        )
+        parts = parts_of(store, memories, model, embedder, indexer, liveness.owner)
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
@@ -362,6 +336,46 @@ async def open_service(
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
         stack.push_async_callback(service.stop)
         yield service
+
+
+def indexer_of(
+    settings: Settings,
+    database: Database,
+    index: VectorIndex,
+    embedder: Embedder,
+    liveness: Liveness,
+) -> Indexer:
+    """Make the outbox worker of this process."""
+    chosen = settings.index
+    limits = IndexerLimits(chosen.batch, chosen.claim_s, chosen.poll_s, chosen.attempts)
+    return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
+
+
+def parts_of(
+    store: Store,
+    memories: MemorySearch,
+    model: ChatModel,
+    embedder: Embedder,
+    indexer: Indexer,
+    process: str,
+) -> Parts:
+    """Collect what the nodes of the graphs work with."""
+    settings = store.settings
+    return Parts(
+        database=store.database,
+        memories=memories,
+        model=model,
+        appraiser=LocalAppraiser(embedder),
+        laws=store.laws,
+        limits=Limits(
+            settings.conversation.window_turns,
+            settings.prompts.memories,
+            settings.conversation.attempts,
+        ),
+        process=process,
+        now=time.time,
+        written=indexer.wake,
+    )
 
 
 async def drain(indexer: Indexer, limit_s: float) -> None:

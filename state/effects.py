@@ -335,10 +335,22 @@ async def add_feeling_change(
         "interaction": asdict(after.interaction),
         "interaction_seq": energy_seq + len(rows),
     }
-    if row:
-        where = (P.world_id == world_id, P.persona_id == persona.id)
-        await connection.execute(update(P).where(*where).values(values))
-    else:
-        keys = {"world_id": world_id, "persona_id": persona.id}
-        await connection.execute(insert(P).values({**keys, **values}))
+    await keep_feelings(connection, world_id, persona.id, values, new=row is None)
     return after
+
+
+async def keep_feelings(
+    connection: AsyncConnection,
+    world_id: str,
+    persona_id: str,
+    values: dict[str, Any],
+    *,
+    new: bool,
+) -> None:
+    """Write the cache of a persona's feelings."""
+    if new:
+        keys = {"world_id": world_id, "persona_id": persona_id}
+        await connection.execute(insert(P).values({**keys, **values}))
+    else:
+        where = (P.world_id == world_id, P.persona_id == persona_id)
+        await connection.execute(update(P).where(*where).values(values))
