@@ -262,6 +262,17 @@ class ConversationSettings(Section):
     )
 
 
+class SessionSettings(Section):
+    """Session handles: which persona and conversation a client is at."""
+
+    kept_s: float = Field(
+        86400.0,
+        ge=60,
+        le=31_536_000,
+        description="An unused handle ends after this long (up to a hundredth later), in seconds",
+    )
+
+
 class Settings(BaseSettings):
     """Where data lies, who talks in which world, and a section for each part."""
 
@@ -291,6 +302,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     index: IndexSettings = IndexSettings()
     conversation: ConversationSettings = ConversationSettings()
+    sessions: SessionSettings = SessionSettings()
     prompts: PromptParams = PromptParams()
     retrieval: RetrievalParams = RetrievalParams()
     importance: ImportanceParams = ImportanceParams()

@@ -14,6 +14,7 @@ from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.sessions import SessionStore
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Store:
     database: Database
     personas: PersonaStore
     conversations: ConversationStore
+    sessions: SessionStore
     laws: Laws
     started_at: float
 
@@ -42,7 +44,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         bundled = await asyncio.to_thread(bundled_personas)
         await personas.ensure_world(settings.world, settings.world, bundled, now)
         conversations = ConversationStore(database)
-        yield Store(settings, database, personas, conversations, laws_of(settings), now)
+        sessions = SessionStore(database, settings.sessions.kept_s)
+        yield Store(settings, database, personas, conversations, sessions, laws_of(settings), now)
     finally:
         await database.aclose()
 

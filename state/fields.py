@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+SESSION_PATTERN = r"^[A-Za-z0-9_-]{22,64}$"
 CONTROL = "Cc"
 SURROGATE = "Cs"
 METADATA_BYTES = 4096
@@ -66,6 +67,7 @@ WHOLE = BeforeValidator(whole_number)
 """Stands last in `Annotated[int, Field(ge=.., le=..), WHOLE]`, or the schema loses the range."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Id = Annotated[str, Field(pattern=ID_PATTERN), BeforeValidator(clean_text)]
+SessionId = Annotated[str, Field(pattern=SESSION_PATTERN), BeforeValidator(clean_text)]
 Reference = Annotated[Text, Field(min_length=1, max_length=80)]
 """A persona's id, or its exact name in any case."""
 Metadata = Annotated[dict[str, Any], AfterValidator(small_object)]

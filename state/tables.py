@@ -63,6 +63,21 @@ class Persona(WorldKey, Base):
     deleted_at: Mapped[float | None]
 
 
+class Session(Base):
+    """A handle that a client sends with its calls: whom it talks to, and where it goes on."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (to_world(), Index(None, "used_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    world_id: Mapped[str] = mapped_column(ID)
+    persona_id: Mapped[str | None] = mapped_column(ID)
+    conversation_id: Mapped[str | None] = mapped_column(ID)
+    """May be of a conversation that is still to be begun."""
+    created_at: Mapped[float]
+    used_at: Mapped[float]
+
+
 class Conversation(WorldKey, Base):
     """A thread between parties, and the lease of who runs it now."""
 

@@ -1,0 +1,124 @@
+"""Session handles in SQL: what is current for one client, and for nobody else."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+
+from persona_mcp.state.database import Database
+from persona_mcp.state.errors import NotFound
+from persona_mcp.state.ids import new_id
+from persona_mcp.state.tables import Session as T
+
+RANDOM_BYTES = 32
+"""Of a handle: nobody guesses it, and none is ever made twice."""
+NOTED_SHARE = 0.01
+"""Share of a handle's life after which a use is noted anew, so that calls seldom write."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a handle stands for.
+
+    Attributes:
+        id: The handle.
+        world_id: Where its calls work.
+        persona_id: Who is meant when a call names nobody; None before the first switch.
+        conversation_id: Where its chat goes on; the first message begins it if it is not there.
+        used_at: Last use that was noted, seconds since the epoch, UTC.
+    """
+
+    id: str
+    world_id: str
+    persona_id: str | None
+    conversation_id: str | None
+    used_at: float
+
+
+class SessionStore:
+    """Makes, binds and ends handles."""
+
+    def __init__(self, database: Database, kept_s: float) -> None:
+        """Work on this database.
+
+        Args:
+            database: Where the rows are.
+            kept_s: How long an unused handle lives, in seconds.
+        """
+        self._database = database
+        self._kept_s = kept_s
+
+    async def create(self, world_id: str, persona_id: str | None, now: float) -> Session:
+        """Make a handle, bound to a persona or to none yet; ended ones are deleted in passing."""
+        values = {
+            "id": secrets.token_urlsafe(RANDOM_BYTES),
+            "world_id": world_id,
+            "persona_id": persona_id,
+            "conversation_id": new_id() if persona_id else None,
+            "used_at": now,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(delete(T).where(T.used_at < self._ended_before(now)))
+            await connection.execute(insert(T).values(**values, created_at=now))
+        return Session(**values)
+
+    async def use(self, id: str, now: float) -> Session:
+        """Find a handle and keep it alive.
+
+        Raises:
+            NotFound: It was never made, or it has ended.
+        """
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(T).where(*self._alive(id, now)))).one_or_none()
+        if row is None:
+            raise gone(id)
+        if now - row.used_at > self._kept_s * NOTED_SHARE:
+            await self._set(id, now)
+        return to_session(row)
+
+    async def switch(self, id: str, persona_id: str, now: float) -> Session:
+        """Bind a handle to a persona, and reserve the conversation that its next message begins.
+
+        Raises:
+            NotFound: It was never made, or it has ended.
+        """
+        await self._set(id, now, persona_id=persona_id, conversation_id=new_id())
+        return await self.use(id, now)
+
+    async def go_on(self, session: Session, conversation_id: str) -> None:
+        """Make a conversation the handle's current one, unless it was switched meanwhile."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(T)
+                .where(T.id == session.id, T.persona_id == session.persona_id)
+                .where(T.conversation_id == session.conversation_id)
+                .values(conversation_id=conversation_id)
+            )
+
+    async def _set(self, id: str, now: float, **values: Any) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(T).where(*self._alive(id, now)).values(used_at=now, **values)
+            )
+
+    def _alive(self, id: str, now: float) -> tuple[ColumnElement[bool], ...]:
+        return T.id == id, T.used_at >= self._ended_before(now)
+
+    def _ended_before(self, now: float) -> float:
+        return now - self._kept_s * (1 + NOTED_SHARE)
+
+
+def gone(id: str) -> NotFound:
+    """Say that there is no such handle, and how to get one."""
+    return NotFound(
+        f"session '{id}' not found, or ended; persona_switch without session_id makes a new one",
+        kind="session",
+        id=id,
+        suggestions=[],
+    )
+
+
+def to_session(row: Row[Any]) -> Session:
+    """Read a row."""
+    return Session(**{name: getattr(row, name) for name in Session.__dataclass_fields__})
