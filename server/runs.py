@@ -24,6 +24,9 @@ class ChatRequest:
         conversation_id: Where it goes on; None starts a new conversation.
         request_id: The caller's name for it; None makes one.
         context: Knobs of the run.
+        session_id: The caller's handle, None if it sent none.
+        current_id: The handle's conversation, which is gone on with when none is named, and begun
+            if it is not there yet; None if the handle has nothing to do with this message.
     """
 
     world_id: str
@@ -33,6 +36,19 @@ class ChatRequest:
     conversation_id: str | None = None
     request_id: str | None = None
     context: ChatContext = field(default_factory=ChatContext)
+    session_id: str | None = None
+    current_id: str | None = None
+
+    @property
+    def may_start(self) -> bool:
+        """Whether the conversation may be one that is still to be begun."""
+        return self.conversation_id in (None, self.current_id)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What else two calls share that are the same, beside who says what to whom."""
+        given = {**self.context.model_dump(), "conversation_id": self.conversation_id}
+        return given if self.session_id is None else {**given, "session_id": self.session_id}
 
 
 @dataclass(frozen=True)

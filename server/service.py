@@ -35,14 +35,14 @@ from persona_mcp.state.errors import (
     StorageUnavailable,
 )
 from persona_mcp.state.exchange import Exchange
-from persona_mcp.state.exchanges import ExchangeStore, Lease, Request
+from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import new_id, thread_id
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
-from persona_mcp.state.persona import Persona
+from persona_mcp.state.request import Request
 from persona_mcp.state.vector_index import VectorIndex
 
 log = structlog.get_logger(__name__)
@@ -93,21 +93,17 @@ class Service(Store):
             Conflict: The request id was used for something else.
         """
         persona = await self.personas.resolve(request.world_id, request.persona)
-        conversation_id = request.conversation_id
-        await self._check_parties(request, persona)
+        await self._check_speaker(request)
         return await self.exchanges.accept(
             Request(
                 world_id=request.world_id,
-                conversation_id=conversation_id or new_id(),
+                conversation_id=request.conversation_id or request.current_id or new_id(),
                 persona_id=persona.id,
                 user_id=request.user_id,
                 request_id=request.request_id or new_id(),
                 message=request.message,
-                parameters={
-                    **request.context.model_dump(),
-                    "conversation_id": conversation_id,
-                },
-                starts=conversation_id is None,
+                parameters=request.parameters,
+                starts=request.may_start,
             ),
             new_id(),
             self.process,
@@ -115,21 +111,11 @@ class Service(Store):
             time.time(),
         )
 
-    async def _check_parties(self, request: ChatRequest, persona: Persona) -> None:
-        """Refuse to talk in a persona's name, or into the conversation of others."""
-        fault = {"field": "user_id", "given": request.user_id}
+    async def _check_speaker(self, request: ChatRequest) -> None:
+        """Refuse to talk in a persona's name."""
         if await self.personas.has_id(request.world_id, request.user_id):
+            fault = {"field": "user_id", "given": request.user_id}
             raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
-        if request.conversation_id is None:
-            return
-        found = await self.conversations.get(request.world_id, request.conversation_id)
-        if found.persona_id != persona.id:
-            fault = {"field": "persona_id", "given": persona.id}
-            allowed = f"{found.persona_id}, who this conversation is with"
-            raise InvalidParams.of([{**fault, "allowed": allowed}])
-        if found.user_id != request.user_id:
-            allowed = f"{found.user_id}, who began this conversation"
-            raise InvalidParams.of([{**fault, "allowed": allowed}])
 
     def _run(self, request: ChatRequest, exchange: Exchange) -> Run:
         key = (request.world_id, exchange.id)

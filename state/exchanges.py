@@ -1,8 +1,6 @@
 """Exchanges in SQL: accepted before they run, run under the conversation's lease, ended once."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +12,10 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
+from persona_mcp.state.request import Request, enter_conversation
 
 T = tables.Exchange
 C = tables.Conversation
-GENERAL = "general"
-"""The topic of a conversation when nobody said."""
 OUTCOME = (
     "response_type",
     "continue_score",
@@ -30,37 +27,6 @@ OUTCOME = (
     "model",
     "persona_version",
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: a message to a persona in a conversation.
-
-    Attributes:
-        world_id: Where.
-        conversation_id: In which conversation.
-        starts: The conversation is new and is made together with the exchange.
-        persona_id: Who is to answer.
-        user_id: Who says it.
-        request_id: What the caller calls it; unique in the world.
-        message: What is said.
-        parameters: The other arguments; the same request id with others is a clash.
-    """
-
-    world_id: str
-    conversation_id: str
-    persona_id: str
-    user_id: str
-    request_id: str
-    message: str
-    parameters: dict[str, Any]
-    starts: bool = False
-
-    @property
-    def hash(self) -> str:
-        """Return what two requests share when they ask for the same."""
-        asked = [self.persona_id, self.user_id, self.message, self.parameters]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,6 +73,7 @@ class ExchangeStore:
 
         Raises:
             NotFound: The conversation that it goes on is not there.
+            InvalidParams: That is the conversation of others.
             Conflict: The request id was used for something else.
         """
         async with self._database.write() as connection:
@@ -120,10 +87,7 @@ class ExchangeStore:
                         given=request.request_id,
                     )
                 return known
-            if request.starts:
-                await connection.execute(insert(C).values(new_conversation(request, now)))
-            else:
-                await check_conversation(connection, request.world_id, request.conversation_id)
+            await enter_conversation(connection, request, now)
             number = await connection.scalar(
                 select(func.coalesce(func.max(T.number), 0)).where(
                     T.world_id == request.world_id, T.conversation_id == request.conversation_id
@@ -295,23 +259,6 @@ class ExchangeStore:
         return await asyncio.to_thread(self._is_gone, owner.split(":")[0])
 
 
-def new_conversation(request: Request, now: float) -> dict[str, Any]:
-    """Return the row of a chat between a user and a persona."""
-    return {
-        "world_id": request.world_id,
-        "id": request.conversation_id,
-        "kind": "chat",
-        "persona_id": request.persona_id,
-        "user_id": request.user_id,
-        "participants": [request.user_id, request.persona_id],
-        "topic": GENERAL,
-        "status": "active",
-        "turn_count": 0,
-        "started_at": now,
-        "updated_at": now,
-    }
-
-
 def held(lease: Lease) -> Sequence[Any]:
     """Return the conditions under which a lease is still ours."""
     return (
@@ -334,19 +281,6 @@ async def holder_of(connection: AsyncConnection, lease: Lease) -> tuple[str | No
     if row is None:
         raise NotFound.of("conversation", lease.conversation_id)
     return row.lease_owner, row.lease_until
-
-
-async def check_conversation(
-    connection: AsyncConnection, world_id: str, conversation_id: str
-) -> None:
-    """Make sure that a conversation is there.
-
-    Raises:
-        NotFound: It is not.
-    """
-    query = select(C.id).where(C.world_id == world_id, C.id == conversation_id)
-    if await connection.scalar(query) is None:
-        raise NotFound.of("conversation", conversation_id)
 
 
 async def release(connection: AsyncConnection, lease: Lease) -> None:

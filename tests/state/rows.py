@@ -11,7 +11,7 @@ from persona_mcp.state.commit import Commit, NewTurn
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams, FeelingChange, RelationshipChange
 from persona_mcp.state.emotion import EmotionParams
-from persona_mcp.state.exchanges import ExchangeStore, Lease, Request
+from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memories import add_memories
@@ -19,6 +19,7 @@ from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.relationship import Appraisal, Deltas, Event, Priors
 from persona_mcp.state.relationship_params import RelationshipParams
+from persona_mcp.state.request import Request
 
 NOW = 1_700_000_000.0
 LEASE_S = 15.0

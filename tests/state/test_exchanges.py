@@ -10,7 +10,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
-from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.exchange import UNFINISHED, ExchangeStatus
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.liveness import Liveness
@@ -114,6 +114,34 @@ async def test_a_request_id_that_was_used_for_something_else_is_a_clash(
 
     assert caught.value.data == {"field": "request_id", "given": "r1"}
     assert len(await rows_of(database, Conversation)) == 1
+
+
+async def test_messages_that_begin_one_conversation_at_once_land_in_it_together(
+    database: Database, store: ExchangeStore
+) -> None:
+    accepted = await asyncio.gather(
+        *(store.accept(request(f"r{n}"), f"x{n}", PROCESS, None, NOW) for n in range(8))
+    )
+
+    assert {exchange.conversation_id for exchange in accepted} == {"c1"}
+    assert sorted(exchange.number for exchange in accepted) == list(range(1, 9))
+    assert len(await rows_of(database, Conversation)) == 1
+
+
+@pytest.mark.parametrize("starts", [True, False])
+@pytest.mark.parametrize(
+    ("change", "field"), [({"persona_id": "tobin"}, "persona_id"), ({"user_id": "bob"}, "user_id")]
+)
+async def test_nobody_gets_into_the_conversation_of_others(
+    database: Database, store: ExchangeStore, starts: bool, change: dict[str, Any], field: str
+) -> None:
+    await store.accept(request(), "x1", PROCESS, None, NOW)
+
+    with pytest.raises(InvalidParams) as refused:
+        await store.accept(request("r2", starts=starts, **change), "x2", PROCESS, None, NOW)
+
+    assert refused.value.data["field"] == field
+    assert len(await rows_of(database, Exchange)) == 1
 
 
 async def test_the_same_request_id_accepted_at_once_makes_one_exchange(

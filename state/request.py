@@ -1,0 +1,99 @@
+"""What is asked of a persona, and the conversation that it goes into: begun with it, or found."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.tables import Conversation as C
+
+GENERAL = "general"
+"""The topic of a conversation when nobody said."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a message to a persona in a conversation.
+
+    Attributes:
+        world_id: Where.
+        conversation_id: In which conversation.
+        starts: If the conversation is not there yet, it is made together with the exchange.
+        persona_id: Who is to answer.
+        user_id: Who says it.
+        request_id: What the caller calls it; unique in the world.
+        message: What is said.
+        parameters: The other arguments; the same request id with others is a clash.
+    """
+
+    world_id: str
+    conversation_id: str
+    persona_id: str
+    user_id: str
+    request_id: str
+    message: str
+    parameters: dict[str, Any]
+    starts: bool = False
+
+    @property
+    def hash(self) -> str:
+        """Return what two requests share when they ask for the same."""
+        asked = [self.persona_id, self.user_id, self.message, self.parameters]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+async def enter_conversation(connection: AsyncConnection, request: Request, now: float) -> None:
+    """Make sure that the conversation is there and is of these two, inside a transaction.
+
+    Several messages may name a conversation before it is there: the first one begins it.
+
+    Raises:
+        NotFound: It is not there, and the request does not start it.
+        InvalidParams: It is the conversation of others.
+    """
+    query = select(C.persona_id, C.user_id).where(
+        C.world_id == request.world_id, C.id == request.conversation_id
+    )
+    found = (await connection.execute(query)).one_or_none()
+    if found is not None:
+        check_parties(request, found.persona_id, found.user_id)
+    elif request.starts:
+        await connection.execute(insert(C).values(new_conversation(request, now)))
+    else:
+        raise NotFound.of("conversation", request.conversation_id)
+
+
+def check_parties(request: Request, persona_id: str, user_id: str) -> None:
+    """Refuse to talk into the conversation of others.
+
+    Raises:
+        InvalidParams: It is with another persona, or another user began it.
+    """
+    if request.persona_id != persona_id:
+        fault = {"field": "persona_id", "given": request.persona_id}
+        allowed = f"{persona_id}, who this conversation is with"
+        raise InvalidParams.of([{**fault, "allowed": allowed}])
+    if request.user_id != user_id:
+        fault = {"field": "user_id", "given": request.user_id}
+        raise InvalidParams.of([{**fault, "allowed": f"{user_id}, who began this conversation"}])
+
+
+def new_conversation(request: Request, now: float) -> dict[str, Any]:
+    """Return the row of a chat between a user and a persona."""
+    return {
+        "world_id": request.world_id,
+        "id": request.conversation_id,
+        "kind": "chat",
+        "persona_id": request.persona_id,
+        "user_id": request.user_id,
+        "participants": [request.user_id, request.persona_id],
+        "topic": GENERAL,
+        "status": "active",
+        "turn_count": 0,
+        "started_at": now,
+        "updated_at": now,
+    }
