@@ -10,12 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from persona_mcp.nodes.chat_state import Decision, Scene
-from persona_mcp.nodes.wording import (
-    mood_in_words,
-    relationship_in_words,
-    topics_in_words,
-    traits_in_words,
-)
+from persona_mcp.nodes.portrait import example_section, identity
+from persona_mcp.nodes.wording import mood_in_words, relationship_in_words
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.memory import Recall, Recalled
@@ -170,7 +166,7 @@ def large_prompt(brief: Brief, shown: Shown) -> list[Message]:
     scene = brief.scene
     sections = [
         scene.persona.spec.system_prompt,
-        identity(scene),
+        identity(scene.persona.spec),
         f"You are {mood_in_words(scene.feelings)}. {relationship_in_words(scene, brief.laws)}",
         example_section(shown.examples),
         memory_section(shown.memories),
@@ -222,31 +218,6 @@ def essence(persona: Persona) -> str:
     sentence = (first.group() if first else about).replace("\n", " ")
     called = f"You are {persona.name}"
     return sentence if sentence.startswith(called) else f"{called}. {sentence}".strip()
-
-
-def identity(scene: Scene) -> str:
-    """Say who the persona is and what it is like."""
-    spec = scene.persona.spec
-    liked, shunned = topics_in_words(scene.persona)
-    traits = traits_in_words(scene.persona)
-    said = spec.description.startswith(f"You are {spec.name}")
-    lead = "" if said else f"You are {spec.name}, a {spec.social_rank}."
-    parts = [f"{lead} {spec.description}".strip()]
-    if traits:
-        parts.append(f"You are known as: {traits}.")
-    if liked:
-        parts.append(f"You like to talk about {liked}.")
-    if shunned:
-        parts.append(f"You would rather avoid {shunned}.")
-    return " ".join(parts)
-
-
-def example_section(examples: Sequence[Example]) -> str:
-    """Show how the persona talks."""
-    if not examples:
-        return ""
-    lines = "\n".join(f"- To “{e.user}” you might say: “{e.reply}”" for e in examples)
-    return f"How you talk:\n{lines}"
 
 
 def memory_section(memories: Sequence[Recalled]) -> str:

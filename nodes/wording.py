@@ -3,16 +3,12 @@
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.state import emotion, relationship
 from persona_mcp.state.effects import Feelings
-from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import RelationshipParams, Shown
 
 NOTABLE = 0.15
 STRONG = 0.5
 TIRED_BATTERY = 0.3
 WORN_FATIGUE = 50.0
-LIKED = 70
-SHUNNED = 20
-LISTED = 6
 
 MOODS = {
     "even": "in an even mood",
@@ -76,21 +72,3 @@ def relationship_in_words(scene: Scene, params: RelationshipParams) -> str:
     tie = TIES[relationship.relationship_type(scene.arrow, None, params)].format(user=user)
     felt = feeling_in_words(relationship.shown(scene.arrow, params))
     return f"{tie}; you {' and '.join(felt)}." if felt else f"{tie}."
-
-
-def traits_in_words(persona: Persona) -> str:
-    """List what the persona is like: words and texts as given, numbers above the middle."""
-    strong = [
-        name.replace("_", " ") if not isinstance(value, str) else f"{name}: {value}"
-        for name, value in persona.spec.personality_traits.items()
-        if isinstance(value, str) or (name != "scale" and value >= LIKED)
-    ]
-    return ", ".join(strong[:LISTED])
-
-
-def topics_in_words(persona: Persona) -> tuple[str, str]:
-    """List topics that the persona likes best, and those that it would rather avoid."""
-    ordered = sorted(persona.spec.topic_preferences.items(), key=lambda item: (-item[1], item[0]))
-    liked = [name.replace("_", " ") for name, value in ordered if value >= LIKED]
-    shunned = [name.replace("_", " ") for name, value in ordered if value < SHUNNED]
-    return ", ".join(liked[:LISTED]), ", ".join(shunned[:LISTED])

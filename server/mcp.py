@@ -26,6 +26,7 @@ from mcp_types import (
 )
 
 from persona_mcp.server.catalogue import operations
+from persona_mcp.server.mcp_context import ContextHandlers
 from persona_mcp.server.operations import Operation, call_operation
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
@@ -92,6 +93,7 @@ def make_server(ready: Ready, toolset: str, progress_s: float) -> Server[Any]:
         with correlation(new_correlation_id()):
             return await carry_out(ready, offered, context, params, progress_s)
 
+    beside = ContextHandlers(ready)
     return Server(
         NAME,
         version=version("persona-mcp"),
@@ -99,6 +101,12 @@ def make_server(ready: Ready, toolset: str, progress_s: float) -> Server[Any]:
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_resources=beside.list_resources,
+        on_list_resource_templates=beside.list_resource_templates,
+        on_read_resource=beside.read_resource,
+        on_list_prompts=beside.list_prompts,
+        on_get_prompt=beside.get_prompt,
+        on_completion=beside.complete,
     )
 
 

@@ -90,6 +90,13 @@ class PersonaStore:
             )
         return found or 0
 
+    async def names(self, world_id: str) -> dict[str, str]:
+        """Return the names of all personas of a world by their ids, in order of these."""
+        query = select(T.id, T.name).where(T.world_id == world_id, T.deleted_at.is_(None))
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(T.id))
+            return {row.id: row.name for row in rows}
+
     async def resolve(self, world_id: str, reference: str) -> Persona:
         """Find a persona by its id, else by its exact name in any case.
 

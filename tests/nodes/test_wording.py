@@ -11,15 +11,13 @@ from persona_mcp.nodes.wording import (
     feeling_in_words,
     mood_in_words,
     relationship_in_words,
-    topics_in_words,
-    traits_in_words,
 )
 from persona_mcp.state import emotion, relationship
 from persona_mcp.state.arrow import Arrow, Priors
 from persona_mcp.state.emotion import EmotionParams, baseline
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.traits import BigFive
-from tests.scenes import NOW, feelings, persona, scene
+from tests.scenes import NOW, feelings, scene
 
 LAWS = RelationshipParams()
 
@@ -84,14 +82,3 @@ def test_no_feeling_is_ever_shown_as_a_number() -> None:
         said = relationship_in_words(scene(arrow=known), LAWS)
         assert said.endswith(".")
         assert not any(c.isdigit() for c in said)
-
-
-def test_traits_are_named_without_their_numbers() -> None:
-    assert traits_in_words(persona()) == "patient, humour: dry"
-    many = persona(personality_traits={f"quick_{c}": 90 for c in "abcdefgh"})
-    assert traits_in_words(many) == ", ".join(f"quick {c}" for c in "abcdef")
-
-
-def test_topics_are_liked_or_shunned_the_best_first() -> None:
-    assert topics_in_words(persona()) == ("sea charts, weather", "gossip")
-    assert topics_in_words(persona(topic_preferences={})) == ("", "")

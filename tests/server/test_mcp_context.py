@@ -1,0 +1,285 @@
+"""Resources, prompts and completions through the official client, in both protocol eras."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from mcp.client import Client
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    PromptReference,
+    ResourceTemplateReference,
+    TextContent,
+    TextResourceContents,
+)
+
+from persona_mcp.server import mcp_context
+from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.service import Service
+from persona_mcp.state.errors import StorageUnavailable
+from tests.calls import call, say
+from tests.doubles import ScriptedModel
+from tests.server.test_mcp import ERAS, REPLY, Era, connected, failing, served
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = PromptReference(name="be_persona")
+TEMPLATE = ResourceTemplateReference(uri="persona://{persona_id}")
+
+
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> Era:
+    found: Era = request.param
+    return found
+
+
+async def read(client: Client, uri: str) -> dict[str, Any]:
+    (content,) = (await client.read_resource(uri)).contents
+    assert isinstance(content, TextResourceContents)
+    assert (content.uri, content.mime_type) == (uri, "application/json")
+    found: dict[str, Any] = json.loads(content.text)
+    return found
+
+
+async def written(client: Client, **arguments: str) -> str:
+    (message,) = (await client.get_prompt("be_persona", arguments)).messages
+    assert message.role == "user"
+    assert isinstance(message.content, TextContent)
+    return message.content.text
+
+
+async def completed(client: Client, value: str, ref: Any = PROMPT, name: str = "persona_id") -> Any:
+    return (await client.complete(ref, {"name": name, "value": value})).completion
+
+
+async def test_the_personas_of_the_default_world_are_resources(service: Service, era: Era) -> None:
+    async with connected(served(service), era) as client:
+        listed = (await client.list_resources()).resources
+
+    assert [resource.uri for resource in listed] == [
+        "persona://aria",
+        "persona://kira",
+        "persona://noor",
+    ]
+    assert listed[0].title == "Aria"
+    assert "bard" in (listed[0].description or "")
+    assert {resource.mime_type for resource in listed} == {"application/json"}
+
+
+async def test_many_personas_are_listed_in_pages(
+    service: Service, era: Era, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_context, "PAGE", 2)
+    async with connected(served(service), era) as client:
+        first = await client.list_resources()
+        second = await client.list_resources(cursor=first.next_cursor)
+
+    assert [resource.name for resource in first.resources] == ["aria", "kira"]
+    assert [resource.name for resource in second.resources] == ["noor"]
+    assert second.next_cursor is None
+
+
+async def test_each_kind_of_resource_has_a_template(service: Service, era: Era) -> None:
+    async with connected(served(service), era) as client:
+        listed = (await client.list_resource_templates()).resource_templates
+
+    assert [template.uri_template for template in listed] == [
+        "persona://{persona_id}",
+        "conversation://{conversation_id}",
+    ]
+
+
+async def test_a_persona_is_read_as_the_tool_returns_it(service: Service, era: Era) -> None:
+    async with connected(served(service), era) as client:
+        found = await read(client, "persona://aria")
+
+    assert found == await call(service, "persona_get", persona_id="aria")
+
+
+async def test_a_conversation_is_read_as_the_tool_returns_it(
+    service: Service, model: ScriptedModel, era: Era
+) -> None:
+    model.add(REPLY)
+    said = await say(service, "My cat is called Biscuit.")
+
+    async with connected(served(service), era) as client:
+        found = await read(client, f"conversation://{said['conversation_id']}")
+
+    jsonschema.validate(found, REGISTRY["conversation_get"].output_schema)
+    assert [turn["content"] for turn in found["turns"]] == ["My cat is called Biscuit.", REPLY]
+
+
+async def test_a_name_in_an_address_is_percent_encoded(service: Service, era: Era) -> None:
+    await call(service, "persona_create", name="Åse Lund")
+
+    async with connected(served(service), era) as client:
+        found = await read(client, "persona://%C3%85se%20Lund")
+
+    assert found["persona"]["name"] == "Åse Lund"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "persona://nobody",
+        "conversation://0123456789abcdef",
+        "conversation://not%20an%20id",
+        "persona://aria/secrets",
+        "persona://",
+        "file:///etc/passwd",
+        "nonsense",
+    ],
+)
+async def test_what_is_not_there_is_refused_as_mcp_wants_it(
+    service: Service, era: Era, uri: str
+) -> None:
+    async with connected(served(service), era) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.read_resource(uri)
+
+    assert refused.value.code == INVALID_PARAMS
+    assert refused.value.data["uri"] == uri
+    assert refused.value.data["code"] in ("not_found", "invalid_params")
+    assert refused.value.data["correlation_id"]
+
+
+async def test_what_cannot_be_read_now_is_not_called_missing(era: Era) -> None:
+    async with connected(failing(StorageUnavailable("the data folder is gone")), era) as client:
+        with pytest.raises(MCPError, match="the data folder is gone") as refused:
+            await client.read_resource("persona://aria")
+
+    assert refused.value.code == INTERNAL_ERROR
+    assert (refused.value.data["code"], refused.value.data["retryable"]) == ("memory_error", True)
+
+
+async def test_a_defect_of_ours_shows_nothing_of_its_cause(
+    era: Era, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(failing(RuntimeError("secret place")), era) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.list_resources()
+
+    assert refused.value.code == INTERNAL_ERROR
+    assert "secret" not in str(refused.value)
+
+
+async def test_the_prompt_is_listed_with_what_it_takes(service: Service, era: Era) -> None:
+    async with connected(served(service), era) as client:
+        (prompt,) = (await client.list_prompts()).prompts
+
+    arguments = {argument.name: argument.required for argument in prompt.arguments or []}
+    assert prompt.name == "be_persona"
+    assert arguments == {"persona_id": True, "topic": False}
+    assert all(argument.description for argument in prompt.arguments or [])
+
+
+async def test_the_prompt_tells_the_hosts_model_who_to_be(service: Service, era: Era) -> None:
+    await call(
+        service,
+        "persona_create",
+        name="Mara",
+        description="You are Mara, a harbour pilot.",
+        personality_traits={"patient": 80},
+        topic_preferences={"weather": 75, "gossip": 10},
+        system_prompt="Speak plainly.",
+        examples=[{"user": "I sail.", "reply": "Still?"}],
+    )
+
+    async with connected(served(service), era) as client:
+        text = await written(client, persona_id="Mara", topic="the winter")
+
+    assert (
+        text
+        == """\
+Be Mara from now on, until I ask you to stop.
+
+Speak plainly.
+
+You are Mara, a harbour pilot. You are known as: patient. You like to talk about weather. \
+You would rather avoid gossip.
+
+How you talk:
+- To “I sail.” you might say: “Still?”
+
+Answer as Mara, in character and briefly. Speak only for yourself, without your name in front. \
+Begin with a few words about the winter."""
+    )
+
+
+async def test_an_argument_that_a_host_sends_empty_counts_as_left_out(
+    service: Service, era: Era
+) -> None:
+    async with connected(served(service), era) as client:
+        text = await written(client, persona_id="aria", topic="")
+
+    assert text.endswith("Greet me.")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "named"),
+    [
+        ("be_persona", {"persona_id": "Ari"}, "did you mean Aria"),
+        ("be_persona", {}, "persona_id"),
+        ("be_persona", {"persona_id": "aria", "colour": "red"}, "colour"),
+        ("be_someone", {}, "be_persona"),
+    ],
+)
+async def test_a_wrong_prompt_or_argument_is_named(
+    service: Service, era: Era, name: str, arguments: dict[str, str], named: str
+) -> None:
+    async with connected(served(service), era) as client:
+        with pytest.raises(MCPError, match=named) as refused:
+            await client.get_prompt(name, arguments)
+
+    assert refused.value.code == INVALID_PARAMS
+
+
+@pytest.mark.parametrize("ref", [PROMPT, TEMPLATE], ids=["prompt", "template"])
+async def test_a_persona_is_completed_by_its_id_or_name_in_any_case(
+    service: Service, era: Era, ref: Any
+) -> None:
+    await call(service, "persona_create", name="Ärmel")
+
+    async with connected(served(service), era) as client:
+        by_id = await completed(client, "AR", ref)
+        by_name = await completed(client, "är", ref)
+        everyone = await completed(client, "", ref)
+        nobody = await completed(client, "zz", ref)
+
+    assert "aria" in by_id.values
+    assert len(by_name.values) == 1
+    assert (everyone.total, everyone.has_more) == (4, False)
+    assert (nobody.values, nobody.total) == ([], 0)
+
+
+async def test_no_more_completions_are_sent_than_mcp_allows(
+    service: Service, era: Era, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_context, "MOST_COMPLETIONS", 2)
+    async with connected(served(service), era) as client:
+        found = await completed(client, "")
+
+    assert (found.values, found.total, found.has_more) == (["aria", "kira"], 3, True)
+
+
+async def test_an_argument_that_cannot_be_completed_has_no_values(
+    service: Service, era: Era
+) -> None:
+    async with connected(served(service), era) as client:
+        found = await completed(client, "a", name="topic")
+
+    assert found.values == []
+
+
+def test_the_door_opens_before_langgraph_is_imported() -> None:
+    heavy = ("langgraph", "langchain_core", "chromadb", "onnxruntime", "xllamacpp")
+    code = f"import sys, persona_mcp.server.mcp; print([m for m in {heavy} if m in sys.modules])"
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.strip() == "[]"
