@@ -247,6 +247,9 @@ class ConversationSettings(Section):
     attempts: int = Field(
         3, ge=1, le=10, description="Replies made before a bad one becomes an error"
     )
+    total_s: Seconds = Field(
+        300.0, description="Limit of an exchange, its wait and all its attempts, in seconds"
+    )
     recursion_limit: int = Field(25, ge=10, le=1000, description="Most steps of one run of a graph")
     reply_wait_s: float = Field(
         45.0,
@@ -270,6 +273,58 @@ class SessionSettings(Section):
         ge=60,
         le=31_536_000,
         description="An unused handle ends after this long (up to a hundredth later), in seconds",
+    )
+
+
+class ServerSettings(Section):
+    """`persona serve`: the HTTP doors."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address to listen on; one that others reach is refused without --insecure",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0: a free one")
+    allowed_hosts: list[str] = Field(
+        [],
+        description="Further Host headers that are answered, as name or name:port (name:* for all)",
+    )
+    allowed_origins: list[str] = Field(
+        [], description="Further origins whose web pages may call, as https://name[:port]"
+    )
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, le=1 << 30, description="Longest request body, in bytes"
+    )
+    grace_s: Seconds = Field(
+        30.0,
+        description="A reply whose caller is gone is made on for this long, then stopped, in "
+        "seconds",
+    )
+    heartbeat_s: float = Field(
+        10.0, ge=0.05, le=60, description="A silent stream shows life this often, in seconds"
+    )
+    send_s: Seconds = Field(
+        30.0, description="A reader who takes nothing for this long is gone, in seconds"
+    )
+    streams_kept_s: Seconds = Field(
+        60.0, description="An ended stream can be read again for this long, in seconds"
+    )
+    streams_kept: int = Field(
+        1000, ge=1, le=100_000, description="Ended streams kept at once; the oldest go first"
+    )
+    stop_s: Seconds = Field(
+        10.0, description="On SIGTERM running replies may go on for this long, in seconds"
+    )
+    mcp_sessions: int = Field(
+        10_000, ge=1, le=1_000_000, description="Open MCP sessions of the handshake era"
+    )
+    mcp_session_idle_s: Seconds = Field(
+        1800.0, description="Such a session that is silent for this long is closed, in seconds"
+    )
+    check_s: Seconds = Field(2.0, description="Limit of each check of /health/ready, in seconds")
+    checks_kept_s: float = Field(
+        5.0, ge=0, le=3600, description="/health/ready answers from the last check for this long"
     )
 
 
@@ -302,6 +357,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     index: IndexSettings = IndexSettings()
     conversation: ConversationSettings = ConversationSettings()
+    server: ServerSettings = ServerSettings()
     sessions: SessionSettings = SessionSettings()
     prompts: PromptParams = PromptParams()
     retrieval: RetrievalParams = RetrievalParams()

@@ -73,9 +73,11 @@ class Spoken:
         self.ended = False
         self.last = Chunk("")
         self._sentences = sentences
+        self._begun = False
+        self._held = ""
 
     def take(self, chunk: Chunk) -> str:
-        """Take a chunk and return what of it is said."""
+        """Take a chunk and return what of it is said; white space at both ends never is."""
         before, self.last = len(self.text), chunk
         self.text += chunk.text
         self.ended = chunk.finish_reason is not None
@@ -84,7 +86,13 @@ class Spoken:
             if len(ends) >= self._sentences:
                 self.text = self.text[: ends[self._sentences - 1]]
                 self.ended = True
-        return self.text[before:]
+        fresh = self._held + self.text[before:]
+        if not self._begun:
+            fresh = fresh.lstrip()
+        said = fresh.rstrip()
+        self._begun = self._begun or bool(said)
+        self._held = fresh[len(said) :] if self._begun else ""
+        return said
 
 
 def draft_of(

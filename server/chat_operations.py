@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from persona_mcp.nodes.parts import ChatContext
+from persona_mcp.server.current import current_conversation, current_persona, session_with
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.server.runs import ChatRequest, Run
+from persona_mcp.server.runs import ChatRequest, Run, unless_lost
 from persona_mcp.state.effects import read_feelings
-from persona_mcp.state.errors import NoCurrentPersona
 from persona_mcp.state.exchange import Exchange, Turn
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.memory import rfc3339
@@ -23,20 +23,21 @@ AGAIN = "the reply so far does not count and is made again"
 """What progress says of a restart; the result has the reply that counts."""
 
 
-class PersonaChatArguments(Arguments):
-    """Arguments of persona_chat."""
+class ChatArguments(Arguments):
+    """What a message is sent with, whether its reply is waited for or streamed."""
 
     message: Annotated[Text, Field(min_length=1, max_length=20000)] = Field(
         description="What the user says"
     )
     persona_id: Reference | None = Field(
-        None, description="Who is to answer: id or name, from persona_list"
+        None, description="Who is to answer: id or name, from persona_list; left out: the session's"
     )
     user_id: Id | None = Field(
         None, description="Who says it; the persona remembers each user apart"
     )
     conversation_id: Id | None = Field(
-        None, description="From an earlier reply, to go on there; left out: a new conversation"
+        None,
+        description="From an earlier reply, to go on there; left out: the session's, or a new one",
     )
     token_budget: Annotated[int, Field(ge=1, le=32768), WHOLE] = Field(
         500, description="Longest reply, in tokens"
@@ -47,6 +48,11 @@ class PersonaChatArguments(Arguments):
     request_id: Id | None = Field(
         None, description="Your name for this call; the same one again returns the stored reply"
     )
+
+
+class PersonaChatArguments(ChatArguments):
+    """Arguments of persona_chat."""
+
     wait_s: Annotated[Number, Field(ge=1, le=300)] | None = Field(
         None, description="Wait for the reply this long, in seconds; then status is running"
     )
@@ -91,23 +97,12 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
     relationship to the user change. Partial text arrives as progress messages.
     """
     service = call.service
-    if arguments.persona_id is None:
-        raise NoCurrentPersona("persona_id: name a persona, from persona_list", field="persona_id")
-    run, exchange = await service.chat(
-        ChatRequest(
-            world_id=call.world_id,
-            persona=arguments.persona_id,
-            user_id=arguments.user_id or service.settings.user,
-            message=arguments.message,
-            conversation_id=arguments.conversation_id,
-            request_id=arguments.request_id,
-            context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
-        )
-    )
+    run, exchange = await begin_chat(call, arguments)
     wait_s = arguments.wait_s or service.settings.conversation.reply_wait_s
+    lost = call.caller.lost
     try:
-        async with run.joined(), asyncio.timeout(wait_s):
-            done = await told(call, run)
+        async with run.joined(lost, service.settings.server.grace_s), asyncio.timeout(wait_s):
+            done = await unless_lost(told(call, run), lost)
     except TimeoutError:
         return PersonaChat(
             status="running",
@@ -118,13 +113,40 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
     return await reply_of(service, call.world_id, done)
 
 
+async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchange]:
+    """Accept a message and begin its run, or find the run that has this request id.
+
+    Raises:
+        NoCurrentPersona: Nobody is named, and no session stands for somebody.
+        PersonaError: As `Service.chat`.
+    """
+    persona = await current_persona(call, arguments.persona_id)
+    session = session_with(call, persona)
+    run, exchange = await call.service.chat(
+        ChatRequest(
+            world_id=call.world_id,
+            persona=persona.id,
+            user_id=arguments.user_id or call.service.settings.user,
+            message=arguments.message,
+            conversation_id=arguments.conversation_id,
+            request_id=arguments.request_id,
+            context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
+            session_id=arguments.session_id,
+            current_id=session.conversation_id if session else None,
+        )
+    )
+    if session is not None and arguments.conversation_id not in (None, session.conversation_id):
+        await call.store.sessions.go_on(session, exchange.conversation_id)
+    return run, exchange
+
+
 async def told(call: Call, run: Run) -> Exchange:
     """Pass pieces of the reply on while it is made, and return the exchange at its end."""
     async for event in run.follow():
         if event.kind == "token":
-            await call.progress(event.data["text"])
+            await call.caller.progress(event.data["text"])
         elif event.kind == "restart":
-            await call.progress(f"\n[{AGAIN}: {event.data['reason']}]\n")
+            await call.caller.progress(f"\n[{AGAIN}: {event.data['reason']}]\n")
     exchange: Exchange = (await run.outcome())["exchange"]
     return exchange
 
@@ -164,7 +186,9 @@ async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> Per
 class ConversationGetArguments(Arguments):
     """Arguments of conversation_get."""
 
-    conversation_id: Id = Field(description="From a reply of persona_chat")
+    conversation_id: Id | None = Field(
+        None, description="From a reply of persona_chat; left out: the session's"
+    )
     viewer: Reference | None = Field(
         None, description="Persona's id or name: only what it said or heard"
     )
@@ -229,8 +253,8 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
     request_id to run it again. Take the conversation_id from a reply of persona_chat.
     """
     service, world_id = call.service, call.world_id
-    await service.exchanges.sweep(world_id, time.time(), arguments.conversation_id)
-    found = await service.conversations.get(world_id, arguments.conversation_id)
+    found = await current_conversation(call, arguments.conversation_id)
+    await service.exchanges.sweep(world_id, time.time(), found.id)
     viewer = (
         (await service.personas.resolve(world_id, arguments.viewer)).id
         if arguments.viewer

@@ -166,6 +166,30 @@ def mcp(
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on (8000); 0 takes a free one.")
+    ] = None,
+    model: Model = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Allow an address that others reach: anybody may call."),
+    ] = False,
+) -> None:
+    """Serve MCP, REST and token streams over HTTP until Ctrl-C.
+
+    MCP is at /mcp (all operations: /x/all/mcp), REST at /api/v1, its description at /openapi.json,
+    the state of each part at /health/ready.
+
+    Example: persona serve --port 8000
+    """
+    command("cli_serve", "serve")(host, port, model, insecure)
+
+
+@app.command()
 def graph(
     name: Annotated[str, typer.Argument(help="conversation or relationship.")] = "conversation",
     svg: Annotated[

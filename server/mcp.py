@@ -27,7 +27,7 @@ from mcp_types import (
 
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp_context import ContextHandlers
-from persona_mcp.server.operations import Operation, call_operation
+from persona_mcp.server.operations import Caller, Operation, call_operation
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import InternalError, PersonaError
@@ -41,6 +41,12 @@ Context = ServerRequestContext[Any, Any]
 Ready = Callable[[], Awaitable["Service"]]
 
 NAME = "persona"
+HEARTBEAT_S = 10.0
+"""A call that is silent for longer is taken for dead by some clients."""
+LOST = "persona_mcp.lost"
+"""Under this name an HTTP request's scope has the event that is set when its caller is gone."""
+CORRELATION = "persona_mcp.correlation"
+"""Likewise the correlation id that the door has answered with."""
 INSTRUCTIONS = (
     "AI personas that remember and relate. Call persona_list for ids, then persona_chat with a "
     "persona_id and a message; pass the conversation_id of the reply to go on. memory_search and "
@@ -49,12 +55,17 @@ INSTRUCTIONS = (
 
 
 class ProgressText:
-    """Joins pieces of a reply into progress messages: at most one every `every_s` seconds."""
+    """Joins pieces of a reply into progress messages: at most one every `every_s` seconds.
 
-    def __init__(self, context: Context, every_s: float) -> None:
+    While nothing is said it still tells that the work goes on: clients give up on silent calls.
+    """
+
+    def __init__(self, context: Context, every_s: float, heartbeat_s: float) -> None:
         """Report to the caller of this request; does nothing if it did not ask for progress."""
         self._context = context
         self._every_s = every_s
+        self._heartbeat_s = heartbeat_s
+        self._sending = asyncio.Lock()
         self._pieces: list[str] = []
         self._sent = 0
         self._last = time.monotonic()
@@ -69,17 +80,31 @@ class ProgressText:
         """Send what has been taken."""
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
+            await self._send(text)
+
+    async def beat(self) -> None:
+        """Show life for ever, whenever nothing was sent for a while."""
+        while True:
+            await asyncio.sleep(max(0.0, self._last + self._heartbeat_s - time.monotonic()))
+            if time.monotonic() - self._last >= self._heartbeat_s:
+                await self._send(None)
+
+    async def _send(self, text: str | None) -> None:
+        async with self._sending:  # values must rise on the wire too
             self._sent, self._last = self._sent + 1, time.monotonic()
             await self._context.session.report_progress(self._sent, None, text)
 
 
-def make_server(ready: Ready, toolset: str, progress_s: float) -> Server[Any]:
+def make_server(
+    ready: Ready, toolset: str, progress_s: float, heartbeat_s: float = HEARTBEAT_S
+) -> Server[Any]:
     """Make an MCP server of a toolset.
 
     Args:
         ready: Gives the service; the first call may wait for it to open.
         toolset: core or all.
         progress_s: Shortest time between two progress messages, in seconds.
+        heartbeat_s: Longest time between two of them while a call runs, in seconds.
     """
     offered = {operation.name: operation for operation in operations(toolset)}
     listed = ListToolsResult(tools=[tool_of(operation) for operation in offered.values()])
@@ -90,8 +115,10 @@ def make_server(ready: Ready, toolset: str, progress_s: float) -> Server[Any]:
         return listed
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
-        with correlation(new_correlation_id()):
-            return await carry_out(ready, offered, context, params, progress_s)
+        scope = context.request.scope if context.request else {}
+        progress = ProgressText(context, progress_s, heartbeat_s)
+        with correlation(scope.get(CORRELATION) or new_correlation_id()):
+            return await carry_out(ready, offered, progress, params, scope.get(LOST))
 
     beside = ContextHandlers(ready)
     return Server(
@@ -131,20 +158,23 @@ def tool_of(operation: Operation) -> Tool:
 async def carry_out(
     ready: Ready,
     offered: dict[str, Operation],
-    context: Context,
+    progress: ProgressText,
     params: CallToolRequestParams,
-    progress_s: float,
+    lost: asyncio.Event | None,
 ) -> CallToolResult:
     """Call an operation; every error becomes a result that a model can act on."""
-    progress = ProgressText(context, progress_s)
     name = params.name if params.name in offered else f"{params.name} (not offered)"
+    beating = asyncio.create_task(progress.beat(), name="MCP heartbeat")
     try:
-        result = await call_operation(await ready(), name, params.arguments or {}, progress.add)
+        caller = Caller(progress.add, lost)
+        result = await call_operation(await ready(), name, params.arguments or {}, caller)
     except PersonaError as error:
         return failure(error)
     except Exception:
         log.exception("tool failed", tool=params.name)
         return failure(InternalError("something went wrong on our side; the log has the cause"))
+    finally:
+        beating.cancel()
     await progress.flush()
     texts = [TextContent(text=text) for text in texts_of(result)]
     return CallToolResult(content=list(texts), structured_content=result)

@@ -4,16 +4,19 @@ An operation is one typed async function with an input and an output model. What
 and refuses is written in its models and its docstring, and nowhere else.
 """
 
+import asyncio
 import difflib
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.server.store import Store
-from persona_mcp.state.errors import SUGGESTIONS_SHOWN, MethodNotFound
-from persona_mcp.state.fields import Id
+from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
+from persona_mcp.state.fields import Id, SessionId
+from persona_mcp.state.sessions import Session
 from persona_mcp.state.validation import validate
 
 if TYPE_CHECKING:  # the service imports LangGraph; tools are listed before that is done
@@ -22,6 +25,7 @@ if TYPE_CHECKING:  # the service imports LangGraph; tools are listed before that
 Toolset = Literal["persona", "conversation", "memory", "relationship", "system"]
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
+A = TypeVar("A", bound="Arguments")
 
 SHOWN_DECIMALS = 6
 IGNORED = ("_meta", "websocket_id")
@@ -33,7 +37,12 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    world_id: Id | None = Field(None, description="World to work in; the default one if left out")
+    world_id: Id | None = Field(
+        None, description="World to work in; left out: the session's, else the default one"
+    )
+    session_id: SessionId | None = Field(
+        None, description="From persona_switch: what is current for you"
+    )
 
 
 class Result(BaseModel):
@@ -47,18 +56,37 @@ async def silent(_: str) -> None:
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who waits for a call at a door.
+
+    Attributes:
+        progress: Takes pieces of a reply as they come.
+        lost: Set when the caller's connection is lost; None where that cannot be told from a wish
+            to stop.
+    """
+
+    progress: Progress = silent
+    lost: asyncio.Event | None = None
+
+
+UNSEEN = Caller()
+
+
+@dataclass(frozen=True)
 class Call:
     """One call of an operation.
 
     Attributes:
         store: What is kept.
         world_id: Where; it is there.
-        progress: Takes pieces of a reply as they come.
+        session: The handle that it was sent with; None if it was sent with none.
+        caller: Who waits for it.
     """
 
     store: Store
     world_id: str
-    progress: Progress = silent
+    session: Session | None = None
+    caller: Caller = UNSEEN
 
     @property
     def service(self) -> "Service":
@@ -150,8 +178,54 @@ def operation(
     return register
 
 
+def operation_named(name: str) -> Operation:
+    """Return an operation.
+
+    Raises:
+        MethodNotFound: No operation has this name; the nearest names are told.
+    """
+    found = REGISTRY.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, REGISTRY, SUGGESTIONS_SHOWN)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
+    return found
+
+
+async def accepted(store: Store, model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:
+    """Validate the arguments of a call once, strictly, and find out where it works.
+
+    Raises:
+        InvalidParams: An argument is wrong.
+        NotFound: The world or the session is not there.
+    """
+    given = {key: value for key, value in raw.items() if key not in IGNORED}
+    arguments = validate(model, given)
+    session = await session_of(store, arguments)
+    world_id = session.world_id if session else arguments.world_id or store.settings.world
+    await store.personas.check_world(world_id)
+    return Call(store, world_id, session), arguments
+
+
+async def session_of(store: Store, arguments: Arguments) -> Session | None:
+    """Find the handle that a call was sent with, and keep it alive.
+
+    Raises:
+        NotFound: It was never made, or it has ended.
+        InvalidParams: The call names another world than the handle's.
+    """
+    if arguments.session_id is None:
+        return None
+    session = await store.sessions.use(arguments.session_id, time.time())
+    if arguments.world_id not in (None, session.world_id):
+        allowed = f"{session.world_id}, the world of this session, or left out"
+        fault = {"field": "world_id", "allowed": allowed, "given": arguments.world_id}
+        raise InvalidParams.of([fault])
+    return session
+
+
 async def call_operation(
-    store: Store, name: str, raw: Mapping[str, Any], progress: Progress = silent
+    store: Store, name: str, raw: Mapping[str, Any], caller: Caller = UNSEEN
 ) -> dict[str, Any]:
     """Validate the arguments once, strictly, and carry the operation out.
 
@@ -163,16 +237,9 @@ async def call_operation(
         InvalidParams: An argument is wrong; nothing was changed.
         PersonaError: What the operation raises.
     """
-    found = REGISTRY.get(name)
-    if found is None:
-        near = difflib.get_close_matches(name, REGISTRY, SUGGESTIONS_SHOWN)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
-    given = {key: value for key, value in raw.items() if key not in IGNORED}
-    arguments = validate(found.arguments, given)
-    world_id = arguments.world_id or store.settings.world
-    await store.personas.check_world(world_id)
-    result = await found.run(Call(store, world_id, progress), arguments)
+    found = operation_named(name)
+    call, arguments = await accepted(store, found.arguments, raw)
+    result = await found.run(replace(call, caller=caller), arguments)
     shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
     return shown
 

@@ -1,14 +1,24 @@
 """A run of a graph as a task that we own: it emits events, any number of callers follow them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
+from persona_mcp.state.ids import new_id
 
+T = TypeVar("T")
+StopReason = Literal["client", "disconnect", "shutdown"]
+STOPPED: dict[StopReason, str] = {
+    "client": "the exchange was stopped before its end",
+    "disconnect": "the exchange was stopped: its caller was gone and did not come back",
+    "shutdown": "the exchange was stopped: the server is going down; send it again with the same "
+    "request_id",
+}
 EventKind = Literal["started", "recalled", "prompt", "token", "restart", "done", "failed"]
 
 
@@ -58,11 +68,13 @@ class Event:
     Attributes:
         seq: 0, 1, 2, ... within the run.
         kind: What it is; done or failed is the last.
+        at: When, in seconds since the epoch, UTC.
         data: What goes with it.
     """
 
     seq: int
     kind: EventKind
+    at: float
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,14 +83,18 @@ class Run:
 
     Attributes:
         exchange_id: Which one.
+        world_id: Where.
+        stream_id: Names this run outside; another run of the exchange has another one.
         partial: What has been said since the start or the last restart.
         prompt: The prompt of the last attempt.
-        waiting: How many callers wait for its end in `joined`.
+        waiting: How many callers wait for its end.
     """
 
-    def __init__(self, exchange_id: str) -> None:
+    def __init__(self, exchange_id: str, world_id: str) -> None:
         """Make a run that has not begun."""
         self.exchange_id = exchange_id
+        self.world_id = world_id
+        self.stream_id = new_id()
         self.partial = ""
         self.prompt: list[dict[str, str]] = []
         self._events: list[Event] = []
@@ -87,6 +103,14 @@ class Run:
         self._ended = False
         self.waiting = 0
         self._task: asyncio.Task[None] | None = None
+        self._why: StopReason = "client"
+        self._last_call: asyncio.TimerHandle | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event has come."""
+        return self._ended
 
     def start(self, work: Coroutine[Any, Any, dict[str, Any]], on_end: Callable[[], None]) -> None:
         """Begin the work as a task; its result goes with the last event."""
@@ -104,11 +128,11 @@ class Run:
                 self.prompt = data["messages"]
             case "done" | "failed":
                 self._ended = True
-        self._events.append(Event(len(self._events), kind, data))
+        self._events.append(Event(len(self._events), kind, time.time(), data))
         self._more.set()
         self._more = asyncio.Event()
 
-    async def follow(self, after: int = -1) -> AsyncIterator[Event]:
+    async def follow(self, after: int = -1) -> AsyncGenerator[Event]:
         """Yield events from behind number `after` to the last one, as they come."""
         position = after + 1
         while True:
@@ -117,6 +141,11 @@ class Run:
                 position += 1
             if self._ended:
                 return
+            await self._more.wait()
+
+    async def wait(self) -> None:
+        """Wait for the last event."""
+        while not self._ended:
             await self._more.wait()
 
     async def outcome(self) -> dict[str, Any]:
@@ -134,22 +163,53 @@ class Run:
         raise AssertionError("a run ends with done or failed")
 
     @asynccontextmanager
-    async def joined(self) -> AsyncIterator[None]:
-        """Wait for the run in a block; when the last one who waits is cancelled, the work stops."""
-        self.waiting += 1
+    async def joined(
+        self, lost: asyncio.Event | None = None, grace_s: float = 0.0
+    ) -> AsyncIterator[None]:
+        """Wait for the run in a block; when the last one who waits gives up, the work stops.
+
+        At once, if it wished so; `grace_s` later, if it was `lost` and nobody comes back.
+        """
+        self.join()
         try:
             yield
-        except asyncio.CancelledError:
-            if self.waiting == 1:
+        except (asyncio.CancelledError, Cancelled):
+            is_lost = lost is not None and lost.is_set()
+            if self.waiting == 1 and not is_lost:
                 await self.cancel()
+            self.leave(grace_s if is_lost else None)
             raise
-        finally:
-            self.waiting -= 1
+        except BaseException:
+            self.leave()
+            raise
+        self.leave()
 
-    async def cancel(self) -> None:
+    def join(self) -> None:
+        """Count one more who waits; a run that was left alone is kept."""
+        self.waiting += 1
+        if self._last_call is not None:
+            self._last_call.cancel()
+            self._last_call = None
+
+    def leave(self, grace_s: float | None = None) -> None:
+        """Count one less who waits; if nobody is left, the work stops `grace_s` later.
+
+        Args:
+            grace_s: None for one who means to come back: the work goes on to its end.
+        """
+        self.waiting -= 1
+        if grace_s is not None and not self.waiting and not self._ended:
+            loop = asyncio.get_running_loop()
+            self._last_call = loop.call_later(grace_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._stopping = asyncio.create_task(self.cancel("disconnect"))
+
+    async def cancel(self, why: StopReason = "client") -> None:
         """Stop the work, the model's too, and wait until it has stopped."""
         if self._task is not None and not self._task.done():
             await self._begun.wait()  # cancelled before its first step, it would tell nobody
+            self._why = why
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -160,7 +220,101 @@ class Run:
         except PersonaError as error:
             self.emit("failed", error=error)
         except asyncio.CancelledError:
-            self.emit("failed", error=Cancelled("the exchange was stopped before its end"))
+            self.emit("failed", error=Cancelled(STOPPED[self._why], reason=self._why))
+
+
+class Runs:
+    """The runs of this process: those under way, and for a while those that have ended.
+
+    Attributes:
+        closing: No new run begins.
+    """
+
+    def __init__(self, kept_s: float, kept_most: int) -> None:
+        """Keep ended runs for `kept_s` seconds, and no more than `kept_most` of them."""
+        self.closing = False
+        self._kept_s = kept_s
+        self._kept_most = kept_most
+        self._active: dict[tuple[str, str], Run] = {}
+        self._ended: dict[str, Run] = {}
+
+    def __len__(self) -> int:
+        """Count the runs under way."""
+        return len(self._active)
+
+    def __iter__(self) -> Iterator[Run]:
+        """Go through the runs under way."""
+        return iter(list(self._active.values()))
+
+    def start(
+        self, world_id: str, exchange_id: str, work: Callable[[Run], Coroutine[Any, Any, Any]]
+    ) -> Run:
+        """Return the exchange's run that is under way, or begin one.
+
+        Raises:
+            Cancelled: The server is stopping.
+        """
+        key = (world_id, exchange_id)
+        run = self._active.get(key)
+        if run is not None:
+            return run
+        if self.closing:
+            raise Cancelled(STOPPED["shutdown"], reason="shutdown")
+        run = self._active[key] = Run(exchange_id, world_id)
+        run.start(work(run), lambda: self._keep(key, run))
+        return run
+
+    def find(self, stream_id: str) -> Run | None:
+        """Return the run of a stream, if it is under way or kept."""
+        for run in self:
+            if run.stream_id == stream_id:
+                return run
+        return self._ended.get(stream_id)
+
+    def latest(self, world_id: str, exchange_id: str) -> Run | None:
+        """Return the last run of an exchange, if it is under way or kept."""
+        ended = reversed(self._ended.values())
+        key = (world_id, exchange_id)
+        found = (run for run in ended if (run.world_id, run.exchange_id) == key)
+        return self._active.get(key) or next(found, None)
+
+    async def stop(self, limit_s: float = 0.0) -> None:
+        """Begin no new run, let the others end within a limit, stop those that do not."""
+        self.closing = True
+        if limit_s and self._active:
+            ends = [asyncio.create_task(run.wait()) for run in self]
+            await asyncio.wait(ends, timeout=limit_s)
+            for task in ends:
+                task.cancel()
+        await asyncio.gather(*(run.cancel("shutdown") for run in self))
+
+    def _keep(self, key: tuple[str, str], run: Run) -> None:
+        del self._active[key]
+        self._ended[run.stream_id] = run
+        if len(self._ended) > self._kept_most:
+            self._ended.pop(next(iter(self._ended)))
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._kept_s, self._ended.pop, run.stream_id, None)
+
+
+async def unless_lost(work: Coroutine[Any, Any, T], lost: asyncio.Event | None) -> T:
+    """Do the work for a caller; give it up when the caller is lost.
+
+    Raises:
+        Cancelled: The caller was lost.
+    """
+    if lost is None:
+        return await work
+    tasks = asyncio.create_task(work), asyncio.create_task(lost.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()
+        raise Cancelled(STOPPED["disconnect"], reason="disconnect")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def guarded(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, None]) -> None:
@@ -179,3 +333,24 @@ async def guarded(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, No
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def within(limit_s: float) -> AsyncIterator[None]:
+    """Limit a block that carries out an exchange.
+
+    Raises:
+        DeadlineExceeded: It took longer.
+    """
+    try:
+        async with asyncio.timeout(limit_s) as clock:
+            yield
+    except TimeoutError as error:
+        if not clock.expired():
+            raise
+        raise DeadlineExceeded(
+            f"the exchange was not done within {limit_s:g} s; ask for a shorter reply, or raise "
+            "PERSONA_CONVERSATION__TOTAL_S",
+            limit="total_s",
+            seconds=limit_s,
+        ) from error

@@ -21,7 +21,7 @@ from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.nodes.parts import Limits, Parts
-from persona_mcp.server.runs import ChatRequest, Run, guarded
+from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import current_correlation_id
@@ -68,7 +68,7 @@ class Service(Store):
     graph: Any
     checkpointer: PersonaSqliteSaver
     process: str
-    runs: dict[tuple[str, str], Run]
+    runs: Runs
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
@@ -80,9 +80,13 @@ class Service(Store):
             NotFound: The persona or the conversation is not there.
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
+            Cancelled: The server is stopping.
         """
         exchange = await self.accept(request)
-        return self._run(request, exchange), exchange
+        run = self.runs.start(
+            request.world_id, exchange.id, lambda run: self._carry_out(run, request, exchange)
+        )
+        return run, exchange
 
     async def accept(self, request: ChatRequest) -> Exchange:
         """Write the exchange as pending, or find the one that has this request id.
@@ -117,17 +121,6 @@ class Service(Store):
             fault = {"field": "user_id", "given": request.user_id}
             raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
 
-    def _run(self, request: ChatRequest, exchange: Exchange) -> Run:
-        key = (request.world_id, exchange.id)
-        run = self.runs.get(key)
-        if run is None:
-            run = self.runs[key] = Run(exchange.id)
-            run.start(self._carry_out(run, request, exchange), lambda: self._forget(key))
-        return run
-
-    def _forget(self, key: tuple[str, str]) -> None:
-        del self.runs[key]
-
     async def _carry_out(
         self, run: Run, request: ChatRequest, exchange: Exchange
     ) -> dict[str, Any]:
@@ -141,10 +134,11 @@ class Service(Store):
         if exchange.status == "done":
             return {"exchange": exchange}
         lease = Lease(request.world_id, exchange.conversation_id, exchange.id, self.process)
+        limit_s = self.settings.conversation.total_s
         try:
-            if not await self.claim(lease):
-                return {"exchange": await self.exchanges.get(request.world_id, exchange.id)}
-            await self._guarded(run, request, lease)
+            async with within(limit_s):
+                if await self.claim(lease):
+                    await self._guarded(run, request, lease)
         except asyncio.CancelledError:
             await asyncio.shield(self._end(run, lease, None))
             raise
@@ -263,10 +257,6 @@ class Service(Store):
         except PersonaError as second:
             log.warning("exchange not marked", exchange_id=lease.exchange_id, reason=second.message)
 
-    async def stop(self) -> None:
-        """Stop every run and wait for them."""
-        await asyncio.gather(*(run.cancel() for run in list(self.runs.values())))
-
 
 @asynccontextmanager
 async def open_service(
@@ -314,13 +304,13 @@ async def open_service(
             graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
             checkpointer=checkpointer,
             process=liveness.owner,
-            runs={},
+            runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
-        stack.push_async_callback(service.stop)
+        stack.push_async_callback(service.runs.stop)
         yield service
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import Caller, call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import (
@@ -368,7 +368,7 @@ async def test_a_model_that_fails_leaves_a_failed_exchange_and_nothing_else(
     assert exchange["error"]["data"]["stage"] == "connect"
     (conversation,) = await rows(service.database, tables.Conversation)
     assert (conversation["lease_owner"], conversation["head_exchange_id"]) == (None, None)
-    assert service.runs == {}
+    assert len(service.runs) == 0
 
 
 async def test_the_same_request_id_runs_a_failed_exchange_again_and_stores_it_once(
@@ -465,7 +465,7 @@ async def test_pieces_of_the_reply_are_told_as_they_come(
         pieces.append(text)
 
     arguments = {"persona_id": "aria", "message": "What happened?"}
-    await call_operation(service, "persona_chat", arguments, progress)
+    await call_operation(service, "persona_chat", arguments, Caller(progress))
 
     assert pieces == ["The", " harbour", " froze."]
 

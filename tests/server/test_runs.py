@@ -28,7 +28,7 @@ async def forever(begun: asyncio.Event, stopped: asyncio.Event) -> None:
 
 
 async def test_every_follower_sees_every_event_in_order() -> None:
-    run, go = Run("e1"), asyncio.Event()
+    run, go = Run("e1", "main"), asyncio.Event()
 
     async def work() -> dict[str, Any]:
         run.emit("started")
@@ -51,7 +51,7 @@ async def test_every_follower_sees_every_event_in_order() -> None:
 
 
 async def test_a_follower_may_begin_behind_an_event() -> None:
-    run = Run("e1")
+    run = Run("e1", "main")
     run.emit("started")
     run.emit("token", text="One")
     run.emit("done")
@@ -60,7 +60,7 @@ async def test_a_follower_may_begin_behind_an_event() -> None:
 
 
 async def test_a_restart_drops_what_was_said() -> None:
-    run = Run("e1")
+    run = Run("e1", "main")
 
     run.emit("prompt", messages=[{"role": "user", "content": "Hello"}])
     run.emit("token", text="As an AI")
@@ -72,7 +72,7 @@ async def test_a_restart_drops_what_was_said() -> None:
 
 
 async def test_the_end_of_a_run_is_told_to_whoever_began_it() -> None:
-    run, ended = Run("e1"), asyncio.Event()
+    run, ended = Run("e1", "main"), asyncio.Event()
 
     run.start(nothing(), ended.set)
 
@@ -81,7 +81,7 @@ async def test_the_end_of_a_run_is_told_to_whoever_began_it() -> None:
 
 
 async def test_a_run_that_fails_raises_its_error_for_everybody() -> None:
-    run = Run("e1")
+    run = Run("e1", "main")
 
     async def work() -> dict[str, Any]:
         raise ModelError("down")
@@ -94,7 +94,7 @@ async def test_a_run_that_fails_raises_its_error_for_everybody() -> None:
 
 
 async def test_giving_up_the_wait_does_not_stop_the_run() -> None:
-    run, go = Run("e1"), asyncio.Event()
+    run, go = Run("e1", "main"), asyncio.Event()
 
     async def work() -> dict[str, Any]:
         await go.wait()
@@ -112,7 +112,7 @@ async def test_giving_up_the_wait_does_not_stop_the_run() -> None:
 
 
 async def test_cancelling_a_run_that_has_ended_or_not_begun_changes_nothing() -> None:
-    run = Run("e1")
+    run = Run("e1", "main")
     await run.cancel()
     run.start(nothing(), nobody)
     await run.outcome()
@@ -123,7 +123,7 @@ async def test_cancelling_a_run_that_has_ended_or_not_begun_changes_nothing() ->
 
 
 async def test_cancelling_a_run_at_once_ends_it_for_its_followers() -> None:
-    run, begun, stopped = Run("e1"), asyncio.Event(), asyncio.Event()
+    run, begun, stopped = Run("e1", "main"), asyncio.Event(), asyncio.Event()
 
     async def work() -> dict[str, Any]:
         await forever(begun, stopped)

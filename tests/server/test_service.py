@@ -83,7 +83,7 @@ async def test_a_run_that_is_cancelled_stops_the_model_and_leaves_its_partial_te
     assert (kept.status, kept.partial, kept.error) == ("cancelled", "The harbour", None)
     (conversation,) = await rows(service.database, tables.Conversation)
     assert conversation["lease_owner"] is None
-    assert service.runs == {}
+    assert len(service.runs) == 0
     assert await remembered(service.database) == before
 
 
@@ -126,7 +126,7 @@ async def test_a_caller_that_goes_away_stops_nothing_while_another_waits(
     first = asyncio.create_task(say(service, "What happened?", request_id="r1"))
     await hanging.reached.wait()
     second = asyncio.create_task(say(service, "What happened?", request_id="r1"))
-    while not any(run.waiting == 2 for run in service.runs.values()):
+    while not any(run.waiting == 2 for run in service.runs):
         await asyncio.sleep(0)
 
     first.cancel()
@@ -191,7 +191,7 @@ async def test_two_messages_at_once_are_answered_one_after_the_other(
         (6, "Two."),
     ]
     assert "First?" in model.history[2].text
-    assert service.runs == {}
+    assert len(service.runs) == 0
 
 
 async def test_a_message_that_has_waited_too_long_is_told_that_the_conversation_is_busy(

@@ -1,0 +1,181 @@
+"""The HTTP app: MCP, REST with its streams, and health, over one service.
+
+`create_app` makes it; its lifespan opens the service and closes it. `persona serve` runs it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
+from persona_mcp.server.health import Health
+from persona_mcp.server.mcp import make_server
+from persona_mcp.server.rest import openapi_of, rest_router
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.errors import InternalError, InvalidRequest, MethodNotFound, PersonaError
+
+log = structlog.get_logger(__name__)
+
+PATHS = {"/mcp": "core", "/x/all/mcp": "all"}
+"""Where MCP is served, and with which toolset."""
+NOT_FOUND, NOT_ALLOWED = 404, 405
+Opening = Callable[[], AbstractAsyncContextManager[Service]]
+
+
+class MCPDoor:
+    """One toolset over Streamable HTTP, in both protocol eras.
+
+    Attributes:
+        app: The ASGI app.
+        broken: Set when the session manager has ended by itself; it cannot be started again.
+    """
+
+    def __init__(self, settings: Settings, toolset: str, service: Callable[[], Service]) -> None:
+        """Make the door; `open` starts it."""
+
+        async def ready() -> Service:
+            return service()
+
+        limits = settings.server
+        self._manager = StreamableHTTPSessionManager(
+            make_server(ready, toolset, settings.conversation.progress_s, limits.heartbeat_s),
+            session_idle_timeout=limits.mcp_session_idle_s,
+            max_request_body_size=limits.max_body_bytes,
+            max_sessions=limits.mcp_sessions,
+        )
+        self.app: ASGIApp = Noticing(self._manager.handle_request)
+        self.broken = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve while the block lasts; in a task of its own, so that its end is noticed."""
+        started, stop = asyncio.Event(), asyncio.Event()
+        keeper = asyncio.create_task(self._keep(started, stop), name="MCP sessions")
+        await started.wait()
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _keep(self, started: asyncio.Event, stop: asyncio.Event) -> None:
+        try:
+            async with self._manager.run():
+                started.set()
+                await stop.wait()
+        except Exception:  # nothing is above this task that could tell
+            log.exception("the MCP sessions ended")
+        finally:
+            started.set()
+            if not stop.is_set():
+                self.broken.set()
+
+
+def create_app(
+    settings: Settings, *, opening: Opening | None = None, everybody: bool = False
+) -> FastAPI:
+    """Make the app; nothing is opened before its lifespan begins.
+
+    Args:
+        settings: What to serve, and its limits.
+        opening: In place of `open_service(settings)` (tests, Studio).
+        everybody: Answer under any host name (`--insecure` with no hosts given).
+    """
+    doors = {
+        path: MCPDoor(settings, toolset, lambda: app.state.service)
+        for path, toolset in PATHS.items()
+    }
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for door in doors.values():
+                await stack.enter_async_context(door.open())
+            opened = opening() if opening else open_service(settings)
+            service = await stack.enter_async_context(opened)
+            app.state.service = service
+            app.state.health = Health(service, doors["/mcp"].app)
+            yield
+
+    limits = settings.server
+    app = FastAPI(
+        title="Persona MCP",
+        version=version("persona-mcp"),
+        description="AI personas that remember, feel and relate.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[
+            Middleware(
+                Guard,
+                security=security_of(
+                    limits.allowed_hosts,
+                    limits.allowed_origins,
+                    everybody=everybody and not limits.allowed_hosts,
+                ),
+            )
+        ],
+    )
+    app.state.doors = doors
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    app.include_router(rest_router())
+    app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
+    app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
+    for path, door in doors.items():
+        app.router.routes.append(Route(path, door.app, include_in_schema=False))
+    app.add_exception_handler(PersonaError, on_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_defect)
+    return app
+
+
+async def live() -> dict[str, str]:
+    """Say that the process serves requests."""
+    return {"status": "ok"}
+
+
+async def ready(request: Request) -> JSONResponse:
+    """Say whether database, index, model and MCP answer; 503 when nobody can be served."""
+    state = request.app.state
+    report, stopping = await state.health.report(), state.service.runs.closing
+    status = 503 if stopping or report.status == "down" else 200
+    return JSONResponse(report.shown(stopping), status)
+
+
+async def on_error(_: Request, error: Exception) -> JSONResponse:
+    """Answer an error of ours."""
+    assert isinstance(error, PersonaError)
+    return problem_response(error)
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer an unknown path or method in our form."""
+    assert isinstance(error, HTTPException)
+    path = f"{request.method} {request.url.path[:80]}"
+    problem: PersonaError = InvalidRequest(str(error.detail))
+    if error.status_code == NOT_FOUND:
+        problem = MethodNotFound(f"{path} is not served; /openapi.json lists what is")
+    elif error.status_code == NOT_ALLOWED:
+        problem = InvalidRequest(f"{path}: another method is served there, see /openapi.json")
+    answer = problem_response(problem, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def on_defect(_: Request, error: Exception) -> JSONResponse:
+    """Answer a defect of ours: a fixed text; the log has the cause."""
+    log.error("request failed", exc_info=error)
+    return problem_response(
+        InternalError("something went wrong on our side; the log has the cause")
+    )

@@ -1,0 +1,143 @@
+"""A run as the events of a stream: start, chunks, restarts, and one end.
+
+Every door that streams sends these, in this order: `stream_start`, then `stream_chunk` and
+`stream_restart`, then one of `stream_complete`, `stream_cancelled` and `stream_error`. Events have
+numbers from 0, the same for everyone who follows the run, so that a stream can be taken up again.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from persona_mcp.server.chat_operations import reply_of
+from persona_mcp.server.operations import rounded
+from persona_mcp.server.runs import Event, Run
+from persona_mcp.server.service import Service
+from persona_mcp.server.wire import problem_of
+from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.memory import rfc3339
+
+REPEATED = ("persona_id", "chunk", "full_response", "tokens_used", "processing_time")
+"""These stand beside `data` too, where the original server had them."""
+ENDS = ("stream_complete", "stream_cancelled", "stream_error")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a stream tells at its start.
+
+    Attributes:
+        exchange: As it was accepted.
+        persona_name: Who answers.
+        token_budget: Longest reply, in tokens; None where the stream is taken up without it.
+    """
+
+    exchange: Exchange
+    persona_name: str
+    token_budget: int | None
+
+
+class Telling:
+    """Turns the events of a run into those of a stream, one after the other."""
+
+    def __init__(self, service: Service, run: Run, begun: Begun) -> None:
+        """Begin at the run's start."""
+        self._service = service
+        self._run = run
+        self._begun = begun
+        self._seq = 0
+        self._chunks = 0
+        self._said = ""
+
+    async def tell(self, event: Event) -> list[dict[str, Any]]:
+        """Return what a stream tells of an event; nothing of most."""
+        data = event.data
+        match event.kind:
+            case "started":
+                return [self._event(event, "stream_start", self._start())]
+            case "token":
+                return [self._chunk(event, data["text"])]
+            case "restart":
+                return [self._restart(event, data["reason"])]
+            case "done":
+                return await self._end(event, data["exchange"])
+            case "failed":
+                return [self._failure(event, data["error"])]
+        return []
+
+    def _start(self) -> dict[str, Any]:
+        exchange = self._begun.exchange
+        return {
+            "persona_id": exchange.persona_id,
+            "persona_name": self._begun.persona_name,
+            "message": exchange.message,
+            "token_budget": self._begun.token_budget,
+            "conversation_id": exchange.conversation_id,
+            "exchange_id": exchange.id,
+            "request_id": exchange.request_id,
+        }
+
+    def _chunk(self, event: Event, text: str) -> dict[str, Any]:
+        self._chunks += 1
+        self._said += text
+        counted = {"chunk_number": self._chunks, "total_length": len(self._said)}
+        return self._event(event, "stream_chunk", {"chunk": text, **counted})
+
+    def _restart(self, event: Event, reason: str) -> dict[str, Any]:
+        self._chunks, self._said = 0, ""
+        return self._event(event, "stream_restart", {"reason": reason})
+
+    async def _end(self, event: Event, exchange: Exchange) -> list[dict[str, Any]]:
+        """Tell the committed reply; the chunks before make it up, whatever was streamed."""
+        service, told = self._service, []
+        reply = rounded((await reply_of(service, self._run.world_id, exchange)).model_dump())
+        whole = reply.pop("response")
+        if self._said and self._said != whole:
+            told.append(self._restart(event, "tidied"))
+        if self._said != whole:
+            told.append(self._chunk(event, whole))
+        data = {
+            "full_response": whole,
+            "chunk_count": self._chunks,
+            "response_length": len(whole),
+            "persona_name": self._begun.persona_name,
+            **{key: value for key, value in reply.items() if key != "status"},
+        }
+        return [*told, self._event(event, "stream_complete", data)]
+
+    def _failure(self, event: Event, error: PersonaError) -> dict[str, Any]:
+        so_far = {"partial": self._said, "partial_length": len(self._said)}
+        if isinstance(error, Cancelled):
+            reason = error.data.get("reason", "client")
+            return self._event(event, "stream_cancelled", {"reason": reason, **so_far})
+        problem = problem_of(error)
+        problem["data"] |= so_far
+        return {**self._event(event, "stream_error", so_far), "error": problem}
+
+    def _event(self, event: Event, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        seq, self._seq = self._seq, self._seq + 1
+        exchange = self._begun.exchange
+        repeated = {key: data[key] for key in REPEATED if key in data}
+        return {
+            "event_type": kind,
+            "stream_id": self._run.stream_id,
+            "seq": seq,
+            "timestamp": rfc3339(event.at),
+            "persona_id": exchange.persona_id,
+            **repeated,
+            "data": data,
+        }
+
+
+async def stream_events(
+    service: Service, run: Run, begun: Begun, after: int = -1
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events of a stream behind number `after`, as they come, to its end."""
+    telling = Telling(service, run, begun)
+    async with aclosing(run.follow()) as events:
+        async for event in events:
+            for told in await telling.tell(event):
+                if told["seq"] > after:
+                    yield told

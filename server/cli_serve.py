@@ -1,0 +1,156 @@
+"""`persona serve`: the HTTP doors, until SIGTERM or Ctrl-C."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from sse_starlette.sse import AppStatus
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.app import PATHS, create_app
+from persona_mcp.server.cli_run import llm, run
+from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.errors import InternalError, InvalidParams, StorageUnavailable
+
+BACKLOG = 2048
+LOOK_S = 0.02
+MARGIN_S = 2.0
+"""Beyond `server.stop_s`, for connections that are told that their reply was stopped."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, with a stop in which running replies may come to their end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, stop_s: float) -> None:
+        """Serve an app; on a signal it has `stop_s` seconds."""
+        super().__init__(config)
+        self._app = app
+        self._stop_s = stop_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new work, let replies end or stop them, then close what is still open."""
+        for server in self.servers:
+            server.close()
+        await self._app.state.service.runs.stop(self._stop_s)
+        AppStatus.should_exit = True  # streams that never end by themselves, as MCP's
+        await super().shutdown(sockets)
+
+
+def serve(host: str | None, port: int | None, model: str | None, insecure: bool) -> None:
+    """Serve until stopped.
+
+    Raises:
+        typer.Exit: With 1, if it cannot be served there.
+    """
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        limits = settings.server
+        alone = is_loopback(limits.host)
+        if not insecure and not alone:
+            raise InvalidParams.of(
+                [
+                    {
+                        "field": "--host",
+                        "allowed": "an address of this machine alone (127.0.0.1, ::1, localhost): "
+                        "there are no tokens yet, so whoever reaches the server may do everything; "
+                        "--insecure serves there all the same",
+                        "given": limits.host,
+                    }
+                ]
+            )
+        await serve_until_stopped(settings, terminal, everybody=not alone)
+
+    given: dict[str, Any] = {"host": host, "port": port}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    run(work, server=chosen or None, llm=llm(model))
+
+
+async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybody: bool) -> None:
+    """Listen, say where, and serve.
+
+    Raises:
+        InternalError: A door broke down; the log has the cause.
+        StorageUnavailable: The address is taken, or is not of this machine.
+    """
+    limits = settings.server
+    listening = listen(limits.host, limits.port)
+    address = shown(listening, limits.host)
+    app = create_app(settings, everybody=everybody)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(MARGIN_S)),
+        h11_max_incomplete_event_size=None,
+    )
+    AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
+    server = Server(config, app, limits.stop_s)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
+    tasks = [
+        asyncio.create_task(door.broken.wait(), name="MCP watch")
+        for door in app.state.doors.values()
+    ]
+    watch = asyncio.create_task(stop_when_broken(tasks, server))
+    announce = asyncio.create_task(say_where(server, terminal, address))
+    try:
+        await server.serve([listening])
+    finally:
+        for task in (*tasks, watch, announce):
+            task.cancel()
+    if not server.started:
+        raise StorageUnavailable("the server did not start; the log above has the cause")
+    if any(door.broken.is_set() for door in app.state.doors.values()):
+        raise InternalError("the MCP door broke down; the log has the cause; start it again")
+    terminal.err.print("stopped", style="dim")
+
+
+async def stop_when_broken(doors: list[asyncio.Task[Any]], server: uvicorn.Server) -> None:
+    """End the process when a door cannot be opened again; whoever keeps it running restarts it."""
+    await asyncio.wait(doors, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+
+
+async def say_where(server: uvicorn.Server, terminal: Terminal, address: str) -> None:
+    """Print the addresses once they answer."""
+    while not server.started:
+        await asyncio.sleep(LOOK_S)
+    core, everything = PATHS
+    terminal.err.print(f"Persona MCP serves on {address}", style="bold")
+    terminal.err.print(f"  MCP     {address}{core} (all operations: {address}{everything})")
+    terminal.err.print(f"  REST    {address}/api/v1 (described in {address}/openapi.json)")
+    terminal.err.print(f"  health  {address}/health/ready")
+    terminal.err.print("Ctrl-C stops it.", style="dim")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket to listen on.
+
+    Raises:
+        InvalidParams: The address is taken, or is not of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        allowed = f"a free address of this machine ({error.strerror or error})"
+        fault = {"field": "--host, --port", "allowed": allowed, "given": f"{host}:{port}"}
+        raise InvalidParams.of([fault]) from error
+
+
+def shown(listening: socket.socket, host: str) -> str:
+    """Write the address for people."""
+    port = listening.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

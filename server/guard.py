@@ -1,0 +1,169 @@
+"""What stands before every HTTP door: who may call from where, one correlation id, our errors.
+
+Pure ASGI: a middleware that wraps responses would hold up streams.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from persona_mcp.server.mcp import CORRELATION, LOST
+from persona_mcp.server.wire import WIRES, problem_of
+from persona_mcp.state.correlation import correlation, new_correlation_id
+from persona_mcp.state.errors import (
+    Forbidden,
+    InvalidRequest,
+    LimitExceeded,
+    ParseError,
+    PersonaError,
+)
+
+HEADER = b"x-correlation-id"
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Guard:
+    """Refuses foreign hosts and origins, and gives every request a correlation id.
+
+    A page of another site must not reach a server on the reader's own machine (DNS rebinding,
+    forged requests), so `Host` and `Origin` are checked for every path alike.
+    """
+
+    def __init__(self, app: ASGIApp, security: TransportSecuritySettings) -> None:
+        """Stand before an app."""
+        self._app = app
+        self._security = TransportSecurityMiddleware(security)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(HEADER, b"").decode("latin-1")
+        with correlation(given or new_correlation_id()) as chosen:
+
+            async def marked(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    header = (HEADER, chosen.encode())
+                    message = {**message, "headers": [*message.get("headers", ()), header]}
+                await send(message)
+
+            refused = await self._security.validate_request(Request(scope))
+            if refused is None:
+                await self._app({**scope, CORRELATION: chosen}, receive, marked)
+                return
+            which = "Host" if refused.status_code == HOST_REFUSED else "Origin"
+            error = Forbidden(
+                f"{which} is not one that this server answers; name it in "
+                f"PERSONA_SERVER__ALLOWED_{which.upper()}S",
+                field=which,
+            )
+            await problem_response(error, refused.status_code)(scope, receive, marked)
+
+
+HOST_REFUSED = 421
+
+
+def security_of(
+    hosts: Sequence[str], origins: Sequence[str], *, everybody: bool
+) -> TransportSecuritySettings:
+    """Say which Host and Origin headers are answered.
+
+    Args:
+        hosts: Beside this machine's own names.
+        origins: Beside pages of this machine.
+        everybody: Answer whatever name the server is called by (`--insecure`, no hosts given).
+    """
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=not everybody,
+        allowed_hosts=[*LOOPBACK, *(f"{host}:*" for host in LOOPBACK), *hosts],
+        allowed_origins=[
+            *(f"http://{host}" for host in LOOPBACK),
+            *(f"http://{host}:*" for host in LOOPBACK),
+            *origins,
+        ],
+    )
+
+
+def problem_response(error: PersonaError, status: int | None = None) -> JSONResponse:
+    """Write an error as an HTTP answer: `{"error": {code, message, data}}`."""
+    problem = problem_of(error)
+    headers = {}
+    if (seconds := problem["data"].get("retry_after_seconds")) is not None:
+        headers["Retry-After"] = str(max(1, round(seconds)))
+    return JSONResponse({"error": problem}, status or WIRES[error.code].http, headers)
+
+
+async def read_arguments(request: Request, limit: int) -> dict[str, Any]:
+    """Read the JSON object of a request's body; an empty body is an empty object.
+
+    Raises:
+        InvalidRequest: The body is not declared as JSON, or is no object.
+        LimitExceeded: It is longer than `limit` bytes.
+        ParseError: It is not JSON, or too deep.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise LimitExceeded(
+                f"body: allowed are {limit} bytes; send less, or raise "
+                "PERSONA_SERVER__MAX_BODY_BYTES",
+                field="body",
+            )
+    if not body:
+        return {}
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise InvalidRequest("Content-Type: allowed is application/json", field="Content-Type")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ParseError("the body is not JSON in UTF-8, or is nested too deep") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest("the body: allowed is a JSON object with the arguments by name")
+    return found
+
+
+@asynccontextmanager
+async def watched(receive: Receive) -> AsyncIterator[asyncio.Event]:
+    """Give an event that is set when the caller of a request, whose body was read, goes away."""
+    lost = asyncio.Event()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        lost.set()
+
+    watcher = asyncio.create_task(watch(), name="watch for the caller")
+    try:
+        yield lost
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+
+
+class Noticing:
+    """Passes requests on with the event that tells that their caller is gone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an app that itself listens for the caller's going."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        lost = asyncio.Event()
+
+        async def noticed() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                lost.set()
+            return message
+
+        await self._app({**scope, LOST: lost}, noticed, send)

@@ -1,0 +1,231 @@
+"""The REST door: `POST /api/v1/persona/chat` and so on, made from the registry, and the streams."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse, JSONServerSentEvent
+
+from persona_mcp.server.catalogue import operations
+from persona_mcp.server.chat_operations import ChatArguments, begin_chat
+from persona_mcp.server.chat_stream import Begun, stream_events
+from persona_mcp.server.guard import read_arguments, watched
+from persona_mcp.server.operations import Caller, Operation, accepted, call_operation
+from persona_mcp.server.runs import Run
+from persona_mcp.state.errors import InvalidParams, NotFound
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/api/v1"
+STREAM = "/persona/chat_stream"
+REF = "#/components/schemas/{model}"
+Endpoint = Callable[[Request], Awaitable[Response]]
+LAST_EVENT = "Last-Event-ID"
+SEQ_DIGITS = 9
+
+
+def rest_router() -> APIRouter:
+    """Make a route for each operation, and those of the streams.
+
+    The service is taken from the app's state when a request comes.
+    """
+    router = APIRouter(prefix=PREFIX)
+    for operation in operations("all"):
+        router.add_api_route(
+            path_of(operation.name),
+            endpoint_of(operation),
+            methods=["POST"],
+            name=operation.name,
+            summary=operation.title,
+            description=operation.description,
+            tags=[operation.toolset],
+        )
+    router.add_api_route(STREAM, chat_stream, methods=["POST"], tags=["persona"])
+    router.add_api_route(STREAM + "/{stream_id}", resume_stream, methods=["GET"], tags=["persona"])
+    router.add_api_route(
+        STREAM + "/{stream_id}", cancel_stream, methods=["DELETE"], tags=["persona"]
+    )
+    return router
+
+
+def path_of(name: str) -> str:
+    """Return an operation's path behind the prefix: persona_chat is /persona/chat."""
+    return "/" + name.replace("_", "/", 1)
+
+
+def service_of(request: Request) -> "Service":
+    """Return the service that the app opened."""
+    service: Service = request.app.state.service
+    return service
+
+
+def endpoint_of(operation: Operation) -> Endpoint:
+    """Make the function that answers calls of an operation."""
+
+    async def endpoint(request: Request) -> Response:
+        service = service_of(request)
+        arguments = await read_arguments(request, service.settings.server.max_body_bytes)
+        if not operation.open_world:
+            return JSONResponse(await call_operation(service, operation.name, arguments))
+        async with watched(request.receive) as lost:
+            caller = Caller(lost=lost)
+            return JSONResponse(await call_operation(service, operation.name, arguments, caller))
+
+    return endpoint
+
+
+async def chat_stream(request: Request) -> Response:
+    """Send a message to a persona and get its reply as server-sent events while it is made.
+
+    The same request_id follows the run that is under way; with the header Last-Event-ID only what
+    comes behind that event is sent, also of a stream that has ended in the last minute.
+    """
+    service = service_of(request)
+    given = await read_arguments(request, service.settings.server.max_body_bytes)
+    call, arguments = await accepted(service, ChatArguments, given)
+    after = last_seen(request)
+    if after >= 0 and arguments.request_id is not None:
+        known = await service.exchanges.find(call.world_id, arguments.request_id)
+        kept = known and service.runs.latest(call.world_id, known.id)
+        if kept:
+            return await streamed(service, kept, arguments.token_budget, after)
+    run, _ = await begin_chat(call, arguments)
+    return await streamed(service, run, arguments.token_budget, after)
+
+
+async def resume_stream(request: Request, stream_id: str) -> Response:
+    """Take a stream up again, behind the event that the header Last-Event-ID names.
+
+    A browser's EventSource does this by itself. Ended streams are kept for a minute.
+    """
+    service = service_of(request)
+    run = stream_named(service, stream_id)
+    return await streamed(service, run, None, last_seen(request))
+
+
+async def cancel_stream(request: Request, stream_id: str) -> Response:
+    """Stop making a reply, the model's work too; nothing of it is remembered."""
+    run = stream_named(service_of(request), stream_id)
+    running = not run.ended
+    await run.cancel("client")
+    return JSONResponse({"stream_id": stream_id, "cancelled": running})
+
+
+def stream_named(service: "Service", stream_id: str) -> Run:
+    """Return the run of a stream.
+
+    Raises:
+        NotFound: It is not there, or has ended too long ago.
+    """
+    run = service.runs.find(stream_id)
+    if run is None:
+        raise NotFound(
+            f"stream '{stream_id[:64]}' not found: ended streams are kept for "
+            f"{service.settings.server.streams_kept_s:g} s; send the message again with the same "
+            "request_id to get the reply",
+            kind="stream",
+            id=stream_id[:64],
+        )
+    return run
+
+
+def last_seen(request: Request) -> int:
+    """Return the number of the last event that the caller has seen, -1 for none.
+
+    Raises:
+        InvalidParams: It is no number.
+    """
+    given = request.headers.get(LAST_EVENT, "")
+    if not given:
+        return -1
+    if not (given.isascii() and given.isdigit() and len(given) <= SEQ_DIGITS):
+        allowed = "whole number, the id of an event of this stream"
+        raise InvalidParams.of([{"field": LAST_EVENT, "allowed": allowed, "given": given[:80]}])
+    return int(given)
+
+
+async def streamed(
+    service: "Service", run: Run, token_budget: int | None, after: int
+) -> EventSourceResponse:
+    """Answer with the events of a run.
+
+    A reader that is gone, or takes nothing for `server.send_s`, leaves the run to itself.
+    """
+    limits = service.settings.server
+    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
+    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
+    begun = Begun(exchange, persona.name, token_budget)
+
+    async def frames() -> AsyncIterator[JSONServerSentEvent]:
+        run.join()
+        try:
+            async for told in stream_events(service, run, begun, after):
+                yield JSONServerSentEvent(told, event=told["event_type"], id=str(told["seq"]))
+        finally:
+            run.leave(limits.grace_s)
+
+    return EventSourceResponse(frames(), ping=limits.heartbeat_s, send_timeout=limits.send_s)
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """Describe the REST door; arguments and results are those of the registry."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM
+    for operation in operations("all"):
+        described = found["paths"][PREFIX + path_of(operation.name)]["post"]
+        given = named_schema(schemas, operation.arguments, "validation")
+        made = named_schema(schemas, operation.result, "serialization")
+        describe(described, given, {"application/json": {"schema": made}})
+    stream = found["paths"][PREFIX + STREAM]["post"]
+    events: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+    describe(stream, named_schema(schemas, ChatArguments, "validation"), events)
+    app.openapi_schema = found
+    return found
+
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "data"],
+            "properties": {
+                "code": {"type": "integer", "description": "JSON-RPC error code"},
+                "message": {"type": "string", "description": "What was wrong, and what to do"},
+                "data": {"type": "object", "description": "code in a word, fields, ids"},
+            },
+        }
+    },
+}
+STATUSES = ("400", "404", "409", "413", "422", "429", "500", "501", "502", "503", "504")
+
+
+def describe(described: dict[str, Any], given: dict[str, Any], content: dict[str, Any]) -> None:
+    """Fill in what a route takes and answers."""
+    described["requestBody"] = {"content": {"application/json": {"schema": given}}}
+    problem = {"$ref": REF.format(model="Problem")}
+    error = {"description": "Error", "content": {"application/json": {"schema": problem}}}
+    described["responses"] = {
+        "200": {"description": "Done", "content": content},
+        **dict.fromkeys(STATUSES, error),
+    }
+
+
+def named_schema(schemas: dict[str, Any], model: Any, mode: Any) -> dict[str, Any]:
+    """Put a model's schema among the named ones, and return the reference to it."""
+    schema = model.model_json_schema(ref_template=REF, mode=mode)
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": REF.format(model=model.__name__)}
