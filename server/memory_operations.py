@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from persona_mcp.server.current import current_persona
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.errors import NoCurrentPersona
 from persona_mcp.state.fields import WHOLE, Number, Reference, Text
 from persona_mcp.state.memory import Recalled, rfc3339
 
@@ -19,7 +19,7 @@ class MemorySearchArguments(Arguments):
         description="What to look for, in plain words"
     )
     persona_id: Reference | None = Field(
-        None, description="Whose memories: id or name, from persona_list"
+        None, description="Whose memories: id or name, from persona_list; left out: the session's"
     )
     n_results: Annotated[int, Field(ge=1, le=100), WHOLE] = Field(
         5, description="Memories returned, at most"
@@ -64,9 +64,7 @@ async def memory_search(call: Call, arguments: MemorySearchArguments) -> MemoryS
     Only what the persona said, heard, was told, or what is public is ever found. Looking does not
     count as use.
     """
-    if arguments.persona_id is None:
-        raise NoCurrentPersona("persona_id: name a persona, from persona_list", field="persona_id")
-    persona = await call.service.personas.resolve(call.world_id, arguments.persona_id)
+    persona = await current_persona(call, arguments.persona_id)
     found = await call.service.memories.search(
         call.world_id,
         persona.id,

@@ -1,13 +1,14 @@
-"""Operations on personas: list, get, create."""
+"""Operations on personas: list, get, create, switch."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import interaction
-from persona_mcp.state.effects import Feelings
+from persona_mcp.state.availability import check_available
+from persona_mcp.state.effects import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona, PersonaSpec
@@ -150,8 +151,61 @@ async def persona_create(call: Call, arguments: PersonaCreateArguments) -> Perso
     Only a name is needed; a description of who it is and two or three examples of how it talks
     make it come alive. A name that is taken is refused.
     """
-    spec = PersonaSpec(**arguments.model_dump(exclude={"world_id"}))
+    spec = PersonaSpec(**arguments.model_dump(exclude=set(Arguments.model_fields)))
     made = await call.store.personas.create(
         call.world_id, spec, time.time(), {call.store.settings.user}
     )
     return PersonaCreate(persona_id=made.id, name=made.name, created=True, version=made.version)
+
+
+class PersonaSwitchArguments(Arguments):
+    """Arguments of persona_switch."""
+
+    persona_id: Reference = Field(description="Whom to talk to: id or name, from persona_list")
+
+
+class PersonaSwitch(Result):
+    """Result of persona_switch."""
+
+    persona_id: str
+    name: str
+    description: str
+    status: Literal["active"]
+    social_energy: float
+    available_time: float = Field(description="Time for talk that it has left, in seconds")
+    current_priority: str
+    session_id: str = Field(description="Send it with each call; it is yours alone")
+    conversation_session_id: str = Field(
+        description="Id of the conversation that the session's next message begins"
+    )
+
+
+@operation("Switch to a persona", "persona", "chat")
+async def persona_switch(call: Call, arguments: PersonaSwitchArguments) -> PersonaSwitch:
+    """Choose whom to talk to, and get a session_id that stands for it in later calls.
+
+    With that session_id persona_chat needs no persona_id and goes on in one conversation, and
+    memory_search looks into the persona's memories. Send it here too, to switch to somebody else;
+    without one a new session is made. A persona that rests is refused, with the time to wait.
+    """
+    store, now = call.store, time.time()
+    persona = await store.personas.resolve(call.world_id, arguments.persona_id)
+    async with store.database.read() as connection:
+        felt = await read_feelings(connection, call.world_id, persona, now, store.laws.effects)
+    check_available(persona, felt.interaction, store.laws.effects.interaction)
+    session = (
+        await store.sessions.switch(call.session.id, persona.id, now)
+        if call.session
+        else await store.sessions.create(call.world_id, persona.id, now)
+    )
+    return PersonaSwitch(
+        persona_id=persona.id,
+        name=persona.name,
+        description=persona.spec.description,
+        status="active",
+        social_energy=felt.interaction.energy,
+        available_time=felt.interaction.time,
+        current_priority=felt.interaction.priority,
+        session_id=session.id,
+        conversation_session_id=session.conversation_id or "",
+    )

@@ -169,7 +169,14 @@ def available(state: InteractionState, params: InteractionParams, conversations:
 def seconds_until_available(
     state: InteractionState, time_rest: float, params: InteractionParams
 ) -> float:
-    """Tell how long the slowest of cooldown, time and energy takes, seconds, >= 0; 0 if none fails.
+    """Tell how long the slowest of cooldown, time and energy takes, seconds, >= 0; see `waits`."""
+    return max(waits(state, time_rest, params).values(), default=0.0)
+
+
+def waits(
+    state: InteractionState, time_rest: float, params: InteractionParams
+) -> dict[Reason, float]:
+    """Tell how long each of cooldown, time and energy that fails takes, seconds, > 0.
 
     A rule x > limit that fails takes floor((limit - x) / rate) + 1 seconds. Always finite, since
     the rests lie above the limits. Other conversations are left out: nobody knows their end.
@@ -179,14 +186,12 @@ def seconds_until_available(
         time_rest: 60..86400 s.
         params: The rates and limits.
     """
-    waits = {
+    known: dict[Reason, float] = {
         "cooling_down": (state.cooldown_until or 0.0) - state.as_of,
         "no_time": _wait(params.time_needed - state.time, params.time_refill_seconds / time_rest),
         "no_energy": _wait(params.energy_needed - state.energy, params.energy_seconds),
     }
-    return max(
-        (waits[reason] for reason in reasons(state, params) if reason != "busy"), default=0.0
-    )
+    return {reason: known[reason] for reason in reasons(state, params) if reason in known}
 
 
 def cooldown(

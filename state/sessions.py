@@ -51,17 +51,17 @@ class SessionStore:
 
     async def create(self, world_id: str, persona_id: str | None, now: float) -> Session:
         """Make a handle, bound to a persona or to none yet; ended ones are deleted in passing."""
-        values = {
-            "id": secrets.token_urlsafe(RANDOM_BYTES),
-            "world_id": world_id,
-            "persona_id": persona_id,
-            "conversation_id": new_id() if persona_id else None,
-            "used_at": now,
-        }
+        made = Session(
+            id=secrets.token_urlsafe(RANDOM_BYTES),
+            world_id=world_id,
+            persona_id=persona_id,
+            conversation_id=new_id() if persona_id else None,
+            used_at=now,
+        )
         async with self._database.write() as connection:
             await connection.execute(delete(T).where(T.used_at < self._ended_before(now)))
-            await connection.execute(insert(T).values(**values, created_at=now))
-        return Session(**values)
+            await connection.execute(insert(T).values(**vars(made), created_at=now))
+        return made
 
     async def use(self, id: str, now: float) -> Session:
         """Find a handle and keep it alive.

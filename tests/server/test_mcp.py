@@ -34,6 +34,7 @@ CORE = [
     "persona_list",
     "persona_get",
     "persona_create",
+    "persona_switch",
     "persona_chat",
     "memory_search",
     "relationship_get",
@@ -148,7 +149,7 @@ async def test_the_core_tools_are_listed_with_strict_schemas_and_truthful_hints(
         assert len(tool.description or "") > 40
         hints = tool.annotations
         assert hints is not None
-        reads = tool.name not in ("persona_create", "persona_chat")
+        reads = tool.name not in ("persona_create", "persona_switch", "persona_chat")
         assert (hints.read_only_hint, hints.idempotent_hint) == (reads, reads)
         assert hints.destructive_hint is False
         assert hints.open_world_hint is (tool.name == "persona_chat")
