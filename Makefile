@@ -2,10 +2,12 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format migration crash
+.PHONY: help check lint test coverage wheel docs format migration crash suite conformance
+
+SUITE = tests/conformance/node_modules/.package-lock.json
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 check: lint coverage ## Run the whole gate: lint, docs, tests with coverage, the wheel
 
@@ -40,3 +42,12 @@ migration: ## Write the next schema revision from the tables: make migration nam
 
 crash: ## Kill a talking process a hundred times at random moments, and look for losses
 	uv run python -m benchmarks.crash --rounds 100
+
+suite: $(SUITE) ## Fetch the official MCP conformance suite and its Node: needs npm and a network
+
+$(SUITE): tests/conformance/package-lock.json
+	cd tests/conformance && npm ci --loglevel=error
+	touch $@
+
+conformance: suite ## Run the official MCP conformance suite against `persona serve`
+	uv run python -m tests.conformance.run
