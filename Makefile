@@ -2,7 +2,7 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format migration crash suite conformance
+.PHONY: help check lint test coverage wheel docs format migration crash bench suite conformance
 
 SUITE = tests/conformance/node_modules/.package-lock.json
 
@@ -39,6 +39,11 @@ migration: ## Write the next schema revision from the tables: make migration nam
 	@test -n "$(name)" || { echo 'name it: make migration name="add a nickname"'; exit 1; }
 	uv run python -m persona_mcp.migrations.new "$(name)"
 	uv run ruff format migrations/versions
+
+bench: ## Measure an exchange, a call at each door, and the start; prints ratios to a baseline
+	uv run python -m benchmarks.exchange
+	uv run python -m benchmarks.doors
+	uv run python -m benchmarks.start
 
 crash: ## Kill a talking process a hundred times at random moments, and look for losses
 	uv run python -m benchmarks.crash --rounds 100

@@ -7,13 +7,11 @@ validation, and our error data comes back in the result.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from mcp.server import Server
-from mcp.server.context import ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolRequestParams,
@@ -26,10 +24,9 @@ from mcp_types import (
 )
 
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.mcp_context import ContextHandlers
+from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
 from persona_mcp.server.operations import Caller, Operation, call_operation
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import InternalError, PersonaError
 
 if TYPE_CHECKING:
@@ -37,16 +34,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-Context = ServerRequestContext[Any, Any]
-Ready = Callable[[], Awaitable["Service"]]
-
 NAME = "persona"
 HEARTBEAT_S = 10.0
 """A call that is silent for longer is taken for dead by some clients."""
 LOST = "persona_mcp.lost"
 """Under this name an HTTP request's scope has the event that is set when its caller is gone."""
-CORRELATION = "persona_mcp.correlation"
-"""Likewise the correlation id that the door has answered with."""
 INSTRUCTIONS = (
     "AI personas that remember and relate. Call persona_list for ids, then persona_chat with a "
     "persona_id and a message; pass the conversation_id of the reply to go on. memory_search and "
@@ -117,15 +109,17 @@ def make_server(
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         scope = context.request.scope if context.request else {}
         progress = ProgressText(context, progress_s, heartbeat_s)
-        with correlation(scope.get(CORRELATION) or new_correlation_id()):
+        with correlated(context):
             return await carry_out(ready, offered, progress, params, scope.get(LOST))
 
+    schemas = {tool.name: tool.input_schema for tool in listed.tools}
     beside = ContextHandlers(ready)
     return Server(
         NAME,
         version=version("persona-mcp"),
         title="Persona",
         instructions=INSTRUCTIONS,
+        get_tool_input_schema=schemas.get,  # or every call would list all tools first
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         on_list_resources=beside.list_resources,

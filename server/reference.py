@@ -1,4 +1,4 @@
-"""The pages that are made from the code: docs/settings.md, .env.example, the graphs' pictures.
+"""The pages that are made from the code: settings, tables of operations and errors, graphs.
 
 `python -m persona_mcp.server.reference` writes them below the current folder; with `--check` it
 says which of them are stale, and exits with 1 if there are any.
@@ -18,7 +18,12 @@ from persona_mcp.config.variables import (
     dotenv_value,
     sections_of,
 )
+from persona_mcp.server.catalogue import operations
 from persona_mcp.server.pictures import mermaid, svg
+from persona_mcp.server.rest import PREFIX as PREFIX_OF_ROUTES
+from persona_mcp.server.rest import path_of
+from persona_mcp.server.wire import WIRES
+from persona_mcp.state.errors import PersonaError
 
 WIDTH = 98
 SETTINGS_HEAD = f"""\
@@ -100,7 +105,40 @@ def with_graphs(text: str) -> str:
     return GRAPH_BLOCK.sub(lambda m: f"{m[1]}{mermaid(m[2]).rstrip()}\n{m[3]}", text)
 
 
+TABLE_BLOCK = re.compile(r"(<!-- (operations|errors) -->\n).*?(<!-- /\2 -->\n)", re.DOTALL)
+"""Where a page has a table that is made from the registry or the error tree."""
+
+
+def with_tables(text: str) -> str:
+    """Put the tables as they are now into a page that has them."""
+    tables = {"operations": operations_table, "errors": errors_table}
+    return TABLE_BLOCK.sub(lambda m: f"{m[1]}\n{tables[m[2]]()}\n\n{m[3]}", text)
+
+
+def operations_table() -> str:
+    """Write the table of operations: tool, route, toolset and what it does."""
+    rows = ["| tool | route | core | does |", "|---|---|---|---|"]
+    for operation in operations("all"):
+        does = operation.description.split(". ")[0].rstrip(".")
+        route = f"`POST {PREFIX_OF_ROUTES}{path_of(operation.name)}`"
+        core = "yes" if operation.core else ""
+        rows.append(f"| `{operation.name}` | {route} | {core} | {does} |")
+    return "\n".join(rows)
+
+
+def errors_table() -> str:
+    """Write the table of errors: the word, the numbers on the wires, and what it means."""
+    rows = ["| data.code | HTTP | JSON-RPC | means |", "|---|---|---|---|"]
+    for code, wire in WIRES.items():
+        meaning = (MEANINGS[code].__doc__ or "").splitlines()[0].rstrip(".")
+        rows.append(f"| `{code}` | {wire.http} | {wire.rpc} | {meaning} |")
+    return "\n".join(rows)
+
+
+MEANINGS = {kind.code: kind for kind in reversed(PersonaError.__subclasses__())}
+
 FILLED: dict[str, Callable[[str], str]] = {
+    "docs/http.md": with_tables,
     "docs/architecture.md": with_graphs,
     "docs/conversation.svg": lambda _: svg("conversation"),
 }
