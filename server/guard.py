@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from persona_mcp.server.mcp import CORRELATION, LOST
+from persona_mcp.server.mcp import LOST
+from persona_mcp.server.mcp_context import CORRELATION
 from persona_mcp.server.wire import WIRES, problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import (

@@ -6,7 +6,7 @@ Resources are read by the operations that tools call, so both validate and refus
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 Context = ServerRequestContext[Any, Any]
 Ready = Callable[[], Awaitable["Service"]]
 
+CORRELATION = "persona_mcp.correlation"
+"""Under this name an HTTP request's scope has the correlation id that its answer names."""
 JSON = "application/json"
 URI = re.compile(r"(?P<scheme>[a-z]+)://(?P<id>[^/?#]+)")
 PAGE = 100
@@ -100,7 +102,7 @@ class ContextHandlers:
     ) -> ListResourcesResult:
         """List the personas of the default world, a page at a time."""
         cursor = params.cursor if params else None
-        with protocol_errors():
+        with protocol_errors(context):
             page = {"limit": PAGE, "cursor": cursor}
             found = await call_operation(await self._ready(), "persona_list", page)
         return ListResourcesResult(
@@ -129,7 +131,7 @@ class ContextHandlers:
         self, context: Context, params: ReadResourceRequestParams
     ) -> ReadResourceResult:
         """Read a resource as JSON."""
-        with protocol_errors(uri=params.uri):
+        with protocol_errors(context, uri=params.uri):
             kind, id = parsed(params.uri)
             result = await call_operation(await self._ready(), kind.operation, {kind.argument: id})
         text = json.dumps(result, ensure_ascii=False)
@@ -144,7 +146,7 @@ class ContextHandlers:
 
     async def get_prompt(self, context: Context, params: GetPromptRequestParams) -> GetPromptResult:
         """Write a prompt."""
-        with protocol_errors():
+        with protocol_errors(context):
             return await written_prompt(await self._ready(), params.name, params.arguments or {})
 
     async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
@@ -152,7 +154,7 @@ class ContextHandlers:
         completer = COMPLETERS.get(params.argument.name)
         found = []
         if completer is not None:
-            with protocol_errors():
+            with protocol_errors(context):
                 found = await completer(await self._ready(), params.argument.value)
         return CompleteResult(
             completion=Completion(
@@ -205,14 +207,21 @@ def parsed(uri: str) -> tuple[ResourceKind, str]:
     return kind, unquote(match["id"])
 
 
+def correlated(context: Context) -> AbstractContextManager[str]:
+    """Bind the correlation id of a request: the HTTP door's, else a new one."""
+    scope = context.request.scope if context.request else {}
+    return correlation(scope.get(CORRELATION) or new_correlation_id())
+
+
 @contextmanager
-def protocol_errors(**data: Any) -> Iterator[None]:
+def protocol_errors(context: Context, **data: Any) -> Iterator[None]:
     """Give a request its correlation id, and turn our errors into JSON-RPC's.
 
     Args:
+        context: The request.
         data: What an error's data has beside what it says itself.
     """
-    with correlation(new_correlation_id()):
+    with correlated(context):
         try:
             yield
         except PersonaError as error:

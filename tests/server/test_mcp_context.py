@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import Any
 
+import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from mcp.client import Client
@@ -19,6 +21,7 @@ from mcp_types import (
 )
 
 from persona_mcp.server import mcp_context
+from persona_mcp.server.app import create_app
 from persona_mcp.server.operations import REGISTRY
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import StorageUnavailable
@@ -166,6 +169,36 @@ async def test_a_defect_of_ours_shows_nothing_of_its_cause(
 
     assert refused.value.code == INTERNAL_ERROR
     assert "secret" not in str(refused.value)
+
+
+async def test_over_http_a_refusal_has_the_id_that_the_door_was_given(service: Service) -> None:
+    uri = "persona://nobody"
+    told = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"uri": uri, "_meta": told}
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "Mcp-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "resources/read",
+        "Mcp-Name": uri,
+        "X-Correlation-Id": "from-outside",
+    }
+
+    app = create_app(service.settings, opening=lambda: nullcontext(service))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client,
+    ):
+        response = await client.post(
+            "http://127.0.0.1:8000/mcp",
+            headers=headers,
+            json={"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": params},
+        )
+
+    assert response.headers["x-correlation-id"] == "from-outside"
+    assert '"correlation_id":"from-outside"' in response.text
 
 
 async def test_the_prompt_is_listed_with_what_it_takes(service: Service, era: Era) -> None:
