@@ -27,7 +27,7 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.errors import StorageUnavailable
 from tests.calls import call, say
 from tests.doubles import ScriptedModel
-from tests.server.test_mcp import ERAS, REPLY, Era, connected, failing, served
+from tests.mcp_client import ERAS, REPLY, Era, connected, failing, served
 
 pytestmark = pytest.mark.anyio
 
