@@ -52,7 +52,9 @@ SCENARIOS = {
     ),
 }
 AT_ONCE = 3
-SCENARIO_S = 60.0
+START_S = 120.0
+SCENARIO_S = 120.0
+"""Far beyond what is needed: a busy machine is no fault of the product."""
 LOOK_S = 0.05
 NODE_MAJOR = 22
 ADDRESS = re.compile(r"serves on (http://\S+)")
@@ -159,7 +161,7 @@ def address(process: subprocess.Popen[bytes], written: Path) -> str:
     Raises:
         RuntimeError: It does not.
     """
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         if found := ADDRESS.search(written.read_text()):
             return found[1]
@@ -174,6 +176,7 @@ def carried_out(scenario: Scenario, url: str, folder: Path) -> Outcome:
         *(str(SUITE), "server", "--url", url),
         *("--spec-version", scenario.version, "--scenario", scenario.name),
         *("--expected-failures", str(HERE / "baseline.yml"), "--output-dir", str(results)),
+        *("--timeout", f"{SCENARIO_S * 1000:g}"),
     ]
     try:
         run = subprocess.run(
@@ -182,10 +185,10 @@ def carried_out(scenario: Scenario, url: str, folder: Path) -> Outcome:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            timeout=SCENARIO_S,
+            timeout=SCENARIO_S + LIMIT_S,
         )
     except subprocess.TimeoutExpired:
-        return Outcome(scenario, False, f"no end within {SCENARIO_S:g} s", "")
+        return Outcome(scenario, False, f"no end within {SCENARIO_S + LIMIT_S:g} s", "")
     statuses = checked(results)
     passed = statuses.count("SUCCESS")
     counted = len(statuses) - statuses.count("SKIPPED")
