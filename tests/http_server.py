@@ -7,14 +7,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from persona_mcp.config.settings import Settings
+from persona_mcp.config.settings import ServerSettings, Settings
 from persona_mcp.server.app import create_app
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
@@ -104,20 +104,30 @@ async def serving(app: FastAPI, send_buffer: int | None = None) -> AsyncIterator
         await task
 
 
+def with_limits(service: Service, **limits: float) -> Service:
+    """Return the service with other limits of its HTTP doors; everything else is the same."""
+    server = ServerSettings(**limits)  # type: ignore[arg-type]
+    return replace(service, settings=service.settings.model_copy(update={"server": server}))
+
+
 @asynccontextmanager
-async def served(service: Service, settings: Settings | None = None) -> AsyncIterator[Served]:
+async def served(
+    service: Service, settings: Settings | None = None, send_buffer: int | None = None
+) -> AsyncIterator[Served]:
     """Serve a service that the test has opened.
 
     Args:
         service: What to serve.
         settings: Of the doors, if they are not to be the service's own.
+        send_buffer: As for `serving`.
     """
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Service]:
         yield service
 
-    async with serving(create_app(settings or service.settings, opening=opened)) as found:
+    app = create_app(settings or service.settings, opening=opened)
+    async with serving(app, send_buffer) as found:
         yield found
 
 
