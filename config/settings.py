@@ -1,16 +1,14 @@
 """Every number and name that the program takes from outside, with its range, unit and default.
 
-Read once at the door (`load_settings`) and passed on; nothing below `server/` reads it. Laws of
+Read once at the door (`config/loading.py`) and passed on; nothing below `server/` reads it. Laws of
 relationships, moods, talk, memory and prompts keep their constants beside the formulas, in
 `state/`; they are sections here, so that each of them is a `PERSONA_...` variable too.
 """
 
-import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import (
@@ -20,25 +18,11 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings.exceptions import SettingsError
 
-from persona_mcp.config.variables import (
-    ARGUMENT,
-    DEFAULT,
-    ENV_FILE,
-    SEPARATOR,
-    faults_in,
-    faults_of,
-    given_for,
-    invalid_settings,
-    unknown_name,
-    variables_of,
-    written,
-)
+from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.importance import ImportanceParams
@@ -373,77 +357,6 @@ class Settings(BaseSettings):
         """Say where a variable's value is from: default, .env, environment or argument."""
         return self._sources.get(variable, DEFAULT)
 
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting as it is in effect; secrets are masked.
-
-    Attributes:
-        name: The environment variable.
-        type: Kind of value.
-        allowed: Range, choices or pattern, in words.
-        meaning: What it does, and its unit.
-        default: The default, as one would write it.
-        value: The value in effect, as one would write it.
-        source: default, .env, environment or argument.
-    """
-
-    name: str
-    type: str
-    allowed: str
-    meaning: str
-    default: str
-    value: str
-    source: str
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Read all settings: arguments over environment over `.env` over defaults.
-
-    Args:
-        overrides: Values by field; a section is a mapping, merged into what else is given for it.
-
-    Raises:
-        InvalidSettings: Values out of range or unknown names; the message has a line for each.
-    """
-    variables = variables_of(Settings)
-    names = [variable.name for variable in variables]
-    given = given_for(Settings)
-    faults = faults_in(given, variables)
-    for field in overrides.keys() - Settings.model_fields.keys():
-        faults.append(unknown_name(PREFIX + field.upper(), names))
-    try:
-        settings = Settings(**overrides)
-    except ValidationError as error:
-        faults.extend(faults_of(error, variables, PREFIX))
-        raise invalid_settings(faults) from None
-    except SettingsError:  # a text that is no JSON: `faults` has it
-        raise invalid_settings(faults) from None
-    if faults:
-        raise invalid_settings(faults)
-    sources = {name: one.source for name, one in given.items()}
-    settings._sources = sources | dict.fromkeys(_named_in(overrides), ARGUMENT)
-    return settings
-
-
-def _named_in(overrides: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
-    names = []
-    for field, value in overrides.items():
-        here = (*path, field)
-        if isinstance(value, BaseModel):
-            names += _named_in(dict(value), here)
-        elif isinstance(value, Mapping):
-            names += _named_in(value, here)
-        names.append(PREFIX + SEPARATOR.join(here).upper())
-    return names
-
-
-def list_settings(settings: Settings) -> list[Setting]:
-    """List every setting with its value in effect and where that is from."""
-    listed = []
-    for variable in variables_of(Settings):
-        value = written(functools.reduce(getattr, variable.path, settings))
-        about = {key: getattr(variable, key) for key in ("name", "type", "allowed", "meaning")}
-        source = settings.source_of(variable.name)
-        listed.append(Setting(**about, default=variable.default, value=value, source=source))
-    return listed
+    def note_sources(self, sources: Mapping[str, str]) -> None:
+        """Remember where the variables that were given are from."""
+        self._sources = sources

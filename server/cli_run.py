@@ -8,8 +8,9 @@ from typing import Any
 import structlog
 import typer
 
+from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
-from persona_mcp.config.settings import Settings, load_settings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id

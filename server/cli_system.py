@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from persona_mcp.config.database import upgrade_database
-from persona_mcp.config.settings import Settings, list_settings
+from persona_mcp.config.loading import list_settings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
 from persona_mcp.server.mcp import serve_stdio
 from persona_mcp.server.terminal import Terminal

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from persona_mcp.config.loading import list_settings, load_settings
 from persona_mcp.config.settings import (
     LLMSettings,
     Settings,
-    list_settings,
-    load_settings,
 )
 from persona_mcp.config.variables import MASK, Variable, variables_of
 from persona_mcp.state.errors import InvalidSettings
