@@ -1,32 +1,45 @@
-"""What LangGraph Studio (`langgraph dev`) loads: the product's own graphs, on its own checkpoints.
+"""What LangGraph Studio (`langgraph dev`) loads: the product's graphs, checkpoints and app.
 
 In Studio a run is started with a message alone. Its exchange is accepted and leased by the first
 step, as a door would do, so what is said in Studio is remembered like anything else.
+
+The server opens the checkpoints, then begins the lifespan of `app`, then takes runs; it stops in
+the order app, runs, checkpoints. App and runs share the service of `OPENED`, which whoever comes
+first opens, and which is closed with the checkpoints, since runs outlive the app.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from fastapi import FastAPI
 from langgraph_sdk.runtime import ServerRuntime
+from starlette.exceptions import HTTPException
 
 from persona_mcp.config import checkpoints
+from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
-from persona_mcp.config.settings import Settings, load_settings
+from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.parts import ChatContext, ChatIds
+from persona_mcp.server.app import create_app
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.exchanges import Lease
 
+STUDIO = "https://smith.langchain.com"
+"""The page of Studio is served from there, and calls this server from the reader's browser."""
+
 
 class Opened:
-    """The service of a Studio server: opened at the first run, closed with the checkpoints."""
+    """The service of a Studio server: opened when first needed, closed with the checkpoints."""
 
     def __init__(self) -> None:
         """Open nothing yet."""
@@ -63,19 +76,26 @@ class Visit:
     async def accept(self, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
         """Accept the run's message: in the thread's conversation, or in a new one.
 
+        A conversation goes on between the two whose it is, whichever persona the form names.
+
         Raises:
-            NotFound: The persona is not there.
+            NotFound: The persona or the conversation is not there.
             Conflict: Another run of the conversation does not end.
         """
         service = self._service
         world_id = state.get("world_id") or service.settings.world
+        conversation_id = state.get("conversation_id")
+        persona, user_id = context.persona_id, service.settings.user
+        if conversation_id:
+            begun = await service.conversations.get(world_id, conversation_id)
+            persona, user_id = begun.persona_id, begun.user_id
         exchange = await service.accept(
             ChatRequest(
                 world_id=world_id,
-                persona=context.persona_id,
-                user_id=service.settings.user,
+                persona=persona,
+                user_id=user_id,
                 message=state["message"],
-                conversation_id=state.get("conversation_id"),
+                conversation_id=conversation_id,
                 context=context,
             )
         )
@@ -138,3 +158,32 @@ async def relationship(runtime: ServerRuntime[None]) -> AsyncIterator[Any]:
         return
     service = await OPENED.service()
     yield build_relationship(service.parts).compile(name="relationship")
+
+
+@asynccontextmanager
+async def shared() -> AsyncIterator[Service]:
+    """Give the app the service of the runs, and leave it open for them."""
+    yield await OPENED.service()
+
+
+@cache
+def product_app() -> FastAPI:
+    """Make the app that the Studio server adds its own routes to.
+
+    Its guard stands before those too: the page of Studio passes, other sites' pages do not.
+    """
+    # As `langgraph dev --allow-blocking`: our short SQLite statements run on the loop, on purpose.
+    os.environ["LANGGRAPH_ALLOW_BLOCKING"] = "true"
+    settings = read_settings()
+    origins = [*settings.server.allowed_origins, STUDIO]
+    server = settings.server.model_copy(update={"allowed_origins": origins})
+    made = create_app(settings.model_copy(update={"server": server}), opening=shared)
+    del made.exception_handlers[HTTPException]  # or ours would answer for the server's routes
+    return made
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Make `app` when the server asks for it: its limits are settings, which no import reads."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return product_app()

@@ -12,6 +12,7 @@ import pytest
 
 from persona_mcp.server import catalogue, studio
 from persona_mcp.server.operations import call_operation
+from persona_mcp.server.service import Service
 from tests.command_line import Cli
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,7 @@ def test_langgraph_json_names_what_is_there() -> None:
     named = json.loads((ROOT / "langgraph.json").read_text())
     factories = [graph["path"].split(":") for graph in named["graphs"].values()]
     factories.append(named["checkpointer"]["path"].rsplit(".", 1))
+    assert named["http"]["app"] == f"{studio.__name__}:app"  # read only when asked for, see below
 
     for module, attribute in factories:
         assert callable(getattr(importlib.import_module(module), attribute))
@@ -77,6 +79,39 @@ async def test_what_is_said_in_studio_is_one_conversation_and_is_remembered(cli:
     assert first["reply"] and second["reply"]
     assert [turn["turn_number"] for turn in told["turns"]] == [1, 2, 3, 4]
     assert [e["status"] for e in told["exchanges"]] == ["done", "done"]
+
+
+async def test_a_conversation_goes_on_between_the_two_whose_it_is(cli: Cli) -> None:
+    async with studio.checkpointer():
+        service = await studio.OPENED.service()
+        hello = {"persona_id": "aria", "user_id": "sam", "message": "My dog is called Rex."}
+        where = (await call_operation(service, "persona_chat", hello))["conversation_id"]
+        given = {"world_id": "main", "conversation_id": where, "message": "What is he called?"}
+        async with studio.conversation(runtime(live=True)) as graph:
+            said = await graph.ainvoke(given, context=KNOBS)
+        told = await call_operation(service, "conversation_get", {"conversation_id": where})
+
+    assert [turn["speaker_id"] for turn in told["turns"]] == ["sam", "aria"] * 2
+    assert told["turns"][-1]["content"] == said["reply"]
+
+
+async def test_the_app_is_made_when_asked_for_and_shares_the_service_of_the_runs(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGGRAPH_ALLOW_BLOCKING", "false")
+    monkeypatch.setenv("PERSONA_SERVER__MAX_BODY_BYTES", "2048")
+    studio.product_app.cache_clear()
+
+    app = studio.app
+    async with studio.checkpointer():
+        async with app.router.lifespan_context(app):
+            service: Service = app.state.service
+            assert service is await studio.OPENED.service()
+        assert service is await studio.OPENED.service()
+
+    assert service.settings.server.max_body_bytes == 2048
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = studio.nothing
 
 
 async def test_a_run_that_fails_in_studio_leaves_no_lease_and_no_memory(cli: Cli) -> None:
