@@ -8,6 +8,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
@@ -150,9 +152,18 @@ def last_seen(request: Request) -> int:
     return int(given)
 
 
-async def streamed(
-    service: "Service", run: Run, token_budget: int | None, after: int
-) -> EventSourceResponse:
+class Events(EventSourceResponse):
+    """Server-sent events; a reader who takes none for too long is let go, which is no defect."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events until they end or their reader is gone."""
+        try:
+            await super().__call__(scope, receive, send)
+        except* SendTimeoutError:
+            log.info("reader let go", path=scope["path"], seconds=self.send_timeout)
+
+
+async def streamed(service: "Service", run: Run, token_budget: int | None, after: int) -> Events:
     """Answer with the events of a run.
 
     A reader that is gone, or takes nothing for `server.send_s`, leaves the run to itself.
@@ -170,7 +181,7 @@ async def streamed(
         finally:
             run.leave(limits.grace_s)
 
-    return EventSourceResponse(frames(), ping=limits.heartbeat_s, send_timeout=limits.send_s)
+    return Events(frames(), ping=limits.heartbeat_s, send_timeout=limits.send_s)
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,7 +106,7 @@ async def serving(app: FastAPI, send_buffer: int | None = None) -> AsyncIterator
 
 def with_limits(service: Service, **limits: float) -> Service:
     """Return the service with other limits of its HTTP doors; everything else is the same."""
-    server = ServerSettings(**limits)  # type: ignore[arg-type]
+    server = ServerSettings(**limits)
     return replace(service, settings=service.settings.model_copy(update={"server": server}))
 
 
@@ -140,7 +140,7 @@ class Frame:
     data: dict[str, Any]
 
 
-async def frames_of(response: httpx.Response) -> AsyncIterator[Frame]:
+async def frames_of(response: httpx.Response) -> AsyncGenerator[Frame]:
     """Read server-sent events as they come."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
@@ -162,7 +162,7 @@ async def streaming(
     headers = {} if after is None else {"Last-Event-ID": after}
     async with client.stream("POST", STREAM, json=body, headers=headers) as response:
         assert response.status_code == httpx.codes.OK, await response.aread()
-        async with aclosing(frames_of(response)) as frames:  # type: ignore[type-var]
+        async with aclosing(frames_of(response)) as frames:
             yield frames
 
 

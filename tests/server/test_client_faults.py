@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from persona_mcp.server.runs import Run
 from persona_mcp.server.service import Service
@@ -189,7 +190,7 @@ async def test_a_reader_who_does_not_read_is_taken_for_gone(
     model.add(hanging)
     chosen = with_limits(service, grace_s=SHORT_S, send_s=0.2, heartbeat_s=0.1)
     async with served(chosen, send_buffer=4096) as found, leaving_nothing(service):
-        with socket.socket() as lazy:
+        with capture_logs() as logs, socket.socket() as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             lazy.setblocking(False)
             loop = asyncio.get_running_loop()
@@ -204,6 +205,7 @@ async def test_a_reader_who_does_not_read_is_taken_for_gone(
             assert (await client.get("/health/live")).status_code == 200
 
     assert await exchanges(service) == [("r1", "cancelled")]
+    assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 def request_of(found: Served, **more: Any) -> bytes:
