@@ -97,8 +97,8 @@ async def chat_stream(request: Request) -> Response:
         kept = known and service.runs.latest(call.world_id, known.id)
         if kept:
             return await streamed(service, kept, arguments.token_budget, after)
-    run, _ = await begin_chat(call, arguments)
-    return await streamed(service, run, arguments.token_budget, after)
+    run, _ = await begin_chat(call, arguments)  # of another stream than the event, so all of it
+    return await streamed(service, run, arguments.token_budget, -1)
 
 
 async def resume_stream(request: Request, stream_id: str) -> Response:

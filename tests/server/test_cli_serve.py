@@ -1,0 +1,138 @@
+"""`persona serve` as a process: where it says it is, it answers; and it stops as it should."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from persona_mcp.server.cli_serve import is_loopback
+from tests.http_server import STREAM
+from tests.model_server import Behaviour
+from tests.processes import LIMIT_S, end, eventually, model_server, run, start, stored, variables
+
+MESSAGE = {"persona_id": "aria", "message": "My cat is called Biscuit.", "request_id": "r1"}
+
+
+@contextmanager
+def serving(data_dir: Path, url: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the server on a free port, and give its process and address."""
+    process = start("serve", "--port", "0", **variables(data_dir, url, **more))
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"serves on (http://\S+)", line):
+                yield process, found[1]
+                break
+        else:
+            raise AssertionError("the server said no address")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[int, str]:
+    process.send_signal(signal.SIGTERM)
+    _, told = end(process)
+    return process.returncode, told
+
+
+def test_the_printed_address_answers_and_sigterm_ends_it_well(tmp_path: Path) -> None:
+    with model_server() as models, serving(tmp_path / "data", models.openai_url) as (process, url):
+        live = httpx.get(f"{url}/health/live")
+        ready = httpx.get(f"{url}/health/ready", timeout=LIMIT_S).json()
+        code, told = stop(process)
+
+    assert (live.status_code, live.json()) == (200, {"status": "ok"})
+    assert ready["status"] == "ok", ready
+    assert (code, "stopped" in told) == (0, True), told
+
+
+@pytest.mark.parametrize(
+    ("stop_s", "ending", "status"),
+    [("30", "stream_complete", "done"), ("0.2", "stream_cancelled", "cancelled")],
+)
+def test_a_stream_has_its_time_when_the_server_stops(
+    tmp_path: Path, stop_s: str, ending: str, status: str
+) -> None:
+    slow = Behaviour("again and " * 20, delay_s=0.05)
+    limits = {"PERSONA_SERVER__STOP_S": stop_s}
+    events: list[tuple[str, str]] = []
+    chunk = threading.Event()
+
+    def read(url: str) -> None:
+        with httpx.stream("POST", url + STREAM, json=MESSAGE, timeout=LIMIT_S) as response:
+            name = ""
+            for line in response.iter_lines():
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    events.append((name, line.removeprefix("data: ")))
+                    if name == "stream_chunk":
+                        chunk.set()
+
+    with (
+        model_server(slow) as models,
+        serving(tmp_path / "data", models.openai_url, **limits) as (process, url),
+    ):
+        reader = threading.Thread(target=read, args=(url,))
+        reader.start()
+        assert chunk.wait(LIMIT_S)
+        code, told = stop(process)
+        reader.join(LIMIT_S)
+        eventually(lambda: status_of(tmp_path / "data") == status, "the exchange's end")
+
+    name, data = events[-1]
+    assert (name, code) == (ending, 0), told
+    assert json.loads(data)["data"].get("reason") in (None, "shutdown")
+
+
+def status_of(data_dir: Path) -> str:
+    [(status,)] = stored(data_dir, "SELECT status FROM exchanges")
+    return str(status)
+
+
+def test_an_address_that_others_reach_is_refused(tmp_path: Path) -> None:
+    given = variables(tmp_path / "data", "http://127.0.0.1:9")
+
+    done = run("serve", "--host", "0.0.0.0", "--port", "0", **given)
+
+    assert done.returncode == 1
+    assert "--host" in done.stderr
+    assert "--insecure" in done.stderr
+
+
+def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
+    given = variables(tmp_path / "data", "http://127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        done = run("serve", "--port", port, **given)
+
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("example.org", False),
+    ],
+)
+def test_only_loopback_is_of_this_machine_alone(host: str, alone: bool) -> None:
+    assert is_loopback(host) is alone
