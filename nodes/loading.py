@@ -1,11 +1,10 @@
 """The first step of an exchange: what stands before it."""
 
 from langgraph.runtime import Runtime
-from sqlalchemy import func, select
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
-from persona_mcp.state import conversations, effects, personas, relationship, tables
+from persona_mcp.state import conversations, effects, personas, relationship
 
 
 async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
@@ -40,12 +39,6 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             follows,
             parts.limits.window_turns,
         )
-        spoken = select(func.count()).where(
-            tables.Turn.world_id == world_id,
-            tables.Turn.conversation_id == conversation.id,
-            tables.Turn.speaker_id == persona.id,
-            tables.Turn.active,
-        )
         scene = Scene(
             now=now,
             persona=persona,
@@ -57,7 +50,10 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             feelings=await effects.read_feelings(
                 connection, world_id, persona, now, parts.laws.effects
             ),
-            answers=await connection.scalar(spoken) or 0,
+            # Counted only where it matters: the count takes longer as the conversation grows.
+            answers=await conversations.spoken(connection, world_id, conversation.id, persona.id)
+            if runtime.context.routing == "score"
+            else 0,
         )
     return ChatUpdate(
         world_id=world_id,

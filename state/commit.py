@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import (
@@ -17,14 +18,14 @@ from persona_mcp.state.effects import (
     add_relationship_change,
 )
 from persona_mcp.state.errors import Conflict
-from persona_mcp.state.exchanges import Lease, held
+from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memories import add_memories, add_uses
 from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.prepared import Prepared
 
-C = tables.Conversation
-T = tables.Turn
-X = tables.Exchange
+ADD_TURNS = Prepared(insert(tables.Turn))
+ADD_WITNESSES = Prepared(insert(tables.TurnWitness))
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,14 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
     """
     lease = commit.lease
     async with database.write() as connection:
-        status = await connection.scalar(
-            select(X.status).where(X.world_id == lease.world_id, X.id == lease.exchange_id)
+        status = await statements.STATUS.scalar(
+            connection, world=lease.world_id, key=lease.exchange_id
         )
         if status == "done":
             return
-        turn_count = await connection.scalar(select(C.turn_count).where(*held(lease)))
+        turn_count = await statements.HELD_TURNS.scalar(
+            connection, world=lease.world_id, key=lease.conversation_id, holder=lease.owner
+        )
         if status != "running" or turn_count is None:
             raise Conflict(
                 "this run lost its conversation to another one before it was stored; send it again"
@@ -124,8 +127,8 @@ def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:
 async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
     """Write the turns and who witnessed them."""
     lease = commit.lease
-    await connection.execute(
-        insert(T),
+    await ADD_TURNS.run(
+        connection,
         [
             {
                 "world_id": lease.world_id,
@@ -142,8 +145,8 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
             for position, turn in enumerate(commit.turns)
         ],
     )
-    await connection.execute(
-        insert(tables.TurnWitness),
+    await ADD_WITNESSES.run(
+        connection,
         [
             {"world_id": lease.world_id, "turn_id": turn.id, "party_id": party}
             for turn in commit.turns
@@ -155,17 +158,9 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
 async def finish(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
     """Mark the exchange as done and move the conversation's head to it."""
     lease = commit.lease
-    await connection.execute(
-        update(X)
-        .where(X.world_id == lease.world_id, X.id == lease.exchange_id)
-        .values(status="done", finished_at=commit.at, **commit.report)
-    )
-    await connection.execute(
-        update(C)
-        .where(C.world_id == lease.world_id, C.id == lease.conversation_id)
-        .values(
-            head_exchange_id=lease.exchange_id,
-            turn_count=turn_count + len(commit.turns),
-            updated_at=commit.at,
-        )
-    )
+    where = {"world": lease.world_id, "now": commit.at}
+    report = {f"its_{name}": value for name, value in commit.report.items()}
+    done = statements.done(tuple(commit.report))
+    await done.run(connection, {**where, "key": lease.exchange_id, **report})
+    moved = {"head": lease.exchange_id, "turns": turn_count + len(commit.turns)}
+    await statements.MOVE_HEAD.run(connection, {**where, "key": lease.conversation_id, **moved})

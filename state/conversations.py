@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, func, literal, select
+from sqlalchemy import Integer, Row, Select, String, and_, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
@@ -12,6 +12,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
+from persona_mcp.state.prepared import Prepared
 
 C = tables.Conversation
 T = tables.Turn
@@ -20,6 +21,15 @@ X = tables.Exchange
 M = tables.Memory
 U = tables.MemoryUse
 E = tables.RelationshipEvent
+BY_ID = Prepared(select(C).where(C.world_id == bindparam("world"), C.id == bindparam("key")))
+SPOKEN = Prepared(
+    select(func.count()).where(
+        T.world_id == bindparam("world"),
+        T.conversation_id == bindparam("conversation"),
+        T.speaker_id == bindparam("speaker"),
+        T.active,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -160,8 +170,7 @@ async def get(connection: AsyncConnection, world_id: str, conversation_id: str) 
     Raises:
         NotFound: It is not there.
     """
-    query = select(C).where(C.world_id == world_id, C.id == conversation_id)
-    row = (await connection.execute(query)).one_or_none()
+    row = await BY_ID.first(connection, world=world_id, key=conversation_id)
     if row is None:
         raise NotFound.of("conversation", conversation_id)
     return to_conversation(row)
@@ -182,30 +191,56 @@ async def window(
     """
     if head_exchange_id is None or limit == 0:
         return []
+    rows = await WINDOW.all(
+        connection,
+        world=world_id,
+        conversation=conversation_id,
+        reader=reader,
+        head=head_exchange_id,
+        most=limit,
+    )
+    return [to_turn(row) for row in reversed(rows)]
+
+
+def window_query() -> Select[*tuple[Any, ...]]:
+    """Return the query of `window`: it walks along the chain, then reads the turns on it."""
+    world, most = bindparam("world", type_=String), bindparam("most", type_=Integer)
     chain = (
         select(X.id, X.follows_id, literal(1).label("depth"))
-        .where(X.world_id == world_id, X.id == head_exchange_id)
+        .where(X.world_id == world, X.id == bindparam("head"))
         .cte("chain", recursive=True)
     )
     chain = chain.union_all(
         select(X.id, X.follows_id, chain.c.depth + 1).where(
-            X.world_id == world_id, X.id == chain.c.follows_id, chain.c.depth < limit
+            X.world_id == world, X.id == chain.c.follows_id, chain.c.depth < most
         )
     )
-    query = (
+    heard = and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == bindparam("reader"))
+    return (
         select(T)
-        .join(W, and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == reader))
+        .join(W, heard)
         .where(
-            T.world_id == world_id,
-            T.conversation_id == conversation_id,
+            T.world_id == world,
+            T.conversation_id == bindparam("conversation"),
             T.active,
             T.exchange_id.in_(select(chain.c.id)),
         )
         .order_by(T.number.desc())
-        .limit(limit)
+        .limit(most)
     )
-    rows = (await connection.execute(query)).all()
-    return [to_turn(row) for row in reversed(rows)]
+
+
+WINDOW = Prepared(window_query())
+
+
+async def spoken(
+    connection: AsyncConnection, world_id: str, conversation_id: str, speaker: str
+) -> int:
+    """Count the turns of a speaker in a conversation."""
+    count: int = await SPOKEN.scalar(
+        connection, world=world_id, conversation=conversation_id, speaker=speaker
+    )
+    return count
 
 
 async def witnesses_of(

@@ -7,9 +7,10 @@ cache. An effect whose id is there already is left alone, so a repeated write ch
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, relationship, tables
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, Impulses
 from persona_mcp.state.interaction import InteractionParams, InteractionState
@@ -27,8 +28,6 @@ from persona_mcp.state.traits import big_five
 E = tables.RelationshipEvent
 R = tables.RelationshipState
 P = tables.PersonaState
-I = tables.MoodImpulse  # noqa: E741 - the table's letter, as in the other stores
-S = tables.EnergySpent
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ async def read_arrow(
     connection: AsyncConnection, world_id: str, from_id: str, to_id: str
 ) -> Arrow | None:
     """Return an arrow as it stood after its last event; None if there was none."""
-    query = select(R.arrow).where(R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
-    found = await connection.scalar(query)
+    found = await statements.ARROW.scalar(connection, world=world_id, who=from_id, whom=to_id)
     return Arrow(**found) if found else None
 
 
@@ -103,47 +101,51 @@ async def add_relationship_change(
     params: RelationshipParams,
 ) -> Arrow:
     """Append an event to an arrow and return the arrow after it."""
-    query = select(R).where(
-        R.world_id == world_id, R.from_id == change.from_id, R.to_id == change.to_id
-    )
-    row = (await connection.execute(query)).one_or_none()
-    seq = await connection.scalar(select(E.seq).where(E.world_id == world_id, E.id == change.id))
-    if row is not None and seq is not None:
-        return Arrow(**row.arrow)
-    arrow = Arrow(**row.arrow) if row else relationship.begin(change.priors, change.event.at)
+    keys = {"world": world_id, "who": change.from_id, "whom": change.to_id}
+    cached = await read_arrow(connection, world_id, change.from_id, change.to_id)
+    seq = await statements.EVENT.scalar(connection, world=world_id, key=change.id)
+    if cached is not None and seq is not None:
+        return cached
+    arrow = cached or relationship.begin(change.priors, change.event.at)
     # Without a cache the log may still hold events that are switched off: their numbers are taken.
-    last = await last_seq(connection, E.seq, *of_arrow(world_id, change.from_id, change.to_id))
+    last = await statements.LAST_EVENT.scalar(connection, **keys) or 0
     event = replace(
         change.event,
         at=max(change.event.at, arrow.as_of),
         seq=last + 1,
-        priors=None if row else change.priors,
+        priors=None if cached else change.priors,
     )
     arrow = relationship.apply(arrow, event, params)
-    await connection.execute(
-        insert(E).values(event_values(world_id, exchange_id, change, event, params))
+    await statements.ADD_EVENT.run(
+        connection, event_values(world_id, exchange_id, change, event, params)
     )
-    state = {"arrow": asdict(arrow), "as_of": arrow.as_of, "last_seq": event.seq}
-    if row:
-        await connection.execute(
-            update(R)
-            .where(R.world_id == world_id, R.from_id == change.from_id, R.to_id == change.to_id)
-            .values(state)
-        )
+    if cached:
+        state = {"its_arrow": asdict(arrow), "its_as_of": arrow.as_of, "its_seq": event.seq}
+        await statements.KEEP_ARROW.run(connection, {**keys, **state})
     else:
-        keys = {"world_id": world_id, "from_id": change.from_id, "to_id": change.to_id}
-        await connection.execute(insert(R).values({**keys, **state}))
+        await begin_cache(connection, world_id, change.from_id, change.to_id, arrow, event.seq)
     return arrow
+
+
+async def begin_cache(
+    connection: AsyncConnection, world_id: str, from_id: str, to_id: str, arrow: Arrow, seq: int
+) -> None:
+    """Write an arrow's cache where there is none."""
+    await connection.execute(
+        insert(R).values(
+            world_id=world_id,
+            from_id=from_id,
+            to_id=to_id,
+            arrow=asdict(arrow),
+            as_of=arrow.as_of,
+            last_seq=seq,
+        )
+    )
 
 
 def of_arrow(world_id: str, from_id: str, to_id: str) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions that pick the events of an arrow."""
     return E.world_id == world_id, E.from_id == from_id, E.to_id == to_id
-
-
-async def last_seq(connection: AsyncConnection, column: Any, *where: ColumnElement[bool]) -> int:
-    """Return the greatest number that was given, active or not; 0 if none was."""
-    return await connection.scalar(select(func.max(column)).where(*where)) or 0
 
 
 def event_values(
@@ -221,12 +223,11 @@ async def refold_arrow(
     begun = await connection.scalars(select(E.priors).where(*log).order_by(E.seq))
     first = next((Priors(**priors) for priors in begun if priors), None)
     arrow = relationship.fold(events, params, first)
-    keys = {"world_id": world_id, "from_id": from_id, "to_id": to_id}
-    await connection.execute(delete(R).filter_by(**keys))
+    its = (R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
+    await connection.execute(delete(R).where(*its))
     if arrow is not None:
-        last = await last_seq(connection, E.seq, *log)
-        state = {"arrow": asdict(arrow), "as_of": arrow.as_of, "last_seq": last}
-        await connection.execute(insert(R).values({**keys, **state}))
+        last = await connection.scalar(select(func.max(E.seq)).where(*log)) or 0
+        await begin_cache(connection, world_id, from_id, to_id, arrow, last)
     return arrow
 
 
@@ -262,8 +263,7 @@ async def read_feelings(
     connection: AsyncConnection, world_id: str, persona: Persona, now: float, params: EffectParams
 ) -> Feelings:
     """Return a persona's feelings at a time."""
-    query = select(P).where(P.world_id == world_id, P.persona_id == persona.id)
-    row = (await connection.execute(query)).one_or_none()
+    row = await statements.FEELINGS.first(connection, world=world_id, persona=persona.id)
     return at_time(to_feelings(row), persona, now, params) if row else at_rest(persona, now, params)
 
 
@@ -293,20 +293,16 @@ async def add_feeling_change(
         params: The constants.
     """
     persona = change.persona
-    query = select(P).where(P.world_id == world_id, P.persona_id == persona.id)
-    row = (await connection.execute(query)).one_or_none()
-    there = await connection.scalar(select(I.seq).where(I.world_id == world_id, I.id == ids[0]))
+    keys = {"world": world_id, "persona": persona.id}
+    row = await statements.FEELINGS.first(connection, **keys)
+    there = await statements.IMPULSE.scalar(connection, world=world_id, key=ids[0])
     if row is not None and there is not None:
         return to_feelings(row)
     before = to_feelings(row) if row else at_rest(persona, now, params)
     at = max(now, before.emotion.as_of)
     felt = at_time(before, persona, at, params)
-    mood_seq, energy_seq = [
-        await last_seq(
-            connection, table.seq, table.world_id == world_id, table.persona_id == persona.id
-        )
-        for table in (I, S)
-    ]
+    mood_seq = await statements.LAST_IMPULSE.scalar(connection, **keys) or 0
+    energy_seq = await statements.LAST_COST.scalar(connection, **keys) or 0
     base = {
         "world_id": world_id,
         "exchange_id": exchange_id,
@@ -315,11 +311,8 @@ async def add_feeling_change(
         "why": change.why,
         "params_version": params.relationships.params_version,
     }
-    await connection.execute(
-        insert(I).values(
-            {**base, "id": ids[0], "seq": mood_seq + 1, "impulse": asdict(change.impulse)}
-        )
-    )
+    pushed = {"id": ids[0], "seq": mood_seq + 1, "impulse": asdict(change.impulse)}
+    await statements.ADD_IMPULSE.run(connection, {**base, **pushed})
     spent = felt.interaction
     rows = []
     for number, (talk_s, share) in enumerate(change.talk, start=1):
@@ -327,7 +320,7 @@ async def add_feeling_change(
         seq = energy_seq + number
         rows.append({**base, "id": ids[number], "seq": seq, "talk_s": talk_s, "share": share})
     if rows:
-        await connection.execute(insert(S), rows)
+        await statements.ADD_COSTS.run(connection, rows)
     after = Feelings(emotion.apply(felt.emotion, change.impulse), spent)
     values = {
         "emotion": asdict(after.emotion),
@@ -352,5 +345,6 @@ async def keep_feelings(
         keys = {"world_id": world_id, "persona_id": persona_id}
         await connection.execute(insert(P).values({**keys, **values}))
     else:
-        where = (P.world_id == world_id, P.persona_id == persona_id)
-        await connection.execute(update(P).where(*where).values(values))
+        its = {f"its_{name}": value for name, value in values.items()}
+        keys = {"world": world_id, "persona": persona_id}
+        await statements.KEEP_FEELINGS.run(connection, {**keys, **its})

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, insert, select, update
+from sqlalchemy import Row, Select, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
@@ -88,27 +89,26 @@ class ExchangeStore:
                     )
                 return known
             await enter_conversation(connection, request, now)
-            number = await connection.scalar(
-                select(func.coalesce(func.max(T.number), 0)).where(
-                    T.world_id == request.world_id, T.conversation_id == request.conversation_id
-                )
+            number = await statements.LAST_NUMBER.scalar(
+                connection, world=request.world_id, key=request.conversation_id
             )
-            await connection.execute(
-                insert(T).values(
-                    world_id=request.world_id,
-                    id=exchange_id,
-                    conversation_id=request.conversation_id,
-                    request_id=request.request_id,
-                    request_hash=request.hash,
-                    number=(number or 0) + 1,
-                    status="pending",
-                    persona_id=request.persona_id,
-                    user_id=request.user_id,
-                    message=request.message,
-                    owner=process,
-                    correlation_id=correlation_id,
-                    created_at=now,
-                )
+            await statements.ACCEPT.run(
+                connection,
+                {
+                    "world_id": request.world_id,
+                    "id": exchange_id,
+                    "conversation_id": request.conversation_id,
+                    "request_id": request.request_id,
+                    "request_hash": request.hash,
+                    "number": number + 1,
+                    "status": "pending",
+                    "persona_id": request.persona_id,
+                    "user_id": request.user_id,
+                    "message": request.message,
+                    "owner": process,
+                    "correlation_id": correlation_id,
+                    "created_at": now,
+                },
             )
             return await get(connection, request.world_id, exchange_id)
 
@@ -146,36 +146,13 @@ class ExchangeStore:
                 return False
             if (await get(connection, lease.world_id, lease.exchange_id)).status == "done":
                 return False
-            await connection.execute(
-                update(T)
-                .where(
-                    T.world_id == lease.world_id,
-                    T.conversation_id == lease.conversation_id,
-                    T.status == "running",
-                )
-                .values(status="interrupted", finished_at=now)
-            )
-            await connection.execute(
-                update(C)
-                .where(C.world_id == lease.world_id, C.id == lease.conversation_id)
-                .values(lease_owner=lease.owner, lease_until=now + lease_s)
-            )
-            head = select(C.head_exchange_id).where(
-                C.world_id == lease.world_id, C.id == lease.conversation_id
-            )
-            await connection.execute(
-                update(T)
-                .where(T.world_id == lease.world_id, T.id == lease.exchange_id)
-                .values(
-                    status="running",
-                    attempts=T.attempts + 1,
-                    owner=lease.process,
-                    follows_id=head.scalar_subquery(),
-                    partial=None,
-                    error=None,
-                    finished_at=None,
-                )
-            )
+            conversation = {"world": lease.world_id, "key": lease.conversation_id}
+            await statements.INTERRUPT.run(connection, {**conversation, "now": now})
+            taken = {"holder": lease.owner, "until": now + lease_s}
+            await statements.TAKE.run(connection, {**conversation, **taken})
+            exchange = {"world": lease.world_id, "key": lease.exchange_id}
+            run = {"process": lease.process, "conversation": lease.conversation_id}
+            await statements.RUN.run(connection, {**exchange, **run})
             return True
 
     async def renew(self, lease: Lease, lease_s: float, now: float) -> bool:
@@ -274,10 +251,7 @@ async def holder_of(connection: AsyncConnection, lease: Lease) -> tuple[str | No
     Raises:
         NotFound: The conversation is not there.
     """
-    query = select(C.lease_owner, C.lease_until).where(
-        C.world_id == lease.world_id, C.id == lease.conversation_id
-    )
-    row = (await connection.execute(query)).one_or_none()
+    row = await statements.LEASE.first(connection, world=lease.world_id, key=lease.conversation_id)
     if row is None:
         raise NotFound.of("conversation", lease.conversation_id)
     return row.lease_owner, row.lease_until
@@ -285,17 +259,15 @@ async def holder_of(connection: AsyncConnection, lease: Lease) -> tuple[str | No
 
 async def release(connection: AsyncConnection, lease: Lease) -> None:
     """Let go of the lease, if it is still ours."""
-    await connection.execute(
-        update(C).where(*held(lease)).values(lease_owner=None, lease_until=None)
-    )
+    mine = {"world": lease.world_id, "key": lease.conversation_id, "holder": lease.owner}
+    await statements.RELEASE.run(connection, mine)
 
 
 async def by_request(
     connection: AsyncConnection, world_id: str, request_id: str
 ) -> Exchange | None:
     """Return the exchange that has this request id."""
-    query = select(T).where(T.world_id == world_id, T.request_id == request_id)
-    row = (await connection.execute(query)).one_or_none()
+    row = await statements.BY_REQUEST.first(connection, world=world_id, key=request_id)
     return to_exchange(row) if row else None
 
 
@@ -305,8 +277,7 @@ async def get(connection: AsyncConnection, world_id: str, exchange_id: str) -> E
     Raises:
         NotFound: It is not there.
     """
-    query = select(T).where(T.world_id == world_id, T.id == exchange_id)
-    row = (await connection.execute(query)).one_or_none()
+    row = await statements.BY_ID.first(connection, world=world_id, key=exchange_id)
     if row is None:
         raise NotFound.of("exchange", exchange_id)
     return to_exchange(row)

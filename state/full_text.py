@@ -6,8 +6,18 @@ triggers, so that a row and its words are written in one transaction.
 
 import re
 
-from sqlalchemy import ColumnElement, Connection, column, literal_column, select, table
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    String,
+    bindparam,
+    column,
+    literal_column,
+    select,
+    table,
+)
 
 from persona_mcp.state.tables import Memory
 
@@ -79,31 +89,23 @@ def terms_of(query: str) -> list[str]:
     return list(distinct.values())[:TERMS_USED]
 
 
-async def search_words(
-    connection: AsyncConnection, query: str, visible: ColumnElement[bool], limit: int
-) -> dict[int, float]:
-    """Find memories by their words.
+def match_of(query: str) -> str:
+    """Write a query in the full-text syntax: any of its words; empty without words."""
+    return " OR ".join(f'"{term}"' for term in terms_of(query))
+
+
+def words_query(visible: ColumnElement[bool]) -> Select[int, float]:
+    """Return the query for memories by their words, best first; parameters: matched, most.
 
     Args:
-        connection: An open transaction.
-        query: Any text.
         visible: Which memories may be found, as a condition on the table of memories.
-        limit: How many, at most.
-
-    Returns:
-        Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
     """
-    terms = terms_of(query)
-    if not terms:
-        return {}
-    matched = " OR ".join(f'"{term}"' for term in terms)
     score: ColumnElement[float] = literal_column(f"-bm25({TABLE})")
-    statement = (
+    matched = literal_column(TABLE).op("MATCH")(bindparam("matched", type_=String))
+    return (
         select(Memory.seq, score)
         .join(WORDS, WORDS.c.rowid == Memory.seq)
-        .where(literal_column(TABLE).op("MATCH")(matched), visible)
+        .where(matched, visible)
         .order_by(score.desc(), Memory.seq)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
     )
-    rows = await connection.execute(statement)
-    return {row[0]: row[1] for row in rows}

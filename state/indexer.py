@@ -5,18 +5,31 @@ vectors that others have written since. So each process finds what the others st
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Row, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, pack, unpack
 from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.vector_index import VectorEntry, VectorIndex
 
 log = structlog.get_logger(__name__)
@@ -24,6 +37,52 @@ log = structlog.get_logger(__name__)
 M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 V = tables.MemoryVector
+SEQS = bindparam("seqs", expanding=True, type_=Integer)
+CLAIMS = Prepared(select(O.claimed_by).where(O.claimed_until >= bindparam("now")).distinct())
+FREE = Prepared(
+    select(O.seq, O.attempts)
+    .where(
+        or_(
+            O.claimed_until < bindparam("now"),
+            O.claimed_by.in_(bindparam("gone", expanding=True)),
+        ),
+        O.attempts < bindparam("tries"),
+    )
+    .order_by(O.attempts, O.seq)
+    .limit(bindparam("most", type_=Integer))
+)
+CLAIM = Prepared(
+    update(O)
+    .where(O.seq.in_(SEQS))
+    .values(
+        claimed_by=bindparam("process"),
+        claimed_until=bindparam("until"),
+        attempts=O.attempts + 1,
+    )
+)
+CLAIMED = Prepared(select(O).where(O.seq.in_(SEQS)).order_by(O.seq))
+WORKED_OFF = Prepared(delete(O).where(O.seq.in_(SEQS)))
+TO_EMBED = Prepared(
+    select(M.world_id, M.id, M.persona_id, M.version, M.indexed_text).where(
+        M.world_id.in_(bindparam("worlds", expanding=True)),
+        M.id.in_(bindparam("ids", expanding=True)),
+    )
+)
+IS_CURRENT = Prepared(
+    select(M.id).where(
+        M.world_id == bindparam("world"),
+        M.id == bindparam("memory"),
+        M.version == bindparam("number"),
+    )
+)
+FORGET = Prepared(
+    delete(V).where(
+        V.world_id == bindparam("world"),
+        V.memory_id == bindparam("memory"),
+        V.model_id == bindparam("model"),
+    )
+)
+ADD = Prepared(insert(V))
 Progress = Callable[[int, int], None]
 REFUSED = (400, 413, 422)
 """Answers of an embedder over HTTP that are about the text: trying again does not help."""
@@ -103,16 +162,19 @@ class Indexer:
         claimed = await self._claim()
         if not claimed:
             return 0
+        seqs = [c.seq for c in claimed]
+
+        async def worked_off(connection: AsyncConnection) -> None:
+            await WORKED_OFF.run(connection, {"seqs": seqs})
+
         try:
-            await self._embed(sorted({(c.world_id, c.memory_id) for c in claimed}))
+            await self._embed(sorted({(c.world_id, c.memory_id) for c in claimed}), worked_off)
         except asyncio.CancelledError:
-            await asyncio.shield(self._put_back([c.seq for c in claimed], Cancelled("stopped")))
+            await asyncio.shield(self._put_back(seqs, Cancelled("stopped")))
             raise
         except Exception as error:
-            await self._put_back([c.seq for c in claimed], error)
+            await self._put_back(seqs, error)
             raise
-        async with self._database.write() as connection:
-            await connection.execute(delete(O).where(O.seq.in_([c.seq for c in claimed])))
         return len(claimed)
 
     async def pending(self) -> int:
@@ -174,11 +236,14 @@ class Indexer:
         for start in range(0, len(todo), self._limits.batch):
             progress(start, len(todo))
             batch = todo[start : start + self._limits.batch]
-            await self._embed([(world_id, memory_id) for memory_id in batch])
-            async with self._database.write() as connection:
-                await connection.execute(
-                    delete(O).where(O.world_id == world_id, O.memory_id.in_(batch), O.seq <= newest)
-                )
+            its = (O.world_id == world_id, O.memory_id.in_(batch), O.seq <= newest)
+
+            async def worked_off(
+                connection: AsyncConnection, its: tuple[ColumnElement[bool], ...] = its
+            ) -> None:
+                await connection.execute(delete(O).where(*its))
+
+            await self._embed([(world_id, memory_id) for memory_id in batch], worked_off)
         progress(len(todo), len(todo))
         await self._index.drop(world_id)
         await self.reconcile(world_id)
@@ -192,36 +257,19 @@ class Indexer:
     async def _claim(self) -> list[Row[Any]]:
         """Take what nobody works on: new rows in a batch, then one that failed before, alone."""
         now = self._now()
-        claims = select(O.claimed_by).where(O.claimed_until >= now).distinct()
         async with self._database.read() as connection:
-            owners = [owner for owner in await connection.scalars(claims) if owner]
+            owners = [row[0] for row in await CLAIMS.all(connection, now=now) if row[0]]
             gone = [o for o in owners if await asyncio.to_thread(self._is_gone, o)]
-            free = (
-                select(O.seq, O.attempts)
-                .where(
-                    or_(O.claimed_until < now, O.claimed_by.in_(gone)),
-                    O.attempts < self._limits.attempts,
-                )
-                .order_by(O.attempts, O.seq)
-                .limit(self._limits.batch)
-            )
-            if await connection.scalar(free.limit(1)) is None:
+            free = {"now": now, "gone": gone, "tries": self._limits.attempts}
+            if await FREE.first(connection, **free, most=1) is None:
                 return []
         async with self._database.write() as connection:
-            found = (await connection.execute(free)).all()
+            found = await FREE.all(connection, **free, most=self._limits.batch)
             new = [row.seq for row in found if row.attempts == 0]
             seqs = new or [row.seq for row in found[:1]]
-            await connection.execute(
-                update(O)
-                .where(O.seq.in_(seqs))
-                .values(
-                    claimed_by=self._process,
-                    claimed_until=now + self._limits.claim_s,
-                    attempts=O.attempts + 1,
-                )
-            )
-            rows = await connection.execute(select(O).where(O.seq.in_(seqs)).order_by(O.seq))
-            return list(rows.all())
+            until = now + self._limits.claim_s
+            await CLAIM.run(connection, {"seqs": seqs, "process": self._process, "until": until})
+            return list(await CLAIMED.all(connection, seqs=seqs))
 
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try without an embedder, or cut off, does not count."""
@@ -238,22 +286,24 @@ class Indexer:
                 .values(claimed_by=None, claimed_until=0.0, attempts=tries, last_error=reason)
             )
 
-    async def _embed(self, keys: list[tuple[str, str]]) -> None:
+    async def _embed(
+        self,
+        keys: list[tuple[str, str]],
+        worked_off: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> None:
+        """Embed memories; in the write of their vectors, `worked_off` ends the work for them."""
         wanted = set(keys)
-        query = select(M).where(
-            M.world_id.in_({world_id for world_id, _ in keys}),
-            M.id.in_([memory_id for _, memory_id in keys]),
-        )
+        worlds, ids = list({world for world, _ in keys}), [memory_id for _, memory_id in keys]
         async with self._database.read() as connection:
-            rows = [r for r in await connection.execute(query) if (r.world_id, r.id) in wanted]
-        if not rows:
-            return
+            found = await TO_EMBED.all(connection, worlds=worlds, ids=ids)
+            rows = [r for r in found if (r.world_id, r.id) in wanted]
         vectors = await self._embedder.embed_documents([row.indexed_text for row in rows])
         async with self._database.write() as connection:
             for row, vector in zip(rows, vectors, strict=True):
                 await self._store(
                     connection, row.world_id, row.id, row.persona_id, row.version, pack(vector)
                 )
+            await worked_off(connection)
 
     async def _store(
         self,
@@ -265,19 +315,20 @@ class Indexer:
         vector: bytes,
     ) -> None:
         """Replace a vector: the new row gets a new seq, by which readers see that it changed."""
-        there = select(M.id).where(M.world_id == world_id, M.id == memory_id, M.version == version)
-        if await connection.scalar(there) is None:
+        its = {"world": world_id, "memory": memory_id}
+        if await IS_CURRENT.first(connection, **its, number=version) is None:
             return
-        await connection.execute(delete(V).where(*self._of(world_id), V.memory_id == memory_id))
-        await connection.execute(
-            insert(V).values(
-                world_id=world_id,
-                memory_id=memory_id,
-                persona_id=persona_id,
-                model_id=self._embedder.model_id,
-                version=version,
-                vector=vector,
-            )
+        await FORGET.run(connection, {**its, "model": self._embedder.model_id})
+        await ADD.run(
+            connection,
+            {
+                "world_id": world_id,
+                "memory_id": memory_id,
+                "persona_id": persona_id,
+                "model_id": self._embedder.model_id,
+                "version": version,
+                "vector": vector,
+            },
         )
 
     async def _mend(self, world_id: str) -> tuple[int, int]:

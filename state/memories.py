@@ -4,11 +4,25 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, String, and_, cast, exists, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    String,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
+from persona_mcp.state.full_text import match_of, words_query
 from persona_mcp.state.memory import Memory, NewMemory
+from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
 W = tables.MemoryWitness
@@ -24,36 +38,103 @@ USES = (
 )
 
 
-def visible_to(reader: str) -> ColumnElement[bool]:
+READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
+WORLD = bindparam("world", type_=String)
+
+
+def visible() -> ColumnElement[bool]:
     """Return the condition under which a reader may be shown a memory: the witness rule.
 
     It is the reader's own; or the reader was there; or it is shared with the reader by name; or it
-    is public. Every path that shows memories goes through here.
+    is public. Every path that shows memories goes through here. Who reads is in the parameters
+    (`reading`).
     """
-    was_there = exists().where(W.world_id == M.world_id, W.memory_id == M.id, W.party_id == reader)
+    was_there = exists().where(W.world_id == M.world_id, W.memory_id == M.id, W.party_id == READER)
     # Not LIKE: it has wildcards, and on SQLite it takes Bob for bob.
     names = cast(M.related_personas, String)
-    named = func.replace(names, json.dumps(reader), "") != names
+    named = func.replace(names, NAMED, "") != names
     return or_(
-        M.persona_id == reader,
+        M.persona_id == READER,
         M.visibility == "public",
         and_(M.visibility == "shared", named),
         was_there,
     )
 
 
-def recallable_by(world_id: str, reader: str) -> ColumnElement[bool]:
+def recallable() -> ColumnElement[bool]:
     """Return the condition under which a search for a reader may find a memory.
 
     Others' private memories are left out even of those who were there: they have their own copies.
     """
     return and_(
-        M.world_id == world_id,
+        M.world_id == WORLD,
         M.active,
         M.archived_at.is_(None),
-        or_(M.persona_id == reader, M.visibility != "private"),
-        visible_to(reader),
+        or_(M.persona_id == READER, M.visibility != "private"),
+        visible(),
     )
+
+
+def reading(world_id: str, reader: str) -> dict[str, str]:
+    """Return the parameters of `visible` and `recallable`."""
+    return {"world": world_id, "reader": reader, "named": json.dumps(reader)}
+
+
+WORDS = Prepared(words_query(recallable()))
+CANDIDATES = Prepared(
+    select(M.id, M.seq, M.content, M.memory_type, M.importance, V.vector)
+    .outerjoin(
+        V,
+        and_(
+            V.world_id == M.world_id,
+            V.memory_id == M.id,
+            V.model_id == bindparam("model", type_=String),
+        ),
+    )
+    .where(
+        recallable(),
+        or_(
+            M.id.in_(bindparam("ids", expanding=True)), M.seq.in_(bindparam("seqs", expanding=True))
+        ),
+    )
+    .order_by(M.id)
+)
+BY_IDS = Prepared(
+    select(M, USES)
+    .where(M.world_id == WORLD, M.id.in_(bindparam("ids", expanding=True)))
+    .order_by(M.id)
+)
+THERE = Prepared(
+    select(M.id)
+    .where(M.world_id == WORLD, M.id.in_(bindparam("ids", expanding=True)))
+    .order_by(M.seq)
+)
+ADD = Prepared(insert(M))
+ADD_WITNESSES = Prepared(insert(W))
+ADD_WORK = Prepared(insert(tables.OutboxEntry))
+ADD_USES = Prepared(insert(U))
+
+
+async def search_words(
+    connection: AsyncConnection, query: str, world_id: str, reader: str, limit: int
+) -> dict[int, float]:
+    """Find memories by their words, among those that the reader may know.
+
+    Args:
+        connection: An open transaction.
+        query: Any text.
+        world_id: Where.
+        reader: Who asks.
+        limit: How many, at most.
+
+    Returns:
+        Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
+    """
+    matched = match_of(query)
+    if not matched:
+        return {}
+    rows = await WORDS.all(connection, matched=matched, most=limit, **reading(world_id, reader))
+    return {row[0]: row[1] for row in rows}
 
 
 async def add_memories(
@@ -67,8 +148,8 @@ async def add_memories(
     """Write memories, their witnesses and the work for the index, inside a transaction."""
     if not memories:
         return
-    await connection.execute(
-        insert(M),
+    await ADD.run(
+        connection,
         [
             {
                 "world_id": world_id,
@@ -94,16 +175,16 @@ async def add_memories(
             for m in memories
         ],
     )
-    await connection.execute(
-        insert(W),
+    await ADD_WITNESSES.run(
+        connection,
         [
             {"world_id": world_id, "memory_id": m.id, "party_id": party}
             for m in memories
             for party in sorted({m.persona_id, *m.witnesses})
         ],
     )
-    await connection.execute(
-        insert(tables.OutboxEntry),
+    await ADD_WORK.run(
+        connection,
         [
             {
                 "world_id": world_id,
@@ -129,11 +210,10 @@ async def add_uses(
 
     One that was deleted meanwhile is passed over: the exchange is not lost over it.
     """
-    wanted = select(M.id).where(M.world_id == world_id, M.id.in_(memory_ids)).order_by(M.seq)
-    there = list(await connection.scalars(wanted))
+    there = await THERE.all(connection, world=world_id, ids=memory_ids)
     if there:
-        await connection.execute(
-            insert(U),
+        await ADD_USES.run(
+            connection,
             [
                 {
                     "world_id": world_id,
@@ -142,7 +222,7 @@ async def add_uses(
                     "conversation_id": conversation_id,
                     "at": now,
                 }
-                for memory_id in there
+                for (memory_id,) in there
             ],
         )
 
@@ -154,7 +234,7 @@ async def read_candidates(
     model_id: str,
     ids: Collection[str],
     seqs: Collection[int],
-) -> list[Row[Any]]:
+) -> Sequence[Row[Any]]:
     """Read memories by id or seq, with their vectors; what the reader may not know drops out.
 
     Args:
@@ -165,22 +245,17 @@ async def read_candidates(
         ids: Keys that the dense index found.
         seqs: Keys that the words found.
     """
-    vector = and_(V.world_id == M.world_id, V.memory_id == M.id, V.model_id == model_id)
-    query = (
-        select(M, USES, V.vector)
-        .outerjoin(V, vector)
-        .where(recallable_by(world_id, reader), or_(M.id.in_(ids), M.seq.in_(seqs)))
-        .order_by(M.id)
+    return await CANDIDATES.all(
+        connection, model=model_id, ids=list(ids), seqs=list(seqs), **reading(world_id, reader)
     )
-    return list((await connection.execute(query)).all())
 
 
 async def read_memories(
     connection: AsyncConnection, world_id: str, ids: Collection[str]
 ) -> list[Memory]:
     """Read memories by id, in order of their ids; who may see them is the caller's to know."""
-    query = select(M, USES).where(M.world_id == world_id, M.id.in_(ids)).order_by(M.id)
-    return [to_memory(row) for row in await connection.execute(query)]
+    rows = await BY_IDS.all(connection, world=world_id, ids=list(ids))
+    return [to_memory(row) for row in rows]
 
 
 def to_memory(row: Row[Any]) -> Memory:

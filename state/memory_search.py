@@ -1,6 +1,7 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,9 +11,8 @@ from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, unpack
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.full_text import search_words
 from persona_mcp.state.indexer import Indexer
-from persona_mcp.state.memory import Recall, Recalled
+from persona_mcp.state.memory import Memory, Recall, Recalled
 from persona_mcp.state.retrieval import RetrievalParams, fuse
 from persona_mcp.state.vector_index import VectorIndex
 
@@ -63,10 +63,11 @@ class MemorySearch:
         text = query[: self._params.query_chars]
         vector, near, degraded = await self._by_meaning(world_id, reader, text)
         async with self._database.read() as connection:
-            words = await search_words(
+            words = await memories.search_words(
                 connection,
                 text,
-                memories.recallable_by(world_id, reader),
+                world_id,
+                reader,
                 self._params.candidates,
             )
             rows = await memories.read_candidates(
@@ -77,13 +78,15 @@ class MemorySearch:
                 near,
                 words,
             )
-        wanted = [
-            row
-            for row in rows
-            if row.importance >= min_importance and memory_type in (None, row.memory_type)
-        ]
-        hits = rank(wanted, words, vector, self._params)
-        return Recall(tuple(hits[:limit]), degraded)
+            wanted = [
+                row
+                for row in rows
+                if row.importance >= min_importance and memory_type in (None, row.memory_type)
+            ]
+            best = rank(wanted, words, vector, self._params)[:limit]
+            kept = await memories.read_memories(connection, world_id, [one.id for one in best])
+        found = {memory.id: memory for memory in kept}
+        return Recall(tuple(one.recalled(found[one.id]) for one in best), degraded)
 
     async def _by_meaning(
         self, world_id: str, reader: str, text: str
@@ -99,12 +102,38 @@ class MemorySearch:
         return vector, [hit.memory_id for hit in hits], ""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A candidate and what it scored.
+
+    Attributes:
+        id: Of the memory.
+        score: Of both ways together.
+        meaning: Cosine with the query; None without a vector.
+        words: Score of the words; 0 if none is in it.
+    """
+
+    id: str
+    score: float
+    meaning: float | None
+    words: float
+
+    def recalled(self, memory: Memory) -> Recalled:
+        """Return it with its memory."""
+        return Recalled(
+            memory=memory,
+            similarity=min(1.0, max(0.0, self.meaning or 0.0)),
+            score=self.score,
+            parts={"dense": self.meaning or 0.0, "lexical": self.words},
+        )
+
+
 def rank(
-    rows: list[Row[Any]],
+    rows: Sequence[Row[Any]],
     words: Mapping[int, float],
     vector: Vector | None,
     params: RetrievalParams,
-) -> list[Recalled]:
+) -> list[Scored]:
     """Score candidates and sort them: best first, ties by id."""
     dense = [
         float(unpack(row.vector) @ vector)
@@ -116,12 +145,7 @@ def rank(
     asks = [row.content.rstrip().endswith("?") for row in rows]
     scores = fuse(dense, lexical, asks, params)
     hits = [
-        Recalled(
-            memory=memories.to_memory(row),
-            similarity=min(1.0, max(0.0, meaning or 0.0)),
-            score=float(score),
-            parts={"dense": meaning or 0.0, "lexical": word},
-        )
+        Scored(row.id, float(score), meaning, word)
         for row, meaning, word, score in zip(rows, dense, lexical, scores, strict=True)
     ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.memory.id))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))

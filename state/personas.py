@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select
+from sqlalchemy import Row, bindparam, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,10 +14,19 @@ from persona_mcp.state.effects import EffectParams, Feelings, at_rest, at_time, 
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, NotFound
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
+from persona_mcp.state.prepared import Prepared
 
 T = tables.Persona
 C = tables.Conversation
 S = tables.PersonaState
+FIND = Prepared(
+    select(T).where(
+        T.world_id == bindparam("world"),
+        T.deleted_at.is_(None),
+        or_(T.id == bindparam("reference"), T.name_key == bindparam("folded")),
+    )
+)
+HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
 
 
@@ -108,9 +117,8 @@ class PersonaStore:
 
     async def has_id(self, world_id: str, id: str) -> bool:
         """Tell whether an id is a persona's; a deleted one keeps its id."""
-        query = select(T.id).where(T.world_id == world_id, T.id == id)
         async with self._database.read() as connection:
-            return await connection.scalar(query) is not None
+            return await HAS_ID.first(connection, world=world_id, key=id) is not None
 
     async def create(
         self, world_id: str, spec: PersonaSpec, now: float, reserved: Collection[str] = ()
@@ -139,12 +147,10 @@ async def find(connection: AsyncConnection, world_id: str, reference: str) -> Pe
     Raises:
         NotFound: Neither; suggests near names.
     """
-    query = select(T).where(
-        T.world_id == world_id,
-        T.deleted_at.is_(None),
-        or_(T.id == reference, T.name_key == name_key(reference)),
+    found = await FIND.all(
+        connection, world=world_id, reference=reference, folded=name_key(reference)
     )
-    rows = {row.id: row for row in await connection.execute(query)}
+    rows = {row.id: row for row in found}
     if rows:
         return to_persona(rows.get(reference) or next(iter(rows.values())))
     names = await connection.scalars(

@@ -5,14 +5,20 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Conversation as C
 
 GENERAL = "general"
 """The topic of a conversation when nobody said."""
+PARTIES = Prepared(
+    select(C.persona_id, C.user_id).where(
+        C.world_id == bindparam("world"), C.id == bindparam("key")
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,7 @@ async def enter_conversation(connection: AsyncConnection, request: Request, now:
         NotFound: It is not there, and the request does not start it.
         InvalidParams: It is the conversation of others.
     """
-    query = select(C.persona_id, C.user_id).where(
-        C.world_id == request.world_id, C.id == request.conversation_id
-    )
-    found = (await connection.execute(query)).one_or_none()
+    found = await PARTIES.first(connection, world=request.world_id, key=request.conversation_id)
     if found is not None:
         check_parties(request, found.persona_id, found.user_id)
     elif request.starts:

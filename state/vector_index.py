@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Memory, MemoryVector
 
 Kind = Literal["chroma", "exact"]
@@ -317,10 +318,7 @@ class ExactIndex:
         self, connection: AsyncConnection, world_id: str, reader: str
     ) -> tuple[Census, Census]:
         """Count the reader's vectors and those of the world, in one pass over an index of SQL."""
-        count, newest = func.count(MemoryVector.seq), func.max(MemoryVector.seq)
-        own = MemoryVector.persona_id == reader
-        counted = select(count.filter(own), newest.filter(own), count, newest)
-        row = (await connection.execute(counted.where(*self._of(world_id)))).one()
+        row = await CENSUS.first(connection, world=world_id, model=self._model_id, reader=reader)
         return Census(row[0], row[1] or 0), Census(row[2], row[3] or 0)
 
     async def _rows(
@@ -331,28 +329,30 @@ class ExactIndex:
         after: Census | None = None,
     ) -> list[Row[Any]]:
         """Read what a shard holds, or every vector that came after, so that they can be counted."""
-        rows = (
+        if after is not None:
+            rows = await NEWER.all(
+                connection, world=world_id, model=self._model_id, after=after.newest
+            )
+            return [row for row in rows if owner in (None, row.persona_id)]
+        query = (
             select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
             .join(Memory, its_memory())
             .where(*self._of(world_id, owner))
             .order_by(MemoryVector.seq)
         )
-        if after is not None:
-            rows = rows.where(MemoryVector.seq > after.newest)
-        elif owner is None:
-            rows = rows.where(Memory.visibility.in_(OPEN))
-        return list(await connection.execute(rows))
+        if owner is None:
+            query = query.where(Memory.visibility.in_(OPEN))
+        return list(await connection.execute(query))
 
     async def _known(
         self, connection: AsyncConnection, world_id: str, reader: str, memory_ids: list[str]
     ) -> list[str]:
         """Keep the memories that can be found and that the reader may be given as candidates."""
-        allowed = or_(Memory.persona_id == reader, Memory.visibility.in_(OPEN))
-        statement = select(Memory.id).where(Memory.world_id == world_id, allowed, *found())
         known: list[str] = []
         for start in range(0, len(memory_ids), ASKED_AT_ONCE):
-            asked = Memory.id.in_(memory_ids[start : start + ASKED_AT_ONCE])
-            known += await connection.scalars(statement.where(asked))
+            asked = memory_ids[start : start + ASKED_AT_ONCE]
+            rows = await KNOWN.all(connection, world=world_id, reader=reader, ids=asked)
+            known += [row[0] for row in rows]
         return known
 
 
@@ -364,6 +364,37 @@ def its_memory() -> ColumnElement[bool]:
 def found() -> tuple[ColumnElement[bool], ...]:
     """Say which memories can be found: neither switched off nor archived."""
     return Memory.active.is_(True), Memory.archived_at.is_(None)
+
+
+def census_query() -> Select[*tuple[Any, ...]]:
+    """Return the query that counts the reader's vectors and those of the world."""
+    count, newest = func.count(MemoryVector.seq), func.max(MemoryVector.seq)
+    own = MemoryVector.persona_id == bindparam("reader")
+    return select(count.filter(own), newest.filter(own), count, newest).where(
+        MemoryVector.world_id == bindparam("world"), MemoryVector.model_id == bindparam("model")
+    )
+
+
+CENSUS = Prepared(census_query())
+NEWER = Prepared(
+    select(MemoryVector.memory_id, MemoryVector.persona_id, MemoryVector.vector, Memory.visibility)
+    .join(Memory, its_memory())
+    .where(
+        # By the key of the table: the conditions on it that an index knows are kept from it.
+        MemoryVector.seq > bindparam("after", type_=Integer),
+        MemoryVector.world_id + "" == bindparam("world"),
+        MemoryVector.model_id + "" == bindparam("model"),
+    )
+    .order_by(MemoryVector.seq)
+)
+KNOWN = Prepared(
+    select(Memory.id).where(
+        Memory.world_id == bindparam("world"),
+        or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
+        Memory.id.in_(bindparam("ids", expanding=True)),
+        *found(),
+    )
+)
 
 
 async def score(shards: Sequence[Shard], query: Vector) -> tuple[Vector, list[str]]:

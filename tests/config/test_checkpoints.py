@@ -7,6 +7,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
 from persona_mcp.config.settings import Settings
@@ -143,3 +144,15 @@ async def test_a_file_that_is_no_database_is_told_about(
             pass
 
     assert str(tmp_path) not in caught.value.message
+
+
+async def test_a_version_is_short_and_newer_than_the_stock_savers(tmp_path: Path) -> None:
+    async with open_checkpointer(Settings(_env_file=None, data_dir=tmp_path)) as saver:
+        stock = AsyncSqliteSaver.get_next_version(saver, "9", None)
+
+        versions = [saver.get_next_version(stock, None)]
+        for _ in range(3):
+            versions.append(saver.get_next_version(versions[-1], None))
+
+    assert [stock, *versions] == sorted([stock, *versions])
+    assert versions[0] == "0000000011"

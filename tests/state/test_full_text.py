@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
 from persona_mcp.state.database import Database
-from persona_mcp.state.full_text import TERMS_USED, is_full_text_table, search_words, terms_of
-from persona_mcp.state.memories import recallable_by
+from persona_mcp.state.full_text import TERMS_USED, is_full_text_table, terms_of
+from persona_mcp.state.memories import search_words
 from persona_mcp.state.tables import Memory
 from tests.state.rows import remember
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def search(database: Database, query: str, limit: int = 10) -> list[int]:
     async with database.read() as connection:
-        found = await search_words(connection, query, recallable_by("main", "mara"), limit)
+        found = await search_words(connection, query, "main", "mara", limit)
     assert all(score > 0 for score in found.values())
     return list(found)
 

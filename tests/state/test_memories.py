@@ -5,14 +5,14 @@ from sqlalchemy import delete, insert, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.full_text import search_words
 from persona_mcp.state.memories import (
     add_memories,
     add_uses,
     read_candidates,
     read_memories,
-    recallable_by,
-    visible_to,
+    reading,
+    search_words,
+    visible,
 )
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import NOW, new_memory, remember, rows_of
@@ -64,17 +64,17 @@ every_case = pytest.mark.parametrize("case", CASES)
 async def test_a_memory_is_visible_to_the_owner_who_was_there_who_is_named_or_all(
     database: Database, world: str, case: str
 ) -> None:
-    values, visible, _ = CASES[case]
+    values, who, _ = CASES[case]
     await remember(database, "m1", "The harbour froze.", **values)
 
     async with database.read() as connection:
         found = {
             reader
             for reader in EVERYBODY
-            if await connection.scalar(select(M.id).where(visible_to(reader)))
+            if await connection.scalar(select(M.id).where(visible()), reading("main", reader))
         }
 
-    assert found == visible
+    assert found == who
 
 
 @every_case
@@ -87,7 +87,7 @@ async def test_no_search_finds_a_memory_for_a_reader_who_may_not_know_it(
     by_words, by_key = set(), set()
     async with database.read() as connection:
         for reader in EVERYBODY:
-            if await search_words(connection, "harbour", recallable_by("main", reader), 10):
+            if await search_words(connection, "harbour", "main", reader, 10):
                 by_words.add(reader)
             if await read_candidates(connection, "main", reader, "double-64", ["m1"], [1]):
                 by_key.add(reader)
@@ -102,7 +102,7 @@ async def test_what_is_switched_off_or_archived_is_not_recalled(
     await remember(database, "m1", "The harbour froze.", values=values)
 
     async with database.read() as connection:
-        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
         assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
 
 
@@ -111,7 +111,7 @@ async def test_worlds_do_not_know_of_each_other(database: Database, world: str) 
     await remember(database, "m1", "The harbour froze.", world_id="other", visibility="public")
 
     async with database.read() as connection:
-        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
         assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
         assert await read_memories(connection, "main", ["m1"]) == []
         assert len(await read_memories(connection, "other", ["m1"])) == 1
@@ -182,6 +182,6 @@ async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_
         await add_uses(connection, "main", ["m1"], "c1", "x1", NOW)
         await connection.execute(delete(M))
 
-        assert await search_words(connection, "harbour", recallable_by("main", "mara"), 10) == {}
+        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
     assert await rows_of(database, tables.MemoryWitness) == []
     assert await rows_of(database, tables.MemoryUse) == []

@@ -1,0 +1,302 @@
+"""What an exchange costs by itself: processor time and bytes, at exchange 10, 100 and 1,000.
+
+    python -m benchmarks.exchange --exchanges 1000
+
+One conversation, an instant model in this process, the work for the index included. Once with an
+embedder that costs nothing, once with the embedded one, whose embeddings are then counted apart.
+Beside it a bare LangGraph run of as many empty nodes, with the same saver, in the same process.
+"""
+
+import argparse
+import asyncio
+import json
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.instant import BareGraph, CountedEmbedder, HashEmbedder, InstantModel, message
+from persona_mcp.config.checkpoints import open_checkpointer
+from persona_mcp.config.embedder import open_embedder
+from persona_mcp.config.loading import load_settings
+from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.settings import LogSettings, Settings
+from persona_mcp.server.runs import ChatRequest
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.ids import thread_id
+
+POINTS = (10, 100, 1000)
+AROUND = 5
+"""Exchanges on each side of a point that its figures are the median of."""
+WARM_UP = 30
+QUIET_S = 0.005
+MS = 1000.0
+CPU_BAR_MS, GROWTH_BAR, CHECKPOINT_BAR = 12.0, 1.1, 2000.0
+PROBES = 40
+BARE_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes on disk, and how many exchanges of the conversation are there."""
+
+    exchanges: int
+    database: int
+    checkpoint_file: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one exchange costs about one point of the conversation.
+
+    Attributes:
+        exchange: The point: 10, 100, 1,000.
+        cpu_ms: Processor time of all threads, embeddings included, in milliseconds.
+        own_ms: The same without the embeddings.
+        bare_ms: Of a bare LangGraph run, measured at the same time, in milliseconds.
+        embeddings: Texts that are embedded.
+        database_bytes: Growth of the database's pages since the point before.
+        checkpoint_bytes: Checkpoint, metadata and writes that are stored.
+        file_bytes: Growth of the file of checkpoints since the point before.
+    """
+
+    exchange: int
+    cpu_ms: float
+    own_ms: float
+    bare_ms: float
+    embeddings: float
+    database_bytes: float
+    checkpoint_bytes: float
+    file_bytes: float
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation under measurement.
+
+    Attributes:
+        service: Everything that is live.
+        embedder: Counts.
+        bare: The graph to compare with.
+        conversation_id: Which one.
+        user_id: Who talks.
+        persona: With whom.
+    """
+
+    service: Service
+    embedder: CountedEmbedder
+    bare: BareGraph
+    persona: str = "aria"
+    user_id: str = "sam"
+
+
+async def measure(settings: Settings, embedder: Embedder, points: list[int]) -> list[Figures]:
+    """Talk until the last point, and measure about each.
+
+    Args:
+        settings: Whose data folder is new.
+        embedder: The stub, or the real one.
+        points: Numbers of exchanges, in order.
+    """
+    counted = CountedEmbedder(embedder)
+    bare_settings = settings.model_copy(update={"data_dir": settings.data_dir / "bare"})
+    async with (
+        open_service(settings, InstantModel(), counted) as service,
+        open_checkpointer(bare_settings) as saver,
+    ):
+        talk = Talk(service, counted, BareGraph(saver))
+        embedding_ms = await cost_of_embedding(embedder)
+        warm = Talk(service, counted, talk.bare, "kira", "eve")
+        where: str | None = None
+        for number in range(WARM_UP):
+            where = await exchange(warm, -number - 1, where)
+            await talk.bare.run(number)
+        return await figures(talk, points, embedding_ms)
+
+
+async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Figures]:
+    """Walk through the conversation from point to point."""
+    found: list[Figures] = []
+    where = await exchange(talk, 0, None)
+    number, before = 1, sizes(talk.service.settings, 1)
+    for point in points:
+        while number < point - AROUND:
+            await exchange(talk, number, where)
+            number += 1
+        cpu: list[float] = []
+        bare: list[float] = []
+        texts = talk.embedder.texts
+        while number < point + AROUND:
+            cpu.append(await timed(exchange(talk, number, where)))
+            bare += [await timed(talk.bare.run(number)) for _ in range(BARE_RUNS // AROUND)]
+            number += 1
+        after = sizes(talk.service.settings, number)
+        embeddings = (talk.embedder.texts - texts) / len(cpu)
+        new = after.exchanges - before.exchanges
+        cpu_ms = median(cpu)
+        found.append(
+            Figures(
+                exchange=point,
+                cpu_ms=cpu_ms,
+                own_ms=cpu_ms - embeddings * embedding_ms,
+                bare_ms=median(bare),
+                embeddings=embeddings,
+                database_bytes=(after.database - before.database) / new,
+                checkpoint_bytes=stored(talk.service.settings, where, len(cpu)),
+                file_bytes=(after.checkpoint_file - before.checkpoint_file) / new,
+            )
+        )
+        print(f"exchange {point:,}: {cpu_ms:.1f} ms of processor time", file=sys.stderr)
+        before = after
+    return found
+
+
+async def timed(work: Any) -> float:
+    """Return the processor time of all threads that some work takes, in milliseconds."""
+    started = time.process_time()
+    await work
+    return (time.process_time() - started) * MS
+
+
+async def exchange(talk: Talk, number: int, conversation_id: str | None) -> str:
+    """Say something, wait for the reply and for the index, and return the conversation."""
+    run, accepted = await talk.service.chat(
+        ChatRequest(
+            world_id=talk.service.settings.world,
+            persona=talk.persona,
+            user_id=talk.user_id,
+            message=message(number),
+            conversation_id=conversation_id,
+        )
+    )
+    await run.outcome()
+    with closing(opened(talk.service.settings, "persona.db")) as connection:
+        while connection.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]:
+            await asyncio.sleep(QUIET_S)
+    return accepted.conversation_id
+
+
+async def cost_of_embedding(embedder: Embedder) -> float:
+    """Return the processor time of embedding one message alone, in milliseconds."""
+    await embedder.embed_query("warm up")
+    started = time.process_time()
+    for number in range(PROBES):
+        await embedder.embed_query(message(number))
+    return (time.process_time() - started) * MS / PROBES
+
+
+def opened(settings: Settings, file: str) -> sqlite3.Connection:
+    """Open a database of the data folder beside the service."""
+    return sqlite3.connect(settings.data_dir / file)
+
+
+def sizes(settings: Settings, exchanges: int) -> Sizes:
+    """Read how many bytes the pages take, those in the write-ahead log included."""
+    found = []
+    for file in ("persona.db", "checkpoints.db"):
+        with closing(opened(settings, file)) as connection:
+            pages, free, size = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            found.append((pages - free) * size)
+    return Sizes(exchanges, *found)
+
+
+def stored(settings: Settings, conversation_id: str, newest: int) -> float:
+    """Return the bytes of checkpoints that an exchange stores, over the newest exchanges."""
+    thread = thread_id(settings.world, conversation_id)
+    ids = (
+        "SELECT checkpoint_id FROM checkpoints WHERE thread_id = :thread "
+        "ORDER BY checkpoint_id DESC LIMIT :newest"
+    )
+    query = (
+        "SELECT (SELECT sum(length(checkpoint) + length(metadata)) FROM checkpoints "
+        f"WHERE thread_id = :thread AND checkpoint_id IN ({ids})) + "
+        "(SELECT coalesce(sum(length(value)), 0) FROM writes "
+        f"WHERE thread_id = :thread AND checkpoint_id IN ({ids}))"
+    )
+    with closing(opened(settings, "checkpoints.db")) as connection:
+        total = connection.execute(query, {"thread": thread, "newest": newest}).fetchone()[0]
+    return float(total) / newest
+
+
+def bar(held: bool, what: str) -> str:
+    """Say whether a bar is held."""
+    return f"{'held  ' if held else 'MISSED'} {what}"
+
+
+def bars(stub: list[Figures]) -> list[str]:
+    """Compare the figures with what the product holds itself to."""
+    first, last = stub[0], stub[-1]
+    grown = last.own_ms / first.own_ms
+    worst = max(f.own_ms for f in stub)
+    checkpoints = max(f.checkpoint_bytes for f in stub)
+    return [
+        bar(worst <= CPU_BAR_MS, f"{worst:.1f} ms of processor time, at most {CPU_BAR_MS:g}"),
+        bar(
+            grown <= GROWTH_BAR,
+            f"exchange {last.exchange:,} costs {grown:.2f} times exchange {first.exchange}, "
+            f"at most {GROWTH_BAR:g}",
+        ),
+        bar(
+            checkpoints <= CHECKPOINT_BAR,
+            f"{checkpoints:,.0f} bytes of checkpoints an exchange, at most {CHECKPOINT_BAR:,.0f}",
+        ),
+    ]
+
+
+def show(found: dict[str, list[Figures]]) -> None:
+    """Print the table and what it says of the bars."""
+    table = Table("embedder", "exchange", "CPU ms", "own ms", "bare ms", "x bare", "embeddings")
+    for column in ("db bytes", "checkpoint bytes", "its file"):
+        table.add_column(column)
+    for name, figures in found.items():
+        for f in figures:
+            table.add_row(
+                name,
+                f"{f.exchange:,}",
+                *(f"{value:.1f}" for value in (f.cpu_ms, f.own_ms, f.bare_ms)),
+                *(f"{value:.1f}" for value in (f.own_ms / f.bare_ms, f.embeddings)),
+                *(f"{v:,.0f}" for v in (f.database_bytes, f.checkpoint_bytes, f.file_bytes)),
+            )
+    Console(width=110).print(table)
+    print("per exchange; own: without the embeddings; bare: LangGraph with as many empty nodes")
+    print("\n".join(bars(next(iter(found.values())))))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exchange")
+    parser.add_argument("--exchanges", type=int, default=POINTS[-1], help="the last point")
+    parser.add_argument("--embedder", choices=("both", "stub", "minilm"), default="both")
+    parser.add_argument("--index", choices=("chroma", "exact"), default="chroma")
+    parser.add_argument("--json", action="store_true", help="figures as JSON, without bars")
+    given = parser.parse_args()
+    configure_logging(LogSettings())
+    points = sorted({p for p in POINTS if p <= given.exchanges} | {max(given.exchanges, AROUND)})
+    found: dict[str, list[Figures]] = {}
+    for name in ("stub", "minilm"):
+        if given.embedder in ("both", name):
+            print(f"{name}, {given.index}", file=sys.stderr)
+            with tempfile.TemporaryDirectory(prefix="persona-exchange-") as folder:
+                settings = load_settings(data_dir=Path(folder), index={"kind": given.index})
+                embedder = HashEmbedder() if name == "stub" else open_embedder(settings.embedder)
+                found[name] = asyncio.run(measure(settings, embedder, points))
+    if given.json:
+        print(json.dumps({name: [asdict(f) for f in rows] for name, rows in found.items()}))
+    else:
+        show(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The statements that append effects and keep their caches."""
+
+from sqlalchemy import String, bindparam, func, insert, select, update
+
+from persona_mcp.state import tables
+from persona_mcp.state.prepared import Prepared
+
+E = tables.RelationshipEvent
+R = tables.RelationshipState
+P = tables.PersonaState
+I = tables.MoodImpulse  # noqa: E741 - the table's letter, as in the other stores
+S = tables.EnergySpent
+WORLD, KEY = bindparam("world", type_=String), bindparam("key", type_=String)
+PERSONA = bindparam("persona", type_=String)
+FROM, TO = bindparam("who", type_=String), bindparam("whom", type_=String)
+
+ARROW = Prepared(select(R.arrow).where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO))
+EVENT = Prepared(select(E.seq).where(E.world_id == WORLD, E.id == KEY))
+LAST_EVENT = Prepared(
+    select(func.max(E.seq)).where(E.world_id == WORLD, E.from_id == FROM, E.to_id == TO)
+)
+ADD_EVENT = Prepared(insert(E))
+KEEP_ARROW = Prepared(
+    update(R)
+    .where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO)
+    .values(
+        arrow=bindparam("its_arrow"), as_of=bindparam("its_as_of"), last_seq=bindparam("its_seq")
+    )
+)
+FEELINGS = Prepared(select(P).where(P.world_id == WORLD, P.persona_id == PERSONA))
+IMPULSE = Prepared(select(I.seq).where(I.world_id == WORLD, I.id == KEY))
+LAST_IMPULSE = Prepared(select(func.max(I.seq)).where(I.world_id == WORLD, I.persona_id == PERSONA))
+LAST_COST = Prepared(select(func.max(S.seq)).where(S.world_id == WORLD, S.persona_id == PERSONA))
+ADD_IMPULSE = Prepared(insert(I))
+ADD_COSTS = Prepared(insert(S))
+KEEP_FEELINGS = Prepared(
+    update(P)
+    .where(P.world_id == WORLD, P.persona_id == PERSONA)
+    .values(
+        emotion=bindparam("its_emotion"),
+        emotion_seq=bindparam("its_emotion_seq"),
+        interaction=bindparam("its_interaction"),
+        interaction_seq=bindparam("its_interaction_seq"),
+    )
+)
