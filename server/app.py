@@ -23,7 +23,7 @@ from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import make_server
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.state.errors import InternalError, InvalidRequest, MethodNotFound, PersonaError
+from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +136,6 @@ def create_app(
         app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(Exception, on_defect)
     return app
 
 
@@ -171,11 +170,3 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     answer = problem_response(problem, error.status_code)
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def on_defect(_: Request, error: Exception) -> JSONResponse:
-    """Answer a defect of ours: a fixed text; the log has the cause."""
-    log.error("request failed", exc_info=error)
-    return problem_response(
-        InternalError("something went wrong on our side; the log has the cause")
-    )

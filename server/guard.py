@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,18 +21,21 @@ from persona_mcp.server.wire import WIRES, problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import (
     Forbidden,
+    InternalError,
     InvalidRequest,
     LimitExceeded,
     ParseError,
     PersonaError,
 )
 
+log = structlog.get_logger(__name__)
+
 HEADER = b"x-correlation-id"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Guard:
-    """Refuses foreign hosts and origins, and gives every request a correlation id.
+    """Refuses foreign hosts and origins, gives every request a correlation id, answers for defects.
 
     A page of another site must not reach a server on the reader's own machine (DNS rebinding,
     forged requests), so `Host` and `Origin` are checked for every path alike.
@@ -49,16 +53,26 @@ class Guard:
             return
         given = dict(scope["headers"]).get(HEADER, b"").decode("latin-1")
         with correlation(given or new_correlation_id()) as chosen:
+            begun = False
 
             async def marked(message: Message) -> None:
+                nonlocal begun
                 if message["type"] == "http.response.start":
+                    begun = True
                     header = (HEADER, chosen.encode())
                     message = {**message, "headers": [*message.get("headers", ()), header]}
                 await send(message)
 
             refused = await self._security.validate_request(Request(scope))
             if refused is None:
-                await self._app({**scope, CORRELATION: chosen}, receive, marked)
+                try:
+                    await self._app({**scope, CORRELATION: chosen}, receive, marked)
+                except Exception:
+                    log.exception("request failed", path=scope["path"])
+                    if begun:
+                        raise
+                    ours = InternalError("something went wrong on our side; the log has the cause")
+                    await problem_response(ours)(scope, receive, marked)
                 return
             which = "Host" if refused.status_code == HOST_REFUSED else "Origin"
             error = Forbidden(
