@@ -156,6 +156,6 @@ class BareGraph:
             pass
 
 
-async def nothing(_: BareState) -> BareState:
+async def nothing(state: BareState) -> BareState:
     """Do nothing, as a node."""
     return {"reply": "said"}
