@@ -9,7 +9,6 @@ first opens, and which is closed with the checkpoints, since runs outlive the ap
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -172,8 +171,6 @@ def product_app() -> FastAPI:
 
     Its guard stands before those too: the page of Studio passes, other sites' pages do not.
     """
-    # As `langgraph dev --allow-blocking`: our short SQLite statements run on the loop, on purpose.
-    os.environ["LANGGRAPH_ALLOW_BLOCKING"] = "true"
     settings = read_settings()
     origins = [*settings.server.allowed_origins, STUDIO]
     server = settings.server.model_copy(update={"allowed_origins": origins})

@@ -98,7 +98,6 @@ async def test_a_conversation_goes_on_between_the_two_whose_it_is(cli: Cli) -> N
 async def test_the_app_is_made_when_asked_for_and_shares_the_service_of_the_runs(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LANGGRAPH_ALLOW_BLOCKING", "false")
     monkeypatch.setenv("PERSONA_SERVER__MAX_BODY_BYTES", "2048")
     studio.product_app.cache_clear()
 
