@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from persona_mcp.server.chat_operations import PersonaChat
 from persona_mcp.server.chat_stream import ENDS, REPEATED
 from persona_mcp.server.runs import Runs
 from persona_mcp.server.service import Service
@@ -79,6 +80,7 @@ async def test_a_stream_begins_goes_on_in_chunks_and_ends_with_the_stored_reply(
     assert chunks[-1]["total_length"] == len(REPLY)
     assert text_of(frames) == end["full_response"] == plain["response"] == REPLY
     assert (end["chunk_count"], end["response_length"]) == (len(chunks), len(REPLY))
+    assert set(end) >= set(PersonaChat.model_fields) - {"status", "response"}
     for name in ("exchange_id", "tokens_used", "turn_number", "response_type", "memory_ids"):
         assert end[name] == plain[name]
 
@@ -183,6 +185,24 @@ async def test_cancelling_stops_the_model_and_tells_the_reader(
     assert [frame.event for frame in rest if frame.event in ENDS] == ["stream_cancelled"]
     assert await statuses(found.service) == ["cancelled"]
     assert await rows(found.service.database, tables.Turn) == []
+
+
+async def test_a_model_that_hangs_for_one_holds_up_nobody_else(
+    found: Served, model: ScriptedModel
+) -> None:
+    hanging = Hangs("A fine name", ".")
+    model.add(hanging, REPLY)
+
+    async with found.client() as client, streaming(client, MESSAGE) as frames:
+        await hanging.reached.wait()
+        async with found.client() as another:
+            other = {"persona_id": "noor", "message": "Good evening."}
+            answer = await another.post(CHAT, json=other)
+        hanging.release.set()
+        told = [frame async for frame in frames]
+
+    assert answer.json()["response"] == REPLY
+    assert text_of(told) == "A fine name."
 
 
 async def test_a_stream_in_silence_shows_life(service: Service, model: ScriptedModel) -> None:
