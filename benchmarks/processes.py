@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bookkeeping import faults, model_server
-from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.loading import load_settings
+from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.server import catalogue
 from persona_mcp.server.operations import call_operation

@@ -1,29 +1,60 @@
 """Sessions do not mix: whatever others do meanwhile, each talks to the persona that it chose."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
+from mcp.client import Client
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.operations import call_operation
-from persona_mcp.server.service import open_service
+from persona_mcp.server.rest import PREFIX, path_of
+from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from tests.calls import rows
 from tests.doubles import WordEmbedder
-from tests.sessions import EchoModel, check, drive
+from tests.http_server import served
+from tests.sessions import Caller, EchoModel, check, drive
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.timeout(180)
-async def test_two_hundred_sessions_that_switch_and_talk_at_once_never_mix(
-    settings: Settings,
-) -> None:
-    async with open_service(settings, EchoModel(), WordEmbedder()) as service:
+@asynccontextmanager
+async def over_rest(service: Service) -> AsyncIterator[Caller]:
+    async with served(service) as found, found.client() as client:
 
         async def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-            return await call_operation(service, name, arguments)
+            answer = await client.post(PREFIX + path_of(name), json=arguments)
+            assert answer.status_code == httpx.codes.OK, answer.text
+            result: dict[str, Any] = answer.json()
+            return result
 
+        yield call
+
+
+@asynccontextmanager
+async def over_mcp(service: Service) -> AsyncIterator[Caller]:
+    async with served(service) as found, Client(f"{found.url}/x/all/mcp") as client:
+
+        async def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+            result = await client.call_tool(name, arguments)
+            assert not result.is_error, result.content
+            assert isinstance(result.structured_content, dict)
+            return result.structured_content
+
+        yield call
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("door", [over_rest, over_mcp])
+async def test_two_hundred_sessions_that_switch_and_talk_at_once_never_mix(
+    settings: Settings, door: Callable[[Service], AbstractAsyncContextManager[Caller]]
+) -> None:
+    async with (
+        open_service(settings, EchoModel(), WordEmbedder()) as service,
+        door(service) as call,
+    ):
         said = await drive(call, seed=20261125)
 
         await check(call, said)
