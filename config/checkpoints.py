@@ -31,7 +31,8 @@ OLD = (
     "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
     "ORDER BY checkpoint_id DESC LIMIT 1 OFFSET ?"
 )
-VERSION_DIGITS = 10
+VERSION_DIGITS = 32
+"""As in the versions of the stock saver and of Studio's server, which sort among ours."""
 Statement = tuple[str, tuple[Any, ...]]
 
 
@@ -41,9 +42,9 @@ class PersonaSqliteSaver(AsyncSqliteSaver):
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Count up, in digits that sort as numbers do.
 
-        The stock saver's versions have 51 letters and make up most of a checkpoint: their random
-        part keeps apart values that are stored by version, and here whole checkpoints are stored.
-        Against a version of its making, a longer row of zeros, one of these is the newer one.
+        The stock saver's versions have 19 letters more, a random part: it keeps apart values that
+        are stored by version, and here whole checkpoints are stored. Studio's server counts on in
+        the stock way on the same threads, so either way's next version must be the newer one.
         """
         number = 0 if current is None else int(current.partition(".")[0])
         return f"{number + 1:0{VERSION_DIGITS}}"

@@ -9,7 +9,8 @@ from filelock import FileLock
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.vector_index import ExactIndex, VectorIndex
+from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.vector_index import VectorIndex
 
 log = structlog.get_logger(__name__)
 

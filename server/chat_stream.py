@@ -5,7 +5,7 @@ Every door that streams sends these, in this order: `stream_start`, then `stream
 numbers from 0, the same for everyone who follows the run, so that a stream can be taken up again.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +133,7 @@ class Telling:
 
 async def stream_events(
     service: Service, run: Run, begun: Begun, after: int = -1
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any]]:
     """Yield the events of a stream behind number `after`, as they come, to its end."""
     telling = Telling(service, run, begun)
     async with aclosing(run.follow()) as events:

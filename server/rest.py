@@ -1,6 +1,7 @@
 """The REST door: `POST /api/v1/persona/chat` and so on, made from the registry, and the streams."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,6 +31,7 @@ REF = "#/components/schemas/{model}"
 Endpoint = Callable[[Request], Awaitable[Response]]
 LAST_EVENT = "Last-Event-ID"
 SEQ_DIGITS = 9
+NO_CONTENT = 204
 
 
 def rest_router() -> APIRouter:
@@ -104,11 +106,17 @@ async def chat_stream(request: Request) -> Response:
 async def resume_stream(request: Request, stream_id: str) -> Response:
     """Take a stream up again, behind the event that the header Last-Event-ID names.
 
-    A browser's EventSource does this by itself. Ended streams are kept for a minute.
+    A browser's EventSource does this by itself, also when it has seen the end: the answer to that
+    is 204, so that it stops. Ended streams are kept for a minute.
     """
     service = service_of(request)
-    run = stream_named(service, stream_id)
-    return await streamed(service, run, None, last_seen(request))
+    run, after = stream_named(service, stream_id), last_seen(request)
+    if run.ended:
+        begun = await begun_of(service, run, None)
+        async with aclosing(stream_events(service, run, begun, after)) as rest:
+            if await anext(rest, None) is None:
+                return Response(status_code=NO_CONTENT)
+    return await streamed(service, run, None, after)
 
 
 async def cancel_stream(request: Request, stream_id: str) -> Response:
@@ -169,9 +177,7 @@ async def streamed(service: "Service", run: Run, token_budget: int | None, after
     A reader that is gone, or takes nothing for `server.send_s`, leaves the run to itself.
     """
     limits = service.settings.server
-    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
-    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
-    begun = Begun(exchange, persona.name, token_budget)
+    begun = await begun_of(service, run, token_budget)
 
     async def frames() -> AsyncIterator[JSONServerSentEvent]:
         run.join()
@@ -182,6 +188,13 @@ async def streamed(service: "Service", run: Run, token_budget: int | None, after
             run.leave(limits.grace_s)
 
     return Events(frames(), ping=limits.heartbeat_s, send_timeout=limits.send_s)
+
+
+async def begun_of(service: "Service", run: Run, token_budget: int | None) -> Begun:
+    """Find out what a stream tells at its start."""
+    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
+    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
+    return Begun(exchange, persona.name, token_budget)
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:

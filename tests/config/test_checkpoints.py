@@ -146,13 +146,12 @@ async def test_a_file_that_is_no_database_is_told_about(
     assert str(tmp_path) not in caught.value.message
 
 
-async def test_a_version_is_short_and_newer_than_the_stock_savers(tmp_path: Path) -> None:
+async def test_versions_sort_among_the_stock_savers_whoever_counts_on(tmp_path: Path) -> None:
     async with open_checkpointer(Settings(_env_file=None, data_dir=tmp_path)) as saver:
-        stock = AsyncSqliteSaver.get_next_version(saver, "9", None)
-
-        versions = [saver.get_next_version(stock, None)]
-        for _ in range(3):
+        versions = [saver.get_next_version(None, None)]
+        for _ in range(6):
+            versions.append(AsyncSqliteSaver.get_next_version(saver, versions[-1], None))
             versions.append(saver.get_next_version(versions[-1], None))
 
-    assert [stock, *versions] == sorted([stock, *versions])
-    assert versions[0] == "0000000011"
+    assert versions == sorted(versions)
+    assert versions[-1] == f"{13:032}"

@@ -13,8 +13,9 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
+from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.indexer import Indexer, IndexerLimits
-from persona_mcp.state.vector_index import ExactIndex, VectorEntry, VectorIndex
+from persona_mcp.state.vector_index import VectorEntry, VectorIndex
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
 

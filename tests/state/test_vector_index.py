@@ -21,10 +21,9 @@ from persona_mcp.state.chroma_index import (
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, pack, unpack
 from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.exact_index import THREADED_ROWS, ExactIndex
 from persona_mcp.state.tables import Memory, MemoryVector, World
 from persona_mcp.state.vector_index import (
-    THREADED_ROWS,
-    ExactIndex,
     Hit,
     VectorEntry,
     VectorIndex,

@@ -1,0 +1,325 @@
+"""The dense index without an index: the vectors in SQL, kept in memory and scored exactly."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Vector
+from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.tables import Memory, MemoryVector
+from persona_mcp.state.vector_index import DECIMALS, OPEN, Hit, Kind, VectorEntry, ranked
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADED_ROWS = 4_000
+"""From here on scoring takes over a millisecond, and goes to a thread."""
+ASKED_AT_ONCE = 500
+"""Ids in one statement; databases limit its parameters."""
+GROWTH = 2
+"""Room of a full matrix grows by this factor, and so does a search that met too many dead rows."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """What tells whether vectors were written or deleted: their number and the newest `seq`."""
+
+    count: int
+    newest: int
+
+
+class Shard:
+    """Vectors in memory: those of one persona, or those of a world that are open to others.
+
+    Rows are only ever added behind the last one, so a search that began before still reads its own.
+
+    Attributes:
+        ids: Memory of each row.
+        seen: The vectors in SQL that were considered, open or not.
+    """
+
+    def __init__(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+        """Hold these rows."""
+        self.seen = seen
+        self.ids: list[str] = []
+        self._matrix: Vector = np.empty((0, 0), dtype=np.float32)
+        self.extend(seen, rows)
+
+    def extend(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+        """Add rows behind the last one; a failure leaves the shard as it was."""
+        if rows:
+            self._append(rows)
+        self.seen = seen
+
+    def _append(self, rows: Sequence[Row[Any]]) -> None:
+        new, held = unpack_rows([row.vector for row in rows]), len(self.ids)
+        if not held:
+            self._matrix = new
+        elif new.shape[1] != self._matrix.shape[1]:
+            raise other_length()
+        else:
+            if held + len(new) > len(self._matrix):
+                room = np.empty((GROWTH * held + len(new), new.shape[1]), dtype=np.float32)
+                room[:held] = self._matrix[:held]
+                self._matrix = room
+            self._matrix[held : held + len(new)] = new
+        self.ids.extend(row.memory_id for row in rows)
+
+    def cosines(self, query: Vector) -> Vector:
+        """Score every row: float32, shape (rows,).
+
+        Raises:
+            StorageUnavailable: The rows are of another length than the query.
+        """
+        held = len(self.ids)
+        if not held:
+            return np.empty(0, dtype=np.float32)
+        if self._matrix.shape[1] != len(query):
+            raise other_length()
+        scores: Vector = self._matrix[:held] @ query
+        return scores
+
+
+def other_length() -> StorageUnavailable:
+    """Make the error for vectors that cannot be compared."""
+    return StorageUnavailable(
+        "stored vectors have another length than those of the embedder: the model behind its name "
+        "has changed; `persona memory reindex --embed` computes them anew"
+    )
+
+
+def unpack_rows(blobs: Sequence[bytes]) -> Vector:
+    """Turn stored float16 vectors into rows of length 1: float32, shape (n, d).
+
+    Raises:
+        StorageUnavailable: They are not of one length.
+    """
+    if len({len(blob) for blob in blobs}) != 1:
+        raise other_length()
+    rows = np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1)
+    return unit_length(rows.astype(np.float32))
+
+
+def unit_length(vectors: Vector) -> Vector:
+    """Scale vectors to length 1; one without a direction stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vector = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    return scaled
+
+
+class ExactIndex:
+    """Scores the vectors in SQL, all of them; what it keeps in memory follows what others write.
+
+    A search costs one count over an index of SQL, two products of a matrix and a vector, and one
+    look at the rows that it found. It relies on two rules of `memory_vectors`: a rewritten vector
+    gets a new `seq`, and the vector of a memory whose visibility changes is rewritten.
+    """
+
+    kind: Kind = "exact"
+
+    def __init__(self, database: Database, model_id: str, shards_cached: int) -> None:
+        """Score the vectors of one embedder.
+
+        Args:
+            database: Where they are.
+            model_id: Of the embedder.
+            shards_cached: Personas whose vectors stay in memory; the one unused for longest goes.
+        """
+        self._database = database
+        self._model_id = model_id
+        self._shards_cached = shards_cached
+        self._shards: OrderedDict[tuple[str, str | None], Shard] = OrderedDict()
+        self._reading = asyncio.Lock()
+
+    async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
+        """Do nothing: the rows in SQL are the index, and whoever calls this has written them."""
+
+    async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        """Do nothing: a row that is gone or switched off in SQL is not found."""
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        """Find the reader's own memories and those open to others, best first, ties by id.
+
+        Raises:
+            StorageUnavailable: The database did not answer, or holds vectors of another length.
+        """
+        query = unit_length(vector.astype(np.float32))
+        async with self._database.read() as connection:
+            async with self._reading:
+                its, everyones = await self._census(connection, world_id, reader)
+                own = await self._shard(connection, world_id, reader, its)
+                open_to_all = await self._shard(connection, world_id, None, everyones)
+            cosines, ids = await score([own, open_to_all], query)
+            # A memory of the reader's that is open stands in both.
+            wanted = GROWTH * limit
+            while True:
+                best = top(cosines, ids, wanted)
+                known = await self._known(connection, world_id, reader, list(best))
+                if len(known) >= limit or wanted >= len(ids):
+                    return ranked({id: best[id] for id in known}, limit)
+                wanted *= GROWTH
+
+    async def versions(self, world_id: str) -> dict[str, int]:
+        """Give the version of each vector whose memory can be found, by id.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        statement = (
+            select(MemoryVector.memory_id, MemoryVector.version)
+            .join(Memory, its_memory())
+            .where(*self._of(world_id), *found())
+        )
+        async with self._database.read() as connection:
+            return {row.memory_id: row.version for row in await connection.execute(statement)}
+
+    async def drop(self, world_id: str) -> None:
+        """Forget what is in memory of a world; its vectors in SQL stay."""
+        for key in [key for key in self._shards if key[0] == world_id]:
+            del self._shards[key]
+
+    async def aclose(self) -> None:
+        """Forget what is in memory."""
+        self._shards.clear()
+
+    def _of(self, world_id: str, owner: str | None = None) -> list[ColumnElement[bool]]:
+        rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]
+        return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
+
+    async def _shard(
+        self, connection: AsyncConnection, world_id: str, owner: str | None, census: Census
+    ) -> Shard:
+        """Bring a shard up to date: add what is new, read all again if more than that changed."""
+        key = (world_id, owner)
+        shard = self._shards.get(key)
+        if shard is None or shard.seen != census:
+            after = shard.seen if shard is not None else None
+            rows = await self._rows(connection, world_id, owner, after)
+            if shard is None or shard.seen.count + len(rows) != census.count:
+                rows = rows if shard is None else await self._rows(connection, world_id, owner)
+                shard = await in_thread_if(len(rows), Shard, census, rows)
+            else:
+                added = rows if owner else [row for row in rows if row.visibility in OPEN]
+                shard.extend(census, added)
+        self._shards[key] = shard
+        self._shards.move_to_end(key)
+        while len(self._shards) > self._shards_cached:
+            self._shards.popitem(last=False)
+        return shard
+
+    async def _census(
+        self, connection: AsyncConnection, world_id: str, reader: str
+    ) -> tuple[Census, Census]:
+        """Count the reader's vectors and those of the world, in one pass over an index of SQL."""
+        row = await CENSUS.first(connection, world=world_id, model=self._model_id, reader=reader)
+        return Census(row[0], row[1] or 0), Census(row[2], row[3] or 0)
+
+    async def _rows(
+        self,
+        connection: AsyncConnection,
+        world_id: str,
+        owner: str | None,
+        after: Census | None = None,
+    ) -> list[Row[Any]]:
+        """Read what a shard holds, or every vector that came after, so that they can be counted."""
+        if after is not None:
+            rows = await NEWER.all(
+                connection, world=world_id, model=self._model_id, after=after.newest
+            )
+            return [row for row in rows if owner in (None, row.persona_id)]
+        query = (
+            select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
+            .join(Memory, its_memory())
+            .where(*self._of(world_id, owner))
+            .order_by(MemoryVector.seq)
+        )
+        if owner is None:
+            query = query.where(Memory.visibility.in_(OPEN))
+        return list(await connection.execute(query))
+
+    async def _known(
+        self, connection: AsyncConnection, world_id: str, reader: str, memory_ids: list[str]
+    ) -> list[str]:
+        """Keep the memories that can be found and that the reader may be given as candidates."""
+        known: list[str] = []
+        for start in range(0, len(memory_ids), ASKED_AT_ONCE):
+            asked = memory_ids[start : start + ASKED_AT_ONCE]
+            rows = await KNOWN.all(connection, world=world_id, reader=reader, ids=asked)
+            known += [row[0] for row in rows]
+        return known
+
+
+def its_memory() -> ColumnElement[bool]:
+    """Match a vector and the memory that it is of."""
+    return (Memory.world_id == MemoryVector.world_id) & (Memory.id == MemoryVector.memory_id)
+
+
+def found() -> tuple[ColumnElement[bool], ...]:
+    """Say which memories can be found: neither switched off nor archived."""
+    return Memory.active.is_(True), Memory.archived_at.is_(None)
+
+
+def census_query() -> Select[*tuple[Any, ...]]:
+    """Return the query that counts the reader's vectors and those of the world."""
+    count, newest = func.count(MemoryVector.seq), func.max(MemoryVector.seq)
+    own = MemoryVector.persona_id == bindparam("reader")
+    return select(count.filter(own), newest.filter(own), count, newest).where(
+        MemoryVector.world_id == bindparam("world"), MemoryVector.model_id == bindparam("model")
+    )
+
+
+CENSUS = Prepared(census_query())
+NEWER = Prepared(
+    select(MemoryVector.memory_id, MemoryVector.persona_id, MemoryVector.vector, Memory.visibility)
+    .join(Memory, its_memory())
+    .where(
+        # By the key of the table: the conditions on it that an index knows are kept from it.
+        MemoryVector.seq > bindparam("after", type_=Integer),
+        MemoryVector.world_id + "" == bindparam("world"),
+        MemoryVector.model_id + "" == bindparam("model"),
+    )
+    .order_by(MemoryVector.seq)
+)
+KNOWN = Prepared(
+    select(Memory.id).where(
+        Memory.world_id == bindparam("world"),
+        or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
+        Memory.id.in_(bindparam("ids", expanding=True)),
+        *found(),
+    )
+)
+
+
+async def score(shards: Sequence[Shard], query: Vector) -> tuple[Vector, list[str]]:
+    """Score all rows of the shards: their cosines, and the memory of each."""
+    ids = [id for shard in shards for id in shard.ids]
+
+    def cosines() -> Vector:
+        return np.concatenate([shard.cosines(query) for shard in shards]).round(DECIMALS)
+
+    return await in_thread_if(len(ids), cosines), ids
+
+
+async def in_thread_if(rows: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a thread when so many rows would hold the event loop up."""
+    if rows < THREADED_ROWS:
+        return call(*args, **kwargs)
+    return await asyncio.to_thread(call, *args, **kwargs)
+
+
+def top(cosines: Vector, ids: Sequence[str], count: int) -> dict[str, float]:
+    """Pick the best rows, ties by id: cosine by id, best first."""
+    rows = list(range(len(cosines)))
+    if count < len(cosines):
+        least = np.partition(cosines, len(cosines) - count)[len(cosines) - count]
+        rows = np.flatnonzero(cosines >= least).tolist()
+    best = sorted((-float(cosines[row]), ids[row]) for row in rows)[:count]
+    return {id: -cosine for cosine, id in best}
