@@ -1,6 +1,7 @@
 """The SQL engine, and its migrations."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from persona_mcp import migrations
 from persona_mcp.config.settings import Settings
+from persona_mcp.config.sqlite import open_sqlite
 from persona_mcp.state.database import IMMEDIATE, Database
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
-
-MILLISECONDS = 1000
 
 
 def database_path(settings: Settings) -> Path:
@@ -37,15 +37,17 @@ def database_url(settings: Settings, driver: str = "sqlite") -> URL:
 
 def open_database(settings: Settings) -> Database:
     """Open the database; the schema must be there (`upgrade_database`)."""
-    engine = create_async_engine(database_url(settings, "sqlite+aiosqlite"), hide_parameters=True)
+    engine = create_async_engine(
+        database_url(settings, "sqlite+aiosqlite"),
+        hide_parameters=True,
+        # SQLAlchemy begins transactions by itself (below); the driver must not.
+        async_creator=partial(open_sqlite, database_path(settings), settings.database.busy_s),
+    )
     sync = engine.sync_engine
 
     @event.listens_for(sync, "connect")
     def prepare(connection: DBAPIConnection, _: object) -> None:
-        # SQLAlchemy begins transactions by itself (below); the driver must not.
-        connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(settings.database.busy_s * MILLISECONDS)}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a commit outlives a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
