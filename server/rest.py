@@ -179,6 +179,9 @@ async def streamed(service: "Service", run: Run, token_budget: int | None, after
     limits = service.settings.server
     begun = await begun_of(service, run, token_budget)
 
+    run.join()
+    run.leave(limits.grace_s)  # a reader that goes before the first event is one that was lost
+
     async def frames() -> AsyncIterator[JSONServerSentEvent]:
         run.join()
         try:
