@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiosqlite
 from filelock import FileLock
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from persona_mcp.config.settings import Settings
@@ -31,23 +33,32 @@ OLD = (
     "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
     "ORDER BY checkpoint_id DESC LIMIT 1 OFFSET ?"
 )
-VERSION_DIGITS = 32
-"""As in the versions of the stock saver and of Studio's server, which sort among ours."""
+PACKED = "+zlib"
+WORTH_PACKING = 512
+"""Shorter values are kept as they are, in bytes."""
 Statement = tuple[str, tuple[Any, ...]]
+
+
+class PackedSerializer(JsonPlusSerializer):
+    """The stock serializer; what is long is compressed: a checkpoint repeats its versions."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """Write a value as (type, bytes)."""
+        kind, data = super().dumps_typed(obj)
+        if len(data) < WORTH_PACKING:
+            return kind, data
+        return kind + PACKED, zlib.compress(data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Read a value, packed or as the stock serializer writes it."""
+        kind, packed = data
+        if kind.endswith(PACKED):
+            return super().loads_typed((kind.removesuffix(PACKED), zlib.decompress(packed)))
+        return super().loads_typed(data)
 
 
 class PersonaSqliteSaver(AsyncSqliteSaver):
     """The stock saver, with what it leaves out: copying, deleting runs, pruning."""
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """Count up, in digits that sort as numbers do.
-
-        The stock saver's versions have 19 letters more, a random part: it keeps apart values that
-        are stored by version, and here whole checkpoints are stored. Studio's server counts on in
-        the stock way on the same threads, so either way's next version must be the newer one.
-        """
-        number = 0 if current is None else int(current.partition(".")[0])
-        return f"{number + 1:0{VERSION_DIGITS}}"
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy every checkpoint of a thread to another one."""
@@ -153,7 +164,7 @@ async def prepare(stack: AsyncExitStack, settings: Settings) -> PersonaSqliteSav
             "synchronous=NORMAL",
         ):
             await connection.execute(f"PRAGMA {pragma}")
-        saver = PersonaSqliteSaver(connection)
+        saver = PersonaSqliteSaver(connection, serde=PackedSerializer())
         await saver.setup()
     finally:
         alone.release()

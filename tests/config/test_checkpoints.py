@@ -7,9 +7,13 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
+from persona_mcp.config.checkpoints import (
+    PackedSerializer,
+    PersonaSqliteSaver,
+    open_checkpointer,
+)
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import StorageUnavailable
 
@@ -146,12 +150,16 @@ async def test_a_file_that_is_no_database_is_told_about(
     assert str(tmp_path) not in caught.value.message
 
 
-async def test_versions_sort_among_the_stock_savers_whoever_counts_on(tmp_path: Path) -> None:
-    async with open_checkpointer(Settings(_env_file=None, data_dir=tmp_path)) as saver:
-        versions = [saver.get_next_version(None, None)]
-        for _ in range(6):
-            versions.append(AsyncSqliteSaver.get_next_version(saver, versions[-1], None))
-            versions.append(saver.get_next_version(versions[-1], None))
+@pytest.mark.parametrize("value", [{"id": "c1"}, {"versions": ["0" * 32] * 60}, None, b"bytes"])
+def test_what_is_packed_is_read_as_it_was(value: object) -> None:
+    packed = PackedSerializer()
 
-    assert versions == sorted(versions)
-    assert versions[-1] == f"{13:032}"
+    assert packed.loads_typed(packed.dumps_typed(value)) == value
+
+
+def test_a_long_value_is_stored_in_fewer_bytes_and_a_stock_one_can_still_be_read() -> None:
+    value = {"versions": ["0" * 32] * 60}
+    stock = JsonPlusSerializer().dumps_typed(value)
+
+    assert len(PackedSerializer().dumps_typed(value)[1]) < len(stock[1]) / 2
+    assert PackedSerializer().loads_typed(stock) == value
