@@ -1,6 +1,7 @@
 """Commands on the system itself: config, doctor, mcp, graph, db, memory."""
 
 import asyncio
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from persona_mcp.config.database import upgrade_database
 from persona_mcp.config.loading import list_settings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
@@ -126,7 +126,8 @@ def upgrade() -> None:
     """Bring the schema up to date."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        before, after = await asyncio.to_thread(upgrade_database, settings)
+        database = importlib.import_module("persona_mcp.config.database")
+        before, after = await asyncio.to_thread(database.upgrade_database, settings)
         if before == after:
             terminal.out.print(f"the database is at {after} already")
         else:

@@ -35,13 +35,13 @@ from mcp_types import (
 
 from persona_mcp.server.mcp_prompts import listed_prompts, written_prompt
 from persona_mcp.server.operations import call_operation
-from persona_mcp.server.store import Store
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import InternalError, InvalidParams, NotFound, PersonaError
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
+    from persona_mcp.server.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -165,7 +165,7 @@ class ContextHandlers:
         )
 
 
-async def persona_ids(store: Store, begun: str) -> list[str]:
+async def persona_ids(store: "Store", begun: str) -> list[str]:
     """Return ids of the default world's personas whose id or name begins so, in any case."""
     start = begun.casefold()
     names = await store.personas.names(store.settings.world)
@@ -176,7 +176,7 @@ async def persona_ids(store: Store, begun: str) -> list[str]:
     ]
 
 
-COMPLETERS: dict[str, Callable[[Store, str], Awaitable[list[str]]]] = {"persona_id": persona_ids}
+COMPLETERS: dict[str, Callable[["Store", str], Awaitable[list[str]]]] = {"persona_id": persona_ids}
 """By the name of the argument, which means the same wherever it stands."""
 
 

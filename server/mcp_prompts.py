@@ -5,18 +5,20 @@ A prompt is a model of its arguments and a function; what a host is told of it i
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp_types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.nodes.portrait import example_section, identity
 from persona_mcp.server.operations import call_operation
-from persona_mcp.server.store import Store
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.fields import Reference, Text
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.validation import validate
+
+if TYPE_CHECKING:
+    from persona_mcp.server.store import Store
 
 
 class PromptArguments(BaseModel):
@@ -39,7 +41,7 @@ class OfferedPrompt:
     title: str
     description: str
     arguments: type[PromptArguments]
-    write: Callable[[Store, Any], Awaitable[str]]
+    write: Callable[["Store", Any], Awaitable[str]]
 
 
 class BePersonaArguments(PromptArguments):
@@ -51,7 +53,7 @@ class BePersonaArguments(PromptArguments):
     )
 
 
-async def be_persona(store: Store, arguments: BePersonaArguments) -> str:
+async def be_persona(store: "Store", arguments: BePersonaArguments) -> str:
     """Write what makes another model play a persona, without its memories and feelings.
 
     Raises:
@@ -100,7 +102,7 @@ def listed_prompts() -> list[Prompt]:
     ]
 
 
-async def written_prompt(store: Store, name: str, raw: dict[str, str]) -> GetPromptResult:
+async def written_prompt(store: "Store", name: str, raw: dict[str, str]) -> GetPromptResult:
     """Write a prompt.
 
     Raises:

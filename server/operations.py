@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from persona_mcp.server.store import Store
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
 from persona_mcp.state.sessions import Session
 from persona_mcp.state.validation import validate
 
-if TYPE_CHECKING:  # the service imports LangGraph; tools are listed before that is done
+if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before that is done
     from persona_mcp.server.service import Service
+    from persona_mcp.server.store import Store
 
 Toolset = Literal["persona", "conversation", "memory", "relationship", "system"]
 Scope = Literal["read", "chat", "manage", "admin"]
@@ -83,7 +83,7 @@ class Call:
         caller: Who waits for it.
     """
 
-    store: Store
+    store: "Store"
     world_id: str
     session: Session | None = None
     caller: Caller = UNSEEN
@@ -192,7 +192,7 @@ def operation_named(name: str) -> Operation:
     return found
 
 
-async def accepted(store: Store, model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:
+async def accepted(store: "Store", model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:
     """Validate the arguments of a call once, strictly, and find out where it works.
 
     Raises:
@@ -207,7 +207,7 @@ async def accepted(store: Store, model: type[A], raw: Mapping[str, Any]) -> tupl
     return Call(store, world_id, session), arguments
 
 
-async def session_of(store: Store, arguments: Arguments) -> Session | None:
+async def session_of(store: "Store", arguments: Arguments) -> Session | None:
     """Find the handle that a call was sent with, and keep it alive.
 
     Raises:
@@ -225,7 +225,7 @@ async def session_of(store: Store, arguments: Arguments) -> Session | None:
 
 
 async def call_operation(
-    store: Store, name: str, raw: Mapping[str, Any], caller: Caller = UNSEEN
+    store: "Store", name: str, raw: Mapping[str, Any], caller: Caller = UNSEEN
 ) -> dict[str, Any]:
     """Validate the arguments once, strictly, and carry the operation out.
 
