@@ -16,7 +16,7 @@ from tests.model_server import Behaviour, ModelServer
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_S = 1.0
+LIMIT_S = 2.0
 MARGIN_S = 3.0
 """For a machine that is busy with other things."""
 HALF = 4

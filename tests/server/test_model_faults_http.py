@@ -20,8 +20,8 @@ from tests.model_server import BEHAVIOURS, Behaviour, ModelServer
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_S, TOTAL_S = 0.5, 1.0
-MARGIN_S = 5.0
+LIMIT_S, TOTAL_S = 2.0, 4.0
+MARGIN_S = 10.0
 """For a machine that is busy with other things."""
 SOME = "Well met, traveller, sit"
 FAULTS: dict[str, tuple[Behaviour, float, str | None]] = {
