@@ -288,6 +288,13 @@ class ServerSettings(Section):
     heartbeat_s: float = Field(
         10.0, ge=0.05, le=60, description="A silent stream shows life this often, in seconds"
     )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="An idle connection is kept open for this long, in seconds; let it be longer "
+        "than callers keep theirs, or one is closed as its next request arrives",
+    )
     send_s: Seconds = Field(
         30.0, description="A reader who takes nothing for this long is gone, in seconds"
     )

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
-from persona_mcp.config.settings import Settings
+from persona_mcp.config.settings import ServerSettings, Settings
 from persona_mcp.server.app import PATHS, create_app
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.terminal import Terminal
@@ -80,16 +80,8 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     listening = listen(limits.host, limits.port)
     address = shown(listening, limits.host)
     app = create_app(settings, everybody=everybody)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=max(1, round(MARGIN_S)),
-        h11_max_incomplete_event_size=None,
-    )
     AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
-    server = Server(config, app, limits.stop_s)
+    server = Server(transport(app, limits), app, limits.stop_s)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     tasks = [
         asyncio.create_task(door.broken.wait(), name="MCP watch")
@@ -107,6 +99,18 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     if any(door.broken.is_set() for door in app.state.doors.values()):
         raise InternalError("the MCP door broke down; the log has the cause; start it again")
     terminal.err.print("stopped", style="dim")
+
+
+def transport(app: FastAPI, limits: ServerSettings) -> uvicorn.Config:
+    """How an app is served: one log for everything, connections by the settings."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_keep_alive=limits.keep_alive_s,
+        timeout_graceful_shutdown=max(1, round(MARGIN_S)),
+    )
 
 
 async def stop_when_broken(doors: list[asyncio.Task[Any]], server: uvicorn.Server) -> None:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from persona_mcp.config.settings import ServerSettings, Settings
 from persona_mcp.server.app import create_app
+from persona_mcp.server.cli_serve import transport
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from tests.calls import rows
@@ -59,15 +60,7 @@ class Uvicorn(uvicorn.Server):
     """Uvicorn that leaves signals alone, says when it has started, and stops at once."""
 
     def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=5,
-            )
-        )
+        super().__init__(transport(app, ServerSettings()))
         self.answers, self.stop = asyncio.Event(), asyncio.Event()
 
     @contextmanager

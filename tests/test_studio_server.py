@@ -28,7 +28,6 @@ WANTED = "PERSONA_TEST_STUDIO"
 pytestmark = [
     pytest.mark.studio,
     pytest.mark.xdist_group("studio"),
-    pytest.mark.timeout(240),
     pytest.mark.skipif(
         not LANGGRAPH.exists() and WANTED not in os.environ,
         reason="langgraph-cli is not installed: uv sync --extra studio",

@@ -44,7 +44,6 @@ async def rows(saver: PersonaSqliteSaver, table: str) -> int:
     return int(found[0])
 
 
-@pytest.mark.timeout(120)
 async def test_the_saver_conforms_with_all_that_a_checkpointer_can_do(tmp_path: Path) -> None:
     opened = iter(range(1000))
 

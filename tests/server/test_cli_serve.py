@@ -55,6 +55,20 @@ def test_the_printed_address_answers_and_sigterm_ends_it_well(tmp_path: Path) ->
     assert (code, "stopped" in told) == (0, True), told
 
 
+def test_an_idle_connection_is_kept_open_for_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    with (
+        model_server() as models,
+        serving(tmp_path, models.openai_url, PERSONA_SERVER__KEEP_ALIVE_S="1") as (process, url),
+    ):
+        at = httpx.URL(url)
+        with socket.create_connection((at.host, at.port or 80), LIMIT_S) as connection:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            received = b"".join(iter(lambda: connection.recv(1024), b""))
+        stop(process)
+
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 @pytest.mark.parametrize(
     ("stop_s", "ending", "status"),
     [("30", "stream_complete", "done"), ("0.2", "stream_cancelled", "cancelled")],

@@ -46,7 +46,6 @@ async def over_mcp(service: Service) -> AsyncIterator[Caller]:
         yield call
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("door", [over_rest, over_mcp])
 async def test_two_hundred_sessions_that_switch_and_talk_at_once_never_mix(
     settings: Settings, door: Callable[[Service], AbstractAsyncContextManager[Caller]]
