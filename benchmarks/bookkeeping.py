@@ -80,8 +80,8 @@ async def faults(settings: Settings, acknowledged: set[str]) -> list[str]:
 
 async def rows(database: Database, *columns: Any) -> list[Any]:
     """Read columns."""
-    async with database.read() as connection:
-        return list((await connection.execute(select(*columns))).all())
+    with database.reading() as connection:
+        return list(connection.execute(select(*columns)).all())
 
 
 async def exchange_faults(database: Database, acknowledged: set[str]) -> list[str]:
@@ -128,9 +128,9 @@ async def arrow_faults(database: Database, world_id: str, params: EffectParams) 
     E = tables.RelationshipEvent
     found = []
     for from_id, to_id in {tuple(row) for row in await rows(database, E.from_id, E.to_id)}:
-        async with database.read() as connection:
-            events = [e for _, _, e in await read_events(connection, world_id, from_id, to_id)]
-            cached = await read_arrow(connection, world_id, from_id, to_id)
+        with database.reading() as connection:
+            events = [e for _, _, e in read_events(connection, world_id, from_id, to_id)]
+            cached = read_arrow(connection, world_id, from_id, to_id)
         if cached != relationship.fold(events, params.relationships):
             found.append(f"the relationship {from_id} -> {to_id} is not the fold of its events")
     return found
@@ -140,15 +140,15 @@ async def feeling_faults(database: Database, world_id: str, params: EffectParams
     """Compare each persona's cache with the fold of its impulses and costs."""
     P, I, S = tables.PersonaState, tables.MoodImpulse, tables.EnergySpent  # noqa: E741 - as in state
     found = []
-    async with database.read() as connection:
-        for row in (await connection.execute(select(P).where(P.world_id == world_id))).all():
-            persona = await find(connection, world_id, row.persona_id)
-            pushed = await connection.execute(
+    with database.reading() as connection:
+        for row in connection.execute(select(P).where(P.world_id == world_id)).all():
+            persona = find(connection, world_id, row.persona_id)
+            pushed = connection.execute(
                 select(I).where(I.persona_id == row.persona_id, I.active).order_by(I.seq)
             )
             spent: dict[str, list[Any]] = {}
             query = select(S).where(S.persona_id == row.persona_id, S.active).order_by(S.seq)
-            for cost in await connection.execute(query):
+            for cost in connection.execute(query):
                 spent.setdefault(cost.exchange_id, []).append(cost)
             felt: Feelings | None = None
             for push in pushed:

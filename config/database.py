@@ -1,7 +1,7 @@
 """The SQL engine, and its migrations."""
 
 import asyncio
-from functools import partial
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from persona_mcp import migrations
 from persona_mcp.config.settings import Settings
-from persona_mcp.config.sqlite import open_sqlite
-from persona_mcp.state.database import IMMEDIATE, Database
+from persona_mcp.state.database import Database
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -30,37 +28,31 @@ def database_path(settings: Settings) -> Path:
     return settings.data_dir / "persona.db"
 
 
-def database_url(settings: Settings, driver: str = "sqlite") -> URL:
+def database_url(settings: Settings) -> URL:
     """Return the file's address; whatever characters its folder has, it is that file."""
-    return URL.create(driver, database=str(database_path(settings)))
+    return URL.create("sqlite", database=str(database_path(settings)))
 
 
 def open_database(settings: Settings) -> Database:
     """Open the database; the schema must be there (`upgrade_database`)."""
-    engine = create_async_engine(
-        database_url(settings, "sqlite+aiosqlite"),
+    engine = create_engine(
+        database_url(settings),
         hide_parameters=True,
-        # SQLAlchemy begins transactions by itself (below); the driver must not.
-        async_creator=partial(open_sqlite, database_path(settings), settings.database.busy_s),
+        connect_args={"timeout": settings.database.busy_s},
     )
-    sync = engine.sync_engine
 
-    @event.listens_for(sync, "connect")
-    def prepare(connection: DBAPIConnection, _: object) -> None:
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # `Database` begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a commit outlives a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
-    @event.listens_for(sync, "begin")
-    def begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get(IMMEDIATE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
     if settings.database.echo:
 
-        @event.listens_for(sync, "before_cursor_execute")
+        @event.listens_for(engine, "before_cursor_execute")
         def echo(
             _: Connection, cursor: DBAPICursor, statement: str, parameters: Any, *rest: object
         ) -> None:

@@ -1,6 +1,7 @@
 """The first step of an exchange: what stands before it."""
 
 from langgraph.runtime import Runtime
+from sqlalchemy import Connection
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
@@ -27,37 +28,32 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         ids = await parts.accept(state, runtime.context)
     world_id, now = ids["world_id"], parts.now()
     follows = state["follows"] if "follows" in state else state.get("head")
-    async with parts.database.read() as connection:
-        conversation = await conversations.get(connection, world_id, ids["conversation_id"])
-        persona = await personas.find(connection, world_id, conversation.persona_id)
-        arrow = await effects.read_arrow(connection, world_id, persona.id, conversation.user_id)
-        window = await conversations.window(
-            connection,
-            world_id,
-            conversation.id,
-            persona.id,
-            follows,
-            parts.limits.window_turns,
+
+    def read(connection: Connection) -> Scene:
+        conversation = conversations.get(connection, world_id, ids["conversation_id"])
+        persona = personas.find(connection, world_id, conversation.persona_id)
+        user_id, laws = conversation.user_id, parts.laws.effects
+        arrow = effects.read_arrow(connection, world_id, persona.id, user_id)
+        window = conversations.window(
+            connection, world_id, conversation.id, persona.id, follows, parts.limits.window_turns
         )
-        scene = Scene(
+        return Scene(
             now=now,
             persona=persona,
             conversation=conversation,
             window=tuple(window),
-            arrow=relationship.decay(arrow, now, parts.laws.effects.relationships)
-            if arrow
-            else None,
-            feelings=await effects.read_feelings(
-                connection, world_id, persona, now, parts.laws.effects
-            ),
+            arrow=relationship.decay(arrow, now, laws.relationships) if arrow else None,
+            feelings=effects.read_feelings(connection, world_id, persona, now, laws),
             # Counted only where it matters: the count takes longer as the conversation grows.
-            answers=await conversations.spoken(connection, world_id, conversation.id, persona.id)
+            answers=conversations.spoken(connection, world_id, conversation.id, persona.id)
             if runtime.context.routing == "score"
             else 0,
         )
+
+    scene = await parts.database.read(read)
     return ChatUpdate(
         world_id=world_id,
-        conversation_id=conversation.id,
+        conversation_id=ids["conversation_id"],
         exchange_id=ids["exchange_id"],
         scene=scene,
         head=follows,

@@ -92,8 +92,7 @@ async def validate_act(parts: Parts, state: RelationshipRun) -> RelationshipUpda
         NotFound: The persona is not there.
         InvalidParams: A persona has no relationship to itself.
     """
-    async with parts.database.read() as connection:
-        persona = await personas.find(connection, state["world_id"], state["persona_id"])
+    persona = await parts.database.read(personas.find, state["world_id"], state["persona_id"])
     if persona.id == state["partner_id"]:
         fault = {"field": "partner_id", "allowed": "somebody else", "given": persona.id}
         raise InvalidParams.of([fault])
@@ -124,10 +123,9 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
         StorageUnavailable: The database did not answer; nothing was stored.
     """
     laws = parts.laws.effects.relationships
-    async with parts.database.write() as connection:
-        arrow = await effects.add_relationship_change(
-            connection, state["world_id"], None, state["change"], laws
-        )
+    arrow = await parts.database.write(
+        effects.add_relationship_change, state["world_id"], None, state["change"], laws
+    )
     values = relationship.shown(arrow, laws)
     return RelationshipUpdate(
         affinity=values.affinity,

@@ -5,12 +5,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.current import current_conversation, current_persona, session_with
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.runs import ChatRequest, Run, unless_lost
-from persona_mcp.state.effects import read_feelings
+from persona_mcp.state.effects import Feelings, read_feelings
 from persona_mcp.state.exchange import Exchange, Turn
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.memory import rfc3339
@@ -153,9 +154,12 @@ async def told(call: Call, run: Run) -> Exchange:
 
 async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> PersonaChat:
     """Report a done exchange; the same however often it is asked for."""
-    async with service.database.read() as connection:
-        persona = await find(connection, world_id, exchange.persona_id)
-        felt = await read_feelings(connection, world_id, persona, time.time(), service.laws.effects)
+
+    def read(connection: Connection) -> Feelings:
+        persona = find(connection, world_id, exchange.persona_id)
+        return read_feelings(connection, world_id, persona, time.time(), service.laws.effects)
+
+    felt = await service.database.read(read)
     traces = await service.conversations.traces(world_id, [exchange.id])
     made = traces[exchange.id]
     outcome = exchange.outcome

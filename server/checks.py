@@ -4,8 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.llm import open_model
@@ -72,10 +73,18 @@ async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 
 async def database(service: Service) -> str:
     """Check the file's integrity and count what is in it."""
-    async with service.database.read() as connection:
-        state = await connection.scalar(text("PRAGMA quick_check(1)"))
-        exchanges = await connection.scalar(select(func.count()).select_from(tables.Exchange))
-        memories = await connection.scalar(select(func.count()).select_from(tables.Memory))
+
+    def read(connection: Connection) -> list[Any]:
+        return [
+            connection.scalar(query)
+            for query in (
+                text("PRAGMA quick_check(1)"),
+                select(func.count()).select_from(tables.Exchange),
+                select(func.count()).select_from(tables.Memory),
+            )
+        ]
+
+    state, exchanges, memories = await service.database.read(read)
     if state != "ok":
         raise StorageUnavailable(f"damaged ({state}): restore a copy of persona.db")
     return f"sound; {exchanges} exchanges, {memories} memories"
@@ -84,7 +93,7 @@ async def database(service: Service) -> str:
 async def index(service: Service) -> str:
     """Compare index and database."""
     world_id = service.settings.world
-    missing, extra = await service.indexer.reconcile(world_id)
+    missing, extra = await service.index.reconcile(world_id)
     waiting = await service.indexer.pending()
     if given_up := await service.indexer.given_up():
         raise StorageUnavailable(

@@ -3,22 +3,29 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, select
 
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.relationship_operations import arrow_now, shown
 from persona_mcp.state import tables
-from persona_mcp.state.effects import read_feelings
+from persona_mcp.state.arrow import Arrow
+from persona_mcp.state.effects import Feelings, read_feelings
 from persona_mcp.state.emotion import label
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.memories import read_memories
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory import Memory, rfc3339
 from persona_mcp.state.personas import find
+from persona_mcp.state.prepared import Prepared
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
 E = tables.RelationshipEvent
+CHANGES = Prepared(
+    select(E.why, E.deltas)
+    .where(E.world_id == bindparam("world"), E.exchange_id == bindparam("exchange"))
+    .order_by(E.seq)
+)
 
 
 async def explain(
@@ -34,19 +41,25 @@ async def explain(
     """
     traces = await service.conversations.traces(world_id, [exchange.id])
     now, laws = time.time(), service.laws.effects
-    async with service.database.read() as connection:
-        recalled = await read_memories(connection, world_id, traces[exchange.id].used)
-        persona = await find(connection, world_id, exchange.persona_id)
-        felt = await read_feelings(connection, world_id, persona, now, laws)
-        arrow = await arrow_now(
+
+    def read(
+        connection: Connection,
+    ) -> tuple[list[Memory], Feelings, Arrow | None, list[dict[str, Any]]]:
+        recalled = read_memories(connection, world_id, traces[exchange.id].used)
+        persona = find(connection, world_id, exchange.persona_id)
+        felt = read_feelings(connection, world_id, persona, now, laws)
+        arrow = arrow_now(
             connection, world_id, persona.id, exchange.user_id, now, laws.relationships
         )
-        query = select(E.why, E.deltas).where(E.world_id == world_id, E.exchange_id == exchange.id)
-        changes = [
-            {"why": row.why, "changes": row.deltas}
-            for row in await connection.execute(query.order_by(E.seq))
-        ]
-    view = shown(persona.id, exchange.user_id, arrow, None, laws.relationships) if arrow else None
+        changes = CHANGES.all(connection, world=world_id, exchange=exchange.id)
+        return recalled, felt, arrow, [{"why": c.why, "changes": c.deltas} for c in changes]
+
+    recalled, felt, arrow, changes = await service.database.read(read)
+    view = (
+        shown(exchange.persona_id, exchange.user_id, arrow, None, laws.relationships)
+        if arrow
+        else None
+    )
     found: dict[str, Any] = rounded(
         {
             "prompt": prompt,

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import select
 from starlette.types import ASGIApp, Message
 
 from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.prepared import Prepared
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -107,8 +108,7 @@ class Health:
             return last
 
     async def _database(self) -> str:
-        async with self._service.database.read() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self._service.database.read(Prepared(select(1)).scalar)
         return f"{self._service.database.engine.dialect.name} answers"
 
     async def _index(self) -> str:

@@ -190,8 +190,7 @@ async def persona_switch(call: Call, arguments: PersonaSwitchArguments) -> Perso
     """
     store, now = call.store, time.time()
     persona = await store.personas.resolve(call.world_id, arguments.persona_id)
-    async with store.database.read() as connection:
-        felt = await read_feelings(connection, call.world_id, persona, now, store.laws.effects)
+    felt = await store.database.read(read_feelings, call.world_id, persona, now, store.laws.effects)
     check_available(persona, felt.interaction, store.laws.effects.interaction)
     session = (
         await store.sessions.switch(call.session.id, persona.id, now)

@@ -3,7 +3,7 @@
 import time
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import relationship
@@ -66,9 +66,12 @@ async def relationship_get(call: Call, arguments: RelationshipGetArguments) -> R
     if one == other:
         fault = {"field": "persona2_id", "allowed": "somebody else", "given": other}
         raise InvalidParams.of([fault])
-    async with call.service.database.read() as connection:
-        there = await arrow_now(connection, call.world_id, one, other, now, laws)
-        back = await arrow_now(connection, call.world_id, other, one, now, laws)
+
+    def read(connection: Connection) -> tuple[Arrow | None, Arrow | None]:
+        there = arrow_now(connection, call.world_id, one, other, now, laws)
+        return there, arrow_now(connection, call.world_id, other, one, now, laws)
+
+    there, back = await call.service.database.read(read)
     return RelationshipGet(
         exists=there is not None,
         relationship=shown(one, other, there, back, laws) if there else None,
@@ -91,8 +94,8 @@ async def party(call: Call, reference: str) -> str:
         raise
 
 
-async def arrow_now(
-    connection: AsyncConnection,
+def arrow_now(
+    connection: Connection,
     world_id: str,
     one: str,
     other: str,
@@ -100,7 +103,7 @@ async def arrow_now(
     laws: RelationshipParams,
 ) -> Arrow | None:
     """Return how one sees the other now."""
-    arrow = await read_arrow(connection, world_id, one, other)
+    arrow = read_arrow(connection, world_id, one, other)
     return relationship.decay(arrow, now, laws) if arrow else None
 
 

@@ -30,7 +30,6 @@ from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import (
     Conflict,
     InternalError,
-    InvalidParams,
     PersonaError,
     StorageUnavailable,
 )
@@ -43,7 +42,7 @@ from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.request import Request
-from persona_mcp.state.vector_index import VectorIndex
+from persona_mcp.state.synced_index import SyncedIndex
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +60,7 @@ class Service(Store):
     exchanges: ExchangeStore
     memories: MemorySearch
     indexer: Indexer
-    index: VectorIndex
+    index: SyncedIndex
     embedder: Embedder
     model: ChatModel
     parts: Parts
@@ -96,13 +95,14 @@ class Service(Store):
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
         """
-        persona = await self.personas.resolve(request.world_id, request.persona)
-        await self._check_speaker(request)
+        persona_id = await self.personas.answering(
+            request.world_id, request.persona, request.user_id
+        )
         return await self.exchanges.accept(
             Request(
                 world_id=request.world_id,
                 conversation_id=request.conversation_id or request.current_id or new_id(),
-                persona_id=persona.id,
+                persona_id=persona_id,
                 user_id=request.user_id,
                 request_id=request.request_id or new_id(),
                 message=request.message,
@@ -114,12 +114,6 @@ class Service(Store):
             current_correlation_id(),
             time.time(),
         )
-
-    async def _check_speaker(self, request: ChatRequest) -> None:
-        """Refuse to talk in a persona's name."""
-        if await self.personas.has_id(request.world_id, request.user_id):
-            fault = {"field": "user_id", "given": request.user_id}
-            raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
 
     async def _carry_out(
         self, run: Run, request: ChatRequest, exchange: Exchange
@@ -137,8 +131,9 @@ class Service(Store):
         limit_s = self.settings.conversation.total_s
         try:
             async with within(limit_s):
-                if await self.claim(lease):
-                    await self._guarded(run, request, lease)
+                found = await self.claim(lease)
+                if found.status != "done":
+                    found = await self._guarded(run, request, lease, found)
         except asyncio.CancelledError:
             await asyncio.shield(self._end(run, lease, None))
             raise
@@ -149,7 +144,7 @@ class Service(Store):
             ours = InternalError("something went wrong on our side; the log has the cause")
             ours.__cause__ = error
             return {"exchange": await self._stored(run, lease, ours)}
-        return {"exchange": await self.exchanges.get(request.world_id, exchange.id)}
+        return {"exchange": found}
 
     async def _stored(self, run: Run, lease: Lease, error: PersonaError) -> Exchange:
         """Mark a run that failed; what failed after the exchange was stored is no failure of it.
@@ -167,33 +162,37 @@ class Service(Store):
         log.warning("failed after it was stored", exchange_id=found.id, reason=error.message)
         return found
 
-    async def claim(self, lease: Lease) -> bool:
-        """Take the conversation, waiting for other runs; False if another process did the work.
+    async def claim(self, lease: Lease) -> Exchange:
+        """Take the conversation, waiting for other runs.
+
+        Returns:
+            The exchange as it runs now, or done, if another process did the work.
 
         Raises:
             Conflict: Another run did not end within `conversation.busy_wait_s`.
         """
         limits = self.settings.conversation
         deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
-        while not await self.exchanges.claim(lease, limits.lease_s, time.time()):
-            if (await self.exchanges.get(lease.world_id, lease.exchange_id)).status == "done":
-                return False
-            if time.monotonic() >= deadline:
-                raise Conflict(
-                    f"conversation '{lease.conversation_id}' is busy: a message in it has been "
-                    f"answered for {limits.busy_wait_s:g} s; send this one again with the same "
-                    "request_id",
-                    conversation_id=lease.conversation_id,
-                    retry_after_seconds=limits.lease_s,
-                )
-            await asyncio.sleep(look_s)
-            look_s = min(2 * look_s, LONGEST_LOOK_S)
-        return True
+        while not (found := await self.exchanges.claim(lease, limits.lease_s, time.time())):
+            while await self.exchanges.must_wait(lease, time.time()):
+                if time.monotonic() >= deadline:
+                    raise Conflict(
+                        f"conversation '{lease.conversation_id}' is busy: a message in it has been "
+                        f"answered for {limits.busy_wait_s:g} s; send this one again with the same "
+                        "request_id",
+                        conversation_id=lease.conversation_id,
+                        retry_after_seconds=limits.lease_s,
+                    )
+                await asyncio.sleep(look_s)
+                look_s = min(2 * look_s, LONGEST_LOOK_S)
+        return found
 
-    async def _guarded(self, run: Run, request: ChatRequest, lease: Lease) -> None:
+    async def _guarded(
+        self, run: Run, request: ChatRequest, lease: Lease, exchange: Exchange
+    ) -> Exchange:
         """Run the graph while the lease is kept alive; losing the lease stops the graph."""
-        await guarded(self._run_graph(run, request, lease), self.keep(lease))
-        await self.exchanges.let_go(lease)
+        await guarded(self._run_graph(run, request, lease, exchange.follows_id), self.keep(lease))
+        return await self.exchanges.let_go(lease)
 
     async def keep(self, lease: Lease) -> None:
         """Renew the lease; a database that fails is asked again while the lease lasts.
@@ -216,8 +215,9 @@ class Service(Store):
                 if not kept:
                     raise Conflict("another run took the conversation; send it again")
 
-    async def _run_graph(self, run: Run, request: ChatRequest, lease: Lease) -> None:
-        conversation = await self.conversations.get(lease.world_id, lease.conversation_id)
+    async def _run_graph(
+        self, run: Run, request: ChatRequest, lease: Lease, follows: str | None
+    ) -> None:
         thread = thread_id(lease.world_id, lease.conversation_id)
         config = {
             "configurable": {"thread_id": thread},
@@ -229,7 +229,7 @@ class Service(Store):
             "conversation_id": lease.conversation_id,
             "exchange_id": lease.exchange_id,
             "message": request.message,
-            "follows": conversation.head_exchange_id,
+            "follows": follows,
         }
         events = self.graph.astream(
             started,
@@ -286,10 +286,11 @@ async def open_service(
         stack.push_async_callback(model.aclose)
         embedder = embedder or open_embedder(settings.embedder)
         stack.push_async_callback(embedder.aclose)
-        index = await open_index(settings, database, embedder.model_id, anew=new_index)
+        opened = await open_index(settings, database, embedder.model_id, anew=new_index)
+        index = SyncedIndex(database, opened, embedder.model_id, settings.index.batch)
         stack.push_async_callback(index.aclose)
         indexer = indexer_of(settings, database, index, embedder, liveness)
-        memories = MemorySearch(database, index, embedder, indexer, settings.retrieval)
+        memories = MemorySearch(database, index, embedder, settings.retrieval)
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
         parts = parts_of(store, memories, model, embedder, indexer, liveness.owner)
         service = Service(
@@ -317,7 +318,7 @@ async def open_service(
 def indexer_of(
     settings: Settings,
     database: Database,
-    index: VectorIndex,
+    index: SyncedIndex,
     embedder: Embedder,
     liveness: Liveness,
 ) -> Indexer:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert
 
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
@@ -82,26 +81,25 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
         StorageUnavailable: The database did not answer; nothing was written.
     """
     lease = commit.lease
-    async with database.write() as connection:
-        status = await statements.STATUS.scalar(
-            connection, world=lease.world_id, key=lease.exchange_id
-        )
+
+    def write(connection: Connection) -> None:
+        status = statements.STATUS.scalar(connection, world=lease.world_id, key=lease.exchange_id)
         if status == "done":
             return
-        turn_count = await statements.HELD_TURNS.scalar(
+        turn_count = statements.HELD_TURNS.scalar(
             connection, world=lease.world_id, key=lease.conversation_id, holder=lease.owner
         )
         if status != "running" or turn_count is None:
             raise Conflict(
                 "this run lost its conversation to another one before it was stored; send it again"
             )
-        await write_turns(connection, commit, turn_count)
+        write_turns(connection, commit, turn_count)
         for relation in commit.relationships:
-            await add_relationship_change(
+            add_relationship_change(
                 connection, lease.world_id, lease.exchange_id, relation, params.relationships
             )
         for feeling in commit.feelings:
-            await add_feeling_change(
+            add_feeling_change(
                 connection,
                 lease.world_id,
                 lease.exchange_id,
@@ -111,9 +109,11 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
                 params,
             )
         where = (lease.conversation_id, lease.exchange_id, commit.at)
-        await add_memories(connection, lease.world_id, commit.memories, *where)
-        await add_uses(connection, lease.world_id, commit.used_memories, *where)
-        await finish(connection, commit, turn_count)
+        add_memories(connection, lease.world_id, commit.memories, *where)
+        add_uses(connection, lease.world_id, commit.used_memories, *where)
+        finish(connection, commit, turn_count)
+
+    await database.write(write)
 
 
 def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:
@@ -124,10 +124,10 @@ def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:
     )
 
 
-async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
+def write_turns(connection: Connection, commit: Commit, turn_count: int) -> None:
     """Write the turns and who witnessed them."""
     lease = commit.lease
-    await ADD_TURNS.run(
+    ADD_TURNS.run(
         connection,
         [
             {
@@ -145,7 +145,7 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
             for position, turn in enumerate(commit.turns)
         ],
     )
-    await ADD_WITNESSES.run(
+    ADD_WITNESSES.run(
         connection,
         [
             {"world_id": lease.world_id, "turn_id": turn.id, "party_id": party}
@@ -155,12 +155,12 @@ async def write_turns(connection: AsyncConnection, commit: Commit, turn_count: i
     )
 
 
-async def finish(connection: AsyncConnection, commit: Commit, turn_count: int) -> None:
+def finish(connection: Connection, commit: Commit, turn_count: int) -> None:
     """Mark the exchange as done and move the conversation's head to it."""
     lease = commit.lease
     where = {"world": lease.world_id, "now": commit.at}
     report = {f"its_{name}": value for name, value in commit.report.items()}
     done = statements.done(tuple(commit.report))
-    await done.run(connection, {**where, "key": lease.exchange_id, **report})
+    done.run(connection, {**where, "key": lease.exchange_id, **report})
     moved = {"head": lease.exchange_id, "turns": turn_count + len(commit.turns)}
-    await statements.MOVE_HEAD.run(connection, {**where, "key": lease.conversation_id, **moved})
+    statements.MOVE_HEAD.run(connection, {**where, "key": lease.conversation_id, **moved})

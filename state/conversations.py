@@ -4,8 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, Row, Select, String, and_, bindparam, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+)
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
@@ -30,6 +40,21 @@ SPOKEN = Prepared(
         T.active,
     )
 )
+TRACES = [
+    Prepared(
+        query.where(
+            table.world_id == bindparam("world"),
+            table.exchange_id.in_(bindparam("ids", expanding=True)),
+        )
+    )
+    for query, table in (
+        (select(T.exchange_id, T.number).order_by(T.number), T),
+        (select(M.exchange_id, M.turn_id, M.id).order_by(M.seq), M),
+        (select(U.exchange_id, U.memory_id).order_by(U.memory_id), U),
+        (select(E.exchange_id, E.id).order_by(E.seq), E),
+    )
+]
+"""What an exchange left behind: its turns, the memories made of it and used in it, its events."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +87,7 @@ class ConversationStore:
         Raises:
             NotFound: It is not there.
         """
-        async with self._database.read() as connection:
-            return await get(connection, world_id, conversation_id)
+        return await self._database.read(get, world_id, conversation_id)
 
     async def latest(self, world_id: str, persona_id: str, user_id: str) -> Conversation | None:
         """Return the chat of these two that was used last, None if they never talked."""
@@ -78,21 +102,19 @@ class ConversationStore:
             .order_by(C.updated_at.desc(), C.id)
             .limit(1)
         )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self._database.read(Prepared(query).first)
         return to_conversation(row) if row else None
 
     async def count_active(self, world_id: str) -> int:
         """Count the conversations that are not ended."""
         query = select(func.count()).where(C.world_id == world_id, C.status == "active")
-        async with self._database.read() as connection:
-            return await connection.scalar(query) or 0
+        count: int = await self._database.read(Prepared(query).scalar)
+        return count
 
     async def knows_user(self, world_id: str, user_id: str) -> bool:
         """Tell whether somebody of this id has talked to a persona."""
         query = select(C.id).where(C.world_id == world_id, C.user_id == user_id).limit(1)
-        async with self._database.read() as connection:
-            return await connection.scalar(query) is not None
+        return await self._database.read(Prepared(query).first) is not None
 
     async def transcript(
         self,
@@ -121,9 +143,10 @@ class ConversationStore:
         if viewer is not None:
             heard = (W.world_id == T.world_id) & (W.turn_id == T.id) & (W.party_id == viewer)
             turns = turns.join(W, heard)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(turns)).all()
-            witnesses = await witnesses_of(connection, world_id, [r.id for r in rows])
+
+        def read(connection: Connection) -> tuple[list[Turn], list[Exchange]]:
+            rows = connection.execute(turns).all()
+            witnesses = witnesses_of(connection, world_id, [r.id for r in rows])
             wanted = X.id.in_({r.exchange_id for r in rows})
             exchanges = (
                 select(X)
@@ -131,26 +154,18 @@ class ConversationStore:
                 .where(wanted if viewer is not None else wanted | (X.status != "done"))
                 .order_by(X.number)
             )
-            found = [to_exchange(row) for row in await connection.execute(exchanges)]
-        return [to_turn(r, witnesses.get(r.id, ())) for r in rows], found
+            found = [to_exchange(row) for row in connection.execute(exchanges)]
+            return [to_turn(r, witnesses.get(r.id, ())) for r in rows], found
+
+        return await self._database.read(read)
 
     async def traces(self, world_id: str, exchange_ids: Sequence[str]) -> dict[str, Trace]:
         """Return what each exchange left behind, by its id."""
-        turns = select(T.exchange_id, T.number).order_by(T.number)
-        made = select(M.exchange_id, M.turn_id, M.id).order_by(M.seq)
-        used = select(U.exchange_id, U.memory_id).order_by(U.memory_id)
-        events = select(E.exchange_id, E.id).order_by(E.seq)
-        async with self._database.read() as connection:
 
-            async def rows(query: Any, table: Any) -> list[Any]:
-                wanted = (table.world_id == world_id, table.exchange_id.in_(exchange_ids))
-                return list((await connection.execute(query.where(*wanted))).all())
+        def read(connection: Connection) -> list[Sequence[Any]]:
+            return [query.all(connection, world=world_id, ids=exchange_ids) for query in TRACES]
 
-            found = [
-                await rows(query, table)
-                for query, table in ((turns, T), (made, M), (used, U), (events, E))
-            ]
-        numbers, memories, uses, changes = found
+        numbers, memories, uses, changes = await self._database.read(read)
         return {
             exchange: Trace(
                 last_turn=max(
@@ -164,20 +179,20 @@ class ConversationStore:
         }
 
 
-async def get(connection: AsyncConnection, world_id: str, conversation_id: str) -> Conversation:
+def get(connection: Connection, world_id: str, conversation_id: str) -> Conversation:
     """Return a conversation inside a transaction.
 
     Raises:
         NotFound: It is not there.
     """
-    row = await BY_ID.first(connection, world=world_id, key=conversation_id)
+    row = BY_ID.first(connection, world=world_id, key=conversation_id)
     if row is None:
         raise NotFound.of("conversation", conversation_id)
     return to_conversation(row)
 
 
-async def window(
-    connection: AsyncConnection,
+def window(
+    connection: Connection,
     world_id: str,
     conversation_id: str,
     reader: str,
@@ -191,7 +206,7 @@ async def window(
     """
     if head_exchange_id is None or limit == 0:
         return []
-    rows = await WINDOW.all(
+    rows = WINDOW.all(
         connection,
         world=world_id,
         conversation=conversation_id,
@@ -233,23 +248,21 @@ def window_query() -> Select[*tuple[Any, ...]]:
 WINDOW = Prepared(window_query())
 
 
-async def spoken(
-    connection: AsyncConnection, world_id: str, conversation_id: str, speaker: str
-) -> int:
+def spoken(connection: Connection, world_id: str, conversation_id: str, speaker: str) -> int:
     """Count the turns of a speaker in a conversation."""
-    count: int = await SPOKEN.scalar(
+    count: int = SPOKEN.scalar(
         connection, world=world_id, conversation=conversation_id, speaker=speaker
     )
     return count
 
 
-async def witnesses_of(
-    connection: AsyncConnection, world_id: str, turn_ids: Sequence[str]
+def witnesses_of(
+    connection: Connection, world_id: str, turn_ids: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return who said or heard each turn, in order of their ids."""
     query = select(W.turn_id, W.party_id).where(W.world_id == world_id, W.turn_id.in_(turn_ids))
     found: dict[str, tuple[str, ...]] = {}
-    for turn_id, party in await connection.execute(query.order_by(W.turn_id, W.party_id)):
+    for turn_id, party in connection.execute(query.order_by(W.turn_id, W.party_id)):
         found[turn_id] = (*found.get(turn_id, ()), party)
     return found
 

@@ -1,17 +1,31 @@
-"""Transactions on the SQL database: reads that see one moment, writes that are all or nothing."""
+"""Transactions on the SQL database: reads that see one moment, writes that are all or nothing.
+
+A transaction is a function of a connection that runs in a thread, from its first statement to its
+last: one change of threads a transaction, and none for its statements.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
 
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persona_mcp.state.errors import StorageUnavailable
 
-IMMEDIATE = "persona_immediate"
-"""Execution option of a connection whose transaction is going to write."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BEGIN = {"sqlite": ("BEGIN", "BEGIN IMMEDIATE")}
+"""How a transaction that reads and one that writes begin, where the driver does not do it."""
+READERS = 4
+"""Reads at once; they share the processor, so more of them would only wait for it."""
 
 
 class Database:
@@ -21,47 +35,97 @@ class Database:
         engine: The pool behind it; its dialect tells SQLite and PostgreSQL apart.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         """Wrap an engine made by `persona_mcp.config.database`."""
         self.engine = engine
-        self._sqlite = engine.dialect.name == "sqlite"
+        begin: tuple[str | None, str | None] = BEGIN.get(engine.dialect.name, (None, None))
+        self._begin_read, self._begin_write = begin
+        self._reads = ThreadPoolExecutor(READERS, thread_name_prefix="sql reads")
         # SQLite has one writer at a time and no queue: waiting here is fair, waiting there is not.
-        self._writing: asyncio.Lock | nullcontext[None] = (
-            asyncio.Lock() if self._sqlite else nullcontext()
-        )
+        self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql writes")
 
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether statements of SQLite's own (FTS5) apply."""
-        return self._sqlite
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that only reads.
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call `work(connection, ...)` in a transaction that only reads, and return its result.
 
         Raises:
             StorageUnavailable: The database did not answer.
         """
-        with translated():
-            async with self.engine.connect() as connection:
-                yield connection
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that writes; commits at the end, rolls back on any exception.
+        def run() -> T:
+            with self.reading() as connection:
+                return work(connection, *args, **kwargs)
+
+        return await in_thread(self._reads, run)
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call `work(connection, ...)` in a transaction that writes, and return its result.
+
+        It commits at the end, and rolls back on any exception, or when nobody waits any more.
 
         Raises:
             StorageUnavailable: The database did not answer, or another process kept it locked.
         """
-        with translated():
-            async with self._writing, self.engine.connect() as connection:
-                await connection.execution_options(**{IMMEDIATE: True})
-                async with connection.begin():
-                    yield connection
+        given_up = threading.Event()
+
+        def run() -> T:
+            with self.writing() as connection:
+                result = work(connection, *args, **kwargs)
+                if given_up.is_set():
+                    raise GivenUp
+                return result
+
+        try:
+            return await in_thread(self._writes, run)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a transaction that only reads, in this thread.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        with translated(), self.engine.connect() as connection:
+            if self._begin_read:
+                connection.exec_driver_sql(self._begin_read)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that writes, in this thread; any exception rolls it back.
+
+        Raises:
+            StorageUnavailable: The database did not answer, or another process kept it locked.
+        """
+        with translated(), self.engine.begin() as connection:
+            if self._begin_write:
+                connection.exec_driver_sql(self._begin_write)
+            yield connection
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
+        """Wait for what still runs, and close every connection."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writes.shutdown()
+        self._reads.shutdown()
+        self.engine.dispose()
+
+
+class GivenUp(Exception):
+    """Rolls back a write that its caller no longer waits for."""
+
+
+async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
+    """Run in one of these threads, with the caller's correlation id."""
+    call: partial[T] = partial(copy_context().run, work)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
 
 
 class translated:

@@ -7,8 +7,7 @@ cache. An effect whose id is there already is left alone, so a repeated write ch
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, relationship, tables
@@ -85,16 +84,14 @@ class EffectParams:
     interaction: InteractionParams
 
 
-async def read_arrow(
-    connection: AsyncConnection, world_id: str, from_id: str, to_id: str
-) -> Arrow | None:
+def read_arrow(connection: Connection, world_id: str, from_id: str, to_id: str) -> Arrow | None:
     """Return an arrow as it stood after its last event; None if there was none."""
-    found = await statements.ARROW.scalar(connection, world=world_id, who=from_id, whom=to_id)
+    found = statements.ARROW.scalar(connection, world=world_id, who=from_id, whom=to_id)
     return Arrow(**found) if found else None
 
 
-async def add_relationship_change(
-    connection: AsyncConnection,
+def add_relationship_change(
+    connection: Connection,
     world_id: str,
     exchange_id: str | None,
     change: RelationshipChange,
@@ -102,13 +99,13 @@ async def add_relationship_change(
 ) -> Arrow:
     """Append an event to an arrow and return the arrow after it."""
     keys = {"world": world_id, "who": change.from_id, "whom": change.to_id}
-    cached = await read_arrow(connection, world_id, change.from_id, change.to_id)
-    seq = await statements.EVENT.scalar(connection, world=world_id, key=change.id)
+    cached = read_arrow(connection, world_id, change.from_id, change.to_id)
+    seq = statements.EVENT.scalar(connection, world=world_id, key=change.id)
     if cached is not None and seq is not None:
         return cached
     arrow = cached or relationship.begin(change.priors, change.event.at)
     # Without a cache the log may still hold events that are switched off: their numbers are taken.
-    last = await statements.LAST_EVENT.scalar(connection, **keys) or 0
+    last = statements.LAST_EVENT.scalar(connection, **keys) or 0
     event = replace(
         change.event,
         at=max(change.event.at, arrow.as_of),
@@ -116,22 +113,20 @@ async def add_relationship_change(
         priors=None if cached else change.priors,
     )
     arrow = relationship.apply(arrow, event, params)
-    await statements.ADD_EVENT.run(
-        connection, event_values(world_id, exchange_id, change, event, params)
-    )
+    statements.ADD_EVENT.run(connection, event_values(world_id, exchange_id, change, event, params))
     if cached:
         state = {"its_arrow": asdict(arrow), "its_as_of": arrow.as_of, "its_seq": event.seq}
-        await statements.KEEP_ARROW.run(connection, {**keys, **state})
+        statements.KEEP_ARROW.run(connection, {**keys, **state})
     else:
-        await begin_cache(connection, world_id, change.from_id, change.to_id, arrow, event.seq)
+        begin_cache(connection, world_id, change.from_id, change.to_id, arrow, event.seq)
     return arrow
 
 
-async def begin_cache(
-    connection: AsyncConnection, world_id: str, from_id: str, to_id: str, arrow: Arrow, seq: int
+def begin_cache(
+    connection: Connection, world_id: str, from_id: str, to_id: str, arrow: Arrow, seq: int
 ) -> None:
     """Write an arrow's cache where there is none."""
-    await connection.execute(
+    connection.execute(
         insert(R).values(
             world_id=world_id,
             from_id=from_id,
@@ -199,16 +194,16 @@ def to_event(row: Row[Any]) -> Event:
     )
 
 
-async def read_events(
-    connection: AsyncConnection, world_id: str, from_id: str, to_id: str
+def read_events(
+    connection: Connection, world_id: str, from_id: str, to_id: str
 ) -> list[tuple[str, str, Event]]:
     """Return the active events of an arrow with their ids and reasons, oldest first."""
     query = select(E).where(*of_arrow(world_id, from_id, to_id), E.active).order_by(E.at, E.seq)
-    return [(row.id, row.why, to_event(row)) for row in await connection.execute(query)]
+    return [(row.id, row.why, to_event(row)) for row in connection.execute(query)]
 
 
-async def refold_arrow(
-    connection: AsyncConnection,
+def refold_arrow(
+    connection: Connection,
     world_id: str,
     from_id: str,
     to_id: str,
@@ -218,16 +213,16 @@ async def refold_arrow(
 
     The priors stay those of the event that began it, even if that one is switched off.
     """
-    events = [e for _, _, e in await read_events(connection, world_id, from_id, to_id)]
+    events = [e for _, _, e in read_events(connection, world_id, from_id, to_id)]
     log = of_arrow(world_id, from_id, to_id)
-    begun = await connection.scalars(select(E.priors).where(*log).order_by(E.seq))
+    begun = connection.scalars(select(E.priors).where(*log).order_by(E.seq))
     first = next((Priors(**priors) for priors in begun if priors), None)
     arrow = relationship.fold(events, params, first)
     its = (R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
-    await connection.execute(delete(R).where(*its))
+    connection.execute(delete(R).where(*its))
     if arrow is not None:
-        last = await connection.scalar(select(func.max(E.seq)).where(*log)) or 0
-        await begin_cache(connection, world_id, from_id, to_id, arrow, last)
+        last = connection.scalar(select(func.max(E.seq)).where(*log)) or 0
+        begin_cache(connection, world_id, from_id, to_id, arrow, last)
     return arrow
 
 
@@ -259,11 +254,11 @@ def at_time(feelings: Feelings, persona: Persona, now: float, params: EffectPara
     )
 
 
-async def read_feelings(
-    connection: AsyncConnection, world_id: str, persona: Persona, now: float, params: EffectParams
+def read_feelings(
+    connection: Connection, world_id: str, persona: Persona, now: float, params: EffectParams
 ) -> Feelings:
     """Return a persona's feelings at a time."""
-    row = await statements.FEELINGS.first(connection, world=world_id, persona=persona.id)
+    row = statements.FEELINGS.first(connection, world=world_id, persona=persona.id)
     return at_time(to_feelings(row), persona, now, params) if row else at_rest(persona, now, params)
 
 
@@ -272,8 +267,8 @@ def to_feelings(row: Row[Any]) -> Feelings:
     return Feelings(EmotionalState(**row.emotion), InteractionState(**row.interaction))
 
 
-async def add_feeling_change(
-    connection: AsyncConnection,
+def add_feeling_change(
+    connection: Connection,
     world_id: str,
     exchange_id: str,
     change: FeelingChange,
@@ -294,15 +289,15 @@ async def add_feeling_change(
     """
     persona = change.persona
     keys = {"world": world_id, "persona": persona.id}
-    row = await statements.FEELINGS.first(connection, **keys)
-    there = await statements.IMPULSE.scalar(connection, world=world_id, key=ids[0])
+    row = statements.FEELINGS.first(connection, **keys)
+    there = statements.IMPULSE.scalar(connection, world=world_id, key=ids[0])
     if row is not None and there is not None:
         return to_feelings(row)
     before = to_feelings(row) if row else at_rest(persona, now, params)
     at = max(now, before.emotion.as_of)
     felt = at_time(before, persona, at, params)
-    mood_seq = await statements.LAST_IMPULSE.scalar(connection, **keys) or 0
-    energy_seq = await statements.LAST_COST.scalar(connection, **keys) or 0
+    mood_seq = statements.LAST_IMPULSE.scalar(connection, **keys) or 0
+    energy_seq = statements.LAST_COST.scalar(connection, **keys) or 0
     base = {
         "world_id": world_id,
         "exchange_id": exchange_id,
@@ -312,7 +307,7 @@ async def add_feeling_change(
         "params_version": params.relationships.params_version,
     }
     pushed = {"id": ids[0], "seq": mood_seq + 1, "impulse": asdict(change.impulse)}
-    await statements.ADD_IMPULSE.run(connection, {**base, **pushed})
+    statements.ADD_IMPULSE.run(connection, {**base, **pushed})
     spent = felt.interaction
     rows = []
     for number, (talk_s, share) in enumerate(change.talk, start=1):
@@ -320,7 +315,7 @@ async def add_feeling_change(
         seq = energy_seq + number
         rows.append({**base, "id": ids[number], "seq": seq, "talk_s": talk_s, "share": share})
     if rows:
-        await statements.ADD_COSTS.run(connection, rows)
+        statements.ADD_COSTS.run(connection, rows)
     after = Feelings(emotion.apply(felt.emotion, change.impulse), spent)
     values = {
         "emotion": asdict(after.emotion),
@@ -328,12 +323,12 @@ async def add_feeling_change(
         "interaction": asdict(after.interaction),
         "interaction_seq": energy_seq + len(rows),
     }
-    await keep_feelings(connection, world_id, persona.id, values, new=row is None)
+    keep_feelings(connection, world_id, persona.id, values, new=row is None)
     return after
 
 
-async def keep_feelings(
-    connection: AsyncConnection,
+def keep_feelings(
+    connection: Connection,
     world_id: str,
     persona_id: str,
     values: dict[str, Any],
@@ -343,8 +338,8 @@ async def keep_feelings(
     """Write the cache of a persona's feelings."""
     if new:
         keys = {"world_id": world_id, "persona_id": persona_id}
-        await connection.execute(insert(P).values({**keys, **values}))
+        connection.execute(insert(P).values({**keys, **values}))
     else:
         its = {f"its_{name}": value for name, value in values.items()}
         keys = {"world": world_id, "persona": persona_id}
-        await statements.KEEP_FEELINGS.run(connection, {**keys, **its})
+        statements.KEEP_FEELINGS.run(connection, {**keys, **its})

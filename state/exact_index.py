@@ -1,27 +1,29 @@
 """The dense index without an index: the vectors in SQL, kept in memory and scored exactly."""
 
 import asyncio
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, or_, select
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector
-from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Memory, MemoryVector
-from persona_mcp.state.vector_index import DECIMALS, OPEN, Hit, Kind, VectorEntry, ranked
+from persona_mcp.state.vector_index import (
+    DECIMALS,
+    OPEN,
+    Hit,
+    Kind,
+    VectorEntry,
+    other_length,
+    ranked,
+)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-THREADED_ROWS = 4_000
-"""From here on scoring takes over a millisecond, and goes to a thread."""
 ASKED_AT_ONCE = 500
 """Ids in one statement; databases limit its parameters."""
 GROWTH = 2
@@ -88,14 +90,6 @@ class Shard:
         return scores
 
 
-def other_length() -> StorageUnavailable:
-    """Make the error for vectors that cannot be compared."""
-    return StorageUnavailable(
-        "stored vectors have another length than those of the embedder: the model behind its name "
-        "has changed; `persona memory reindex --embed` computes them anew"
-    )
-
-
 def unpack_rows(blobs: Sequence[bytes]) -> Vector:
     """Turn stored float16 vectors into rows of length 1: float32, shape (n, d).
 
@@ -137,7 +131,7 @@ class ExactIndex:
         self._model_id = model_id
         self._shards_cached = shards_cached
         self._shards: OrderedDict[tuple[str, str | None], Shard] = OrderedDict()
-        self._reading = asyncio.Lock()
+        self._reading = threading.Lock()
 
     async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         """Do nothing: the rows in SQL are the index, and whoever calls this has written them."""
@@ -152,20 +146,25 @@ class ExactIndex:
             StorageUnavailable: The database did not answer, or holds vectors of another length.
         """
         query = unit_length(vector.astype(np.float32))
-        async with self._database.read() as connection:
-            async with self._reading:
-                its, everyones = await self._census(connection, world_id, reader)
-                own = await self._shard(connection, world_id, reader, its)
-                open_to_all = await self._shard(connection, world_id, None, everyones)
-            cosines, ids = await score([own, open_to_all], query)
-            # A memory of the reader's that is open stands in both.
-            wanted = GROWTH * limit
-            while True:
-                best = top(cosines, ids, wanted)
-                known = await self._known(connection, world_id, reader, list(best))
-                if len(known) >= limit or wanted >= len(ids):
-                    return ranked({id: best[id] for id in known}, limit)
-                wanted *= GROWTH
+        return await self._database.read(self._search, world_id, query, reader, limit)
+
+    def _search(
+        self, connection: Connection, world_id: str, query: Vector, reader: str, limit: int
+    ) -> list[Hit]:
+        with self._reading:
+            its, everyones = self._census(connection, world_id, reader)
+            own = self._shard(connection, world_id, reader, its)
+            open_to_all = self._shard(connection, world_id, None, everyones)
+            ids = [*own.ids, *open_to_all.ids]
+            cosines = np.concatenate([own.cosines(query), open_to_all.cosines(query)])
+        # A memory of the reader's that is open stands in both.
+        cosines, wanted = cosines.round(DECIMALS), GROWTH * limit
+        while True:
+            best = top(cosines, ids, wanted)
+            known = self._known(connection, world_id, reader, list(best))
+            if len(known) >= limit or wanted >= len(ids):
+                return ranked({id: best[id] for id in known}, limit)
+            wanted *= GROWTH
 
     async def versions(self, world_id: str) -> dict[str, int]:
         """Give the version of each vector whose memory can be found, by id.
@@ -178,13 +177,21 @@ class ExactIndex:
             .join(Memory, its_memory())
             .where(*self._of(world_id), *found())
         )
-        async with self._database.read() as connection:
-            return {row.memory_id: row.version for row in await connection.execute(statement)}
+
+        def read(connection: Connection) -> dict[str, int]:
+            return {row.memory_id: row.version for row in connection.execute(statement)}
+
+        return await self._database.read(read)
 
     async def drop(self, world_id: str) -> None:
         """Forget what is in memory of a world; its vectors in SQL stay."""
-        for key in [key for key in self._shards if key[0] == world_id]:
-            del self._shards[key]
+
+        def forget() -> None:
+            with self._reading:
+                for key in [key for key in self._shards if key[0] == world_id]:
+                    del self._shards[key]
+
+        await asyncio.to_thread(forget)
 
     async def aclose(self) -> None:
         """Forget what is in memory."""
@@ -194,18 +201,18 @@ class ExactIndex:
         rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]
         return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
 
-    async def _shard(
-        self, connection: AsyncConnection, world_id: str, owner: str | None, census: Census
+    def _shard(
+        self, connection: Connection, world_id: str, owner: str | None, census: Census
     ) -> Shard:
         """Bring a shard up to date: add what is new, read all again if more than that changed."""
         key = (world_id, owner)
         shard = self._shards.get(key)
         if shard is None or shard.seen != census:
             after = shard.seen if shard is not None else None
-            rows = await self._rows(connection, world_id, owner, after)
+            rows = self._rows(connection, world_id, owner, after)
             if shard is None or shard.seen.count + len(rows) != census.count:
-                rows = rows if shard is None else await self._rows(connection, world_id, owner)
-                shard = await in_thread_if(len(rows), Shard, census, rows)
+                rows = rows if shard is None else self._rows(connection, world_id, owner)
+                shard = Shard(census, rows)
             else:
                 added = rows if owner else [row for row in rows if row.visibility in OPEN]
                 shard.extend(census, added)
@@ -215,25 +222,21 @@ class ExactIndex:
             self._shards.popitem(last=False)
         return shard
 
-    async def _census(
-        self, connection: AsyncConnection, world_id: str, reader: str
-    ) -> tuple[Census, Census]:
+    def _census(self, connection: Connection, world_id: str, reader: str) -> tuple[Census, Census]:
         """Count the reader's vectors and those of the world, in one pass over an index of SQL."""
-        row = await CENSUS.first(connection, world=world_id, model=self._model_id, reader=reader)
+        row = CENSUS.first(connection, world=world_id, model=self._model_id, reader=reader)
         return Census(row[0], row[1] or 0), Census(row[2], row[3] or 0)
 
-    async def _rows(
+    def _rows(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         world_id: str,
         owner: str | None,
         after: Census | None = None,
     ) -> list[Row[Any]]:
         """Read what a shard holds, or every vector that came after, so that they can be counted."""
         if after is not None:
-            rows = await NEWER.all(
-                connection, world=world_id, model=self._model_id, after=after.newest
-            )
+            rows = NEWER.all(connection, world=world_id, model=self._model_id, after=after.newest)
             return [row for row in rows if owner in (None, row.persona_id)]
         query = (
             select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
@@ -243,16 +246,16 @@ class ExactIndex:
         )
         if owner is None:
             query = query.where(Memory.visibility.in_(OPEN))
-        return list(await connection.execute(query))
+        return list(connection.execute(query))
 
-    async def _known(
-        self, connection: AsyncConnection, world_id: str, reader: str, memory_ids: list[str]
+    def _known(
+        self, connection: Connection, world_id: str, reader: str, memory_ids: list[str]
     ) -> list[str]:
         """Keep the memories that can be found and that the reader may be given as candidates."""
         known: list[str] = []
         for start in range(0, len(memory_ids), ASKED_AT_ONCE):
             asked = memory_ids[start : start + ASKED_AT_ONCE]
-            rows = await KNOWN.all(connection, world=world_id, reader=reader, ids=asked)
+            rows = KNOWN.all(connection, world=world_id, reader=reader, ids=asked)
             known += [row[0] for row in rows]
         return known
 
@@ -296,23 +299,6 @@ KNOWN = Prepared(
         *found(),
     )
 )
-
-
-async def score(shards: Sequence[Shard], query: Vector) -> tuple[Vector, list[str]]:
-    """Score all rows of the shards: their cosines, and the memory of each."""
-    ids = [id for shard in shards for id in shard.ids]
-
-    def cosines() -> Vector:
-        return np.concatenate([shard.cosines(query) for shard in shards]).round(DECIMALS)
-
-    return await in_thread_if(len(ids), cosines), ids
-
-
-async def in_thread_if(rows: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call in a thread when so many rows would hold the event loop up."""
-    if rows < THREADED_ROWS:
-        return call(*args, **kwargs)
-    return await asyncio.to_thread(call, *args, **kwargs)
 
 
 def top(cosines: Vector, ids: Sequence[str], count: int) -> dict[str, float]:

@@ -1,12 +1,10 @@
 """Exchanges in SQL: accepted before they run, run under the conversation's lease, ended once."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, Select, and_, select, update
 
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
@@ -77,8 +75,9 @@ class ExchangeStore:
             InvalidParams: That is the conversation of others.
             Conflict: The request id was used for something else.
         """
-        async with self._database.write() as connection:
-            known = await by_request(connection, request.world_id, request.request_id)
+
+        def write(connection: Connection) -> Exchange:
+            known = by_request(connection, request.world_id, request.request_id)
             if known is not None:
                 if known.request_hash != request.hash:
                     raise Conflict(
@@ -88,11 +87,11 @@ class ExchangeStore:
                         given=request.request_id,
                     )
                 return known
-            await enter_conversation(connection, request, now)
-            number = await statements.LAST_NUMBER.scalar(
+            enter_conversation(connection, request, now)
+            number = statements.LAST_NUMBER.scalar(
                 connection, world=request.world_id, key=request.conversation_id
             )
-            await statements.ACCEPT.run(
+            statements.ACCEPT.run(
                 connection,
                 {
                     "world_id": request.world_id,
@@ -110,7 +109,9 @@ class ExchangeStore:
                     "created_at": now,
                 },
             )
-            return await get(connection, request.world_id, exchange_id)
+            return get(connection, request.world_id, exchange_id)
+
+        return await self._database.write(write)
 
     async def get(self, world_id: str, exchange_id: str) -> Exchange:
         """Return an exchange.
@@ -118,50 +119,67 @@ class ExchangeStore:
         Raises:
             NotFound: It is not there.
         """
-        async with self._database.read() as connection:
-            return await get(connection, world_id, exchange_id)
+        return await self._database.read(get, world_id, exchange_id)
 
     async def find(self, world_id: str, request_id: str) -> Exchange | None:
         """Return the exchange that has this request id, None if none has."""
-        async with self._database.read() as connection:
-            return await by_request(connection, world_id, request_id)
+        return await self._database.read(by_request, world_id, request_id)
 
-    async def claim(self, lease: Lease, lease_s: float, now: float) -> bool:
+    async def claim(self, lease: Lease, lease_s: float, now: float) -> Exchange | None:
         """Take the conversation's lease and mark the exchange as running, if nobody holds it.
 
         A run that the last holder left behind is marked as interrupted.
 
         Returns:
-            Whether it was taken; never when the exchange is done already.
+            The exchange as it runs; as it is, when it is done already; None if somebody holds the
+            lease.
 
         Raises:
             NotFound: The conversation or the exchange is not there.
         """
-        # Looked at without a write first: those who wait must not hold up the one who runs.
-        async with self._database.read() as connection:
-            if not await self._is_free(*await holder_of(connection, lease), now):
-                return False
-        async with self._database.write() as connection:
-            if not await self._is_free(*await holder_of(connection, lease), now):
-                return False
-            if (await get(connection, lease.world_id, lease.exchange_id)).status == "done":
-                return False
+
+        def write(connection: Connection) -> Exchange | None:
+            holder = holder_of(connection, lease)
+            found = get(connection, lease.world_id, lease.exchange_id)
+            if found.status == "done":
+                return found
+            if not self._is_free(*holder, now):
+                return None
             conversation = {"world": lease.world_id, "key": lease.conversation_id}
-            await statements.INTERRUPT.run(connection, {**conversation, "now": now})
+            statements.INTERRUPT.run(connection, {**conversation, "now": now})
             taken = {"holder": lease.owner, "until": now + lease_s}
-            await statements.TAKE.run(connection, {**conversation, **taken})
+            statements.TAKE.run(connection, {**conversation, **taken})
             exchange = {"world": lease.world_id, "key": lease.exchange_id}
             run = {"process": lease.process, "conversation": lease.conversation_id}
-            await statements.RUN.run(connection, {**exchange, **run})
-            return True
+            statements.RUN.run(connection, {**exchange, **run})
+            return get(connection, lease.world_id, lease.exchange_id)
+
+        return await self._database.write(write)
+
+    async def must_wait(self, lease: Lease, now: float) -> bool:
+        """Tell whether a claim would get nothing, without the write that would hold others up.
+
+        Raises:
+            NotFound: The conversation or the exchange is not there.
+        """
+        exchange = lease.world_id, lease.exchange_id
+
+        def read(connection: Connection) -> bool:
+            free = self._is_free(*holder_of(connection, lease), now)
+            return not free and get(connection, *exchange).status != "done"
+
+        return await self._database.read(read)
 
     async def renew(self, lease: Lease, lease_s: float, now: float) -> bool:
         """Show that the run is alive; False if somebody else took the lease."""
-        async with self._database.write() as connection:
-            result = await connection.execute(
+
+        def write(connection: Connection) -> bool:
+            result = connection.execute(
                 update(C).where(*held(lease)).values(lease_until=now + lease_s)
             )
             return result.rowcount == 1
+
+        return await self._database.write(write)
 
     async def end(
         self,
@@ -172,8 +190,9 @@ class ExchangeStore:
         partial: str | None = None,
     ) -> None:
         """Mark a run that did not become done, and let go of the lease."""
-        async with self._database.write() as connection:
-            await connection.execute(
+
+        def write(connection: Connection) -> None:
+            connection.execute(
                 update(T)
                 .where(
                     T.world_id == lease.world_id,
@@ -183,12 +202,18 @@ class ExchangeStore:
                 )
                 .values(status=status, error=error, partial=partial or None, finished_at=now)
             )
-            await release(connection, lease)
+            release(connection, lease)
 
-    async def let_go(self, lease: Lease) -> None:
-        """Let go of the lease after a run that was committed."""
-        async with self._database.write() as connection:
-            await release(connection, lease)
+        await self._database.write(write)
+
+    async def let_go(self, lease: Lease) -> Exchange:
+        """Let go of the lease after a run that was committed, and return what became of it."""
+
+        def write(connection: Connection) -> Exchange:
+            release(connection, lease)
+            return get(connection, lease.world_id, lease.exchange_id)
+
+        return await self._database.write(write)
 
     async def sweep(self, world_id: str, now: float, conversation_id: str | None = None) -> int:
         """Mark as interrupted what a process that has ended left unfinished.
@@ -203,37 +228,39 @@ class ExchangeStore:
         )
         if conversation_id is not None:
             query = query.where(T.conversation_id == conversation_id)
-        async with self._database.read() as connection:
-            if not await self._left(connection, query, now):
-                return 0
+        if not await self._database.read(self._left, query, now):
+            return 0
+
         # Looked at again inside the write: a lease may have been renewed or taken in between.
-        async with self._database.write() as connection:
-            left = await self._left(connection, query, now)
-            await connection.execute(
+        def write(connection: Connection) -> int:
+            left = self._left(connection, query, now)
+            connection.execute(
                 update(T)
                 .where(T.world_id == world_id, T.id.in_(left))
                 .values(status="interrupted", finished_at=now)
             )
-        return len(left)
+            return len(left)
 
-    async def _left(
-        self, connection: AsyncConnection, query: Select[*tuple[Any, ...]], now: float
+        return await self._database.write(write)
+
+    def _left(
+        self, connection: Connection, query: Select[*tuple[Any, ...]], now: float
     ) -> list[str]:
-        rows = (await connection.execute(query)).all()
-        return [row.id for row in rows if await self._is_left(row, now)]
+        rows = connection.execute(query).all()
+        return [row.id for row in rows if self._is_left(row, now)]
 
-    async def _is_left(self, row: Any, now: float) -> bool:
-        if await asyncio.to_thread(self._is_gone, row.owner):
+    def _is_left(self, row: Any, now: float) -> bool:
+        if self._is_gone(row.owner):
             return True
         if row.status != "running":
             return False
         mine = row.lease_owner == f"{row.owner}:{row.id}"
-        return not mine or await self._is_free(row.lease_owner, row.lease_until, now)
+        return not mine or self._is_free(row.lease_owner, row.lease_until, now)
 
-    async def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
+    def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
         if owner is None or until is None or until < now:
             return True
-        return await asyncio.to_thread(self._is_gone, owner.split(":")[0])
+        return self._is_gone(owner.split(":")[0])
 
 
 def held(lease: Lease) -> Sequence[Any]:
@@ -245,39 +272,37 @@ def held(lease: Lease) -> Sequence[Any]:
     )
 
 
-async def holder_of(connection: AsyncConnection, lease: Lease) -> tuple[str | None, float | None]:
+def holder_of(connection: Connection, lease: Lease) -> tuple[str | None, float | None]:
     """Return who holds the conversation's lease, and until when.
 
     Raises:
         NotFound: The conversation is not there.
     """
-    row = await statements.LEASE.first(connection, world=lease.world_id, key=lease.conversation_id)
+    row = statements.LEASE.first(connection, world=lease.world_id, key=lease.conversation_id)
     if row is None:
         raise NotFound.of("conversation", lease.conversation_id)
     return row.lease_owner, row.lease_until
 
 
-async def release(connection: AsyncConnection, lease: Lease) -> None:
+def release(connection: Connection, lease: Lease) -> None:
     """Let go of the lease, if it is still ours."""
     mine = {"world": lease.world_id, "key": lease.conversation_id, "holder": lease.owner}
-    await statements.RELEASE.run(connection, mine)
+    statements.RELEASE.run(connection, mine)
 
 
-async def by_request(
-    connection: AsyncConnection, world_id: str, request_id: str
-) -> Exchange | None:
+def by_request(connection: Connection, world_id: str, request_id: str) -> Exchange | None:
     """Return the exchange that has this request id."""
-    row = await statements.BY_REQUEST.first(connection, world=world_id, key=request_id)
+    row = statements.BY_REQUEST.first(connection, world=world_id, key=request_id)
     return to_exchange(row) if row else None
 
 
-async def get(connection: AsyncConnection, world_id: str, exchange_id: str) -> Exchange:
+def get(connection: Connection, world_id: str, exchange_id: str) -> Exchange:
     """Return an exchange inside a transaction.
 
     Raises:
         NotFound: It is not there.
     """
-    row = await statements.BY_ID.first(connection, world=world_id, key=exchange_id)
+    row = statements.BY_ID.first(connection, world=world_id, key=exchange_id)
     if row is None:
         raise NotFound.of("exchange", exchange_id)
     return to_exchange(row)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -16,7 +16,16 @@ from persona_mcp.state.traits import FULL_SCALE, Traits
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Phrase = tuple[str, ...]
-Values = Mapping[Phrase, float]
+
+
+class Values(dict[Phrase, float]):
+    """Values by phrase."""
+
+    @cached_property
+    def lengths(self) -> frozenset[int]:
+        """Return how many words its phrases have."""
+        return frozenset(len(phrase) for phrase in self) - {0}
+
 
 NEUTRAL = 0.5
 PLAIN = 1.0
@@ -208,14 +217,14 @@ def load_words(language: str = "en") -> Words:
     endings = [(re.compile(pattern), forms) for pattern, forms in data["endings"]]
 
     def valued(name: str) -> Values:
-        found: dict[Phrase, float] = {}
+        found = Values()
         for value, entries in data[name].items():
             for phrase in _forms(entries, endings):
                 found[phrase] = max(value, found.get(phrase, 0.0))
         return found
 
     def plain(name: str) -> Values:
-        return dict.fromkeys(_forms(data[name], endings), 1.0)
+        return Values(dict.fromkeys(_forms(data[name], endings), 1.0))
 
     return Words(
         emotion=valued("emotion"),
@@ -246,7 +255,7 @@ def _words(text: str) -> list[str]:
 
 
 def _hits(spoken: Sequence[str], values: Values) -> Iterator[float]:
-    for length in {len(phrase) for phrase in values} - {0}:
+    for length in values.lengths:
         for start in range(len(spoken) - length + 1):
             value = values.get(tuple(spoken[start : start + length]))
             if value is not None:
@@ -282,10 +291,10 @@ def _significance(spoken: Sequence[str], occasion: Occasion, lists: Words) -> fl
 def _interest(spoken: Sequence[str], persona: Interests, lists: Words) -> float:
     if not persona.preferences:
         return NEUTRAL
-    topics = {
-        tuple(_singular(word, lists) for word in _words(name)): value
+    topics = Values(
+        (tuple(_singular(word, lists) for word in _words(name)), value)
         for name, value in persona.preferences.items()
-    }
+    )
     named = list(_hits([_singular(word, lists) for word in spoken], topics))
     if named:
         return min(1.0, max(0.0, max(named) / FULL_SCALE))

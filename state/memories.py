@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Row,
     String,
     and_,
@@ -17,7 +18,6 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
 from persona_mcp.state.full_text import match_of, words_query
@@ -115,8 +115,8 @@ ADD_WORK = Prepared(insert(tables.OutboxEntry))
 ADD_USES = Prepared(insert(U))
 
 
-async def search_words(
-    connection: AsyncConnection, query: str, world_id: str, reader: str, limit: int
+def search_words(
+    connection: Connection, query: str, world_id: str, reader: str, limit: int
 ) -> dict[int, float]:
     """Find memories by their words, among those that the reader may know.
 
@@ -133,12 +133,12 @@ async def search_words(
     matched = match_of(query)
     if not matched:
         return {}
-    rows = await WORDS.all(connection, matched=matched, most=limit, **reading(world_id, reader))
+    rows = WORDS.all(connection, matched=matched, most=limit, **reading(world_id, reader))
     return {row[0]: row[1] for row in rows}
 
 
-async def add_memories(
-    connection: AsyncConnection,
+def add_memories(
+    connection: Connection,
     world_id: str,
     memories: Sequence[NewMemory],
     conversation_id: str,
@@ -148,7 +148,7 @@ async def add_memories(
     """Write memories, their witnesses and the work for the index, inside a transaction."""
     if not memories:
         return
-    await ADD.run(
+    ADD.run(
         connection,
         [
             {
@@ -175,7 +175,7 @@ async def add_memories(
             for m in memories
         ],
     )
-    await ADD_WITNESSES.run(
+    ADD_WITNESSES.run(
         connection,
         [
             {"world_id": world_id, "memory_id": m.id, "party_id": party}
@@ -183,7 +183,7 @@ async def add_memories(
             for party in sorted({m.persona_id, *m.witnesses})
         ],
     )
-    await ADD_WORK.run(
+    ADD_WORK.run(
         connection,
         [
             {
@@ -198,8 +198,8 @@ async def add_memories(
     )
 
 
-async def add_uses(
-    connection: AsyncConnection,
+def add_uses(
+    connection: Connection,
     world_id: str,
     memory_ids: Sequence[str],
     conversation_id: str,
@@ -210,9 +210,9 @@ async def add_uses(
 
     One that was deleted meanwhile is passed over: the exchange is not lost over it.
     """
-    there = await THERE.all(connection, world=world_id, ids=memory_ids)
+    there = THERE.all(connection, world=world_id, ids=memory_ids)
     if there:
-        await ADD_USES.run(
+        ADD_USES.run(
             connection,
             [
                 {
@@ -227,8 +227,8 @@ async def add_uses(
         )
 
 
-async def read_candidates(
-    connection: AsyncConnection,
+def read_candidates(
+    connection: Connection,
     world_id: str,
     reader: str,
     model_id: str,
@@ -245,16 +245,14 @@ async def read_candidates(
         ids: Keys that the dense index found.
         seqs: Keys that the words found.
     """
-    return await CANDIDATES.all(
+    return CANDIDATES.all(
         connection, model=model_id, ids=list(ids), seqs=list(seqs), **reading(world_id, reader)
     )
 
 
-async def read_memories(
-    connection: AsyncConnection, world_id: str, ids: Collection[str]
-) -> list[Memory]:
+def read_memories(connection: Connection, world_id: str, ids: Collection[str]) -> list[Memory]:
     """Read memories by id, in order of their ids; who may see them is the caller's to know."""
-    rows = await BY_IDS.all(connection, world=world_id, ids=list(ids))
+    rows = BY_IDS.all(connection, world=world_id, ids=list(ids))
     return [to_memory(row) for row in rows]
 
 

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, unpack
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.memory import Memory, Recall, Recalled
 from persona_mcp.state.retrieval import RetrievalParams, fuse
-from persona_mcp.state.vector_index import VectorIndex
+from persona_mcp.state.synced_index import SyncedIndex
 
 log = structlog.get_logger(__name__)
 
@@ -25,16 +24,14 @@ class MemorySearch:
     def __init__(
         self,
         database: Database,
-        index: VectorIndex,
+        index: SyncedIndex,
         embedder: Embedder,
-        indexer: Indexer,
         params: RetrievalParams,
     ) -> None:
         """Search this database through this index."""
         self._database = database
         self._index = index
         self._embedder = embedder
-        self._indexer = indexer
         self._params = params
 
     async def search(
@@ -62,15 +59,16 @@ class MemorySearch:
         """
         text = query[: self._params.query_chars]
         vector, near, degraded = await self._by_meaning(world_id, reader, text)
-        async with self._database.read() as connection:
-            words = await memories.search_words(
+
+        def read(connection: Connection) -> Recall:
+            words = memories.search_words(
                 connection,
                 text,
                 world_id,
                 reader,
                 self._params.candidates,
             )
-            rows = await memories.read_candidates(
+            rows = memories.read_candidates(
                 connection,
                 world_id,
                 reader,
@@ -84,9 +82,11 @@ class MemorySearch:
                 if row.importance >= min_importance and memory_type in (None, row.memory_type)
             ]
             best = rank(wanted, words, vector, self._params)[:limit]
-            kept = await memories.read_memories(connection, world_id, [one.id for one in best])
-        found = {memory.id: memory for memory in kept}
-        return Recall(tuple(one.recalled(found[one.id]) for one in best), degraded)
+            kept = memories.read_memories(connection, world_id, [one.id for one in best])
+            found = {memory.id: memory for memory in kept}
+            return Recall(tuple(one.recalled(found[one.id]) for one in best), degraded)
+
+        return await self._database.read(read)
 
     async def _by_meaning(
         self, world_id: str, reader: str, text: str
@@ -94,7 +94,6 @@ class MemorySearch:
         try:
             # One after the other: of two at once, the second would run on after the first failed.
             vector = await self._embedder.embed_query(text)
-            await self._indexer.catch_up(world_id)
             hits = await self._index.search(world_id, vector, reader, self._params.candidates)
         except PersonaError as error:
             log.warning("search by words alone", reason=error.message, code=error.code)
@@ -128,6 +127,15 @@ class Scored:
         )
 
 
+def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float | None]:
+    """Compare stored vectors with one; None where one of the two is not there."""
+    there = [blob for blob in blobs if blob is not None]
+    if vector is None or not there:
+        return [None] * len(blobs)
+    found = iter((unpack(b"".join(there)).reshape(len(there), -1) @ vector).tolist())
+    return [None if blob is None else next(found) for blob in blobs]
+
+
 def rank(
     rows: Sequence[Row[Any]],
     words: Mapping[int, float],
@@ -135,12 +143,7 @@ def rank(
     params: RetrievalParams,
 ) -> list[Scored]:
     """Score candidates and sort them: best first, ties by id."""
-    dense = [
-        float(unpack(row.vector) @ vector)
-        if row.vector is not None and vector is not None
-        else None
-        for row in rows
-    ]
+    dense = cosines([row.vector for row in rows], vector)
     lexical = [words.get(row.seq, 0.0) for row in rows]
     asks = [row.content.rstrip().endswith("?") for row in rows]
     scores = fuse(dense, lexical, asks, params)

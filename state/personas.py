@@ -4,14 +4,13 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, or_, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams, Feelings, at_rest, at_time, to_feelings
-from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, NotFound
+from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, InvalidParams, NotFound
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.prepared import Prepared
@@ -19,13 +18,13 @@ from persona_mcp.state.prepared import Prepared
 T = tables.Persona
 C = tables.Conversation
 S = tables.PersonaState
-FIND = Prepared(
-    select(T).where(
-        T.world_id == bindparam("world"),
-        T.deleted_at.is_(None),
-        or_(T.id == bindparam("reference"), T.name_key == bindparam("folded")),
-    )
+MATCHES = (
+    T.world_id == bindparam("world"),
+    T.deleted_at.is_(None),
+    or_(T.id == bindparam("reference"), T.name_key == bindparam("folded")),
 )
+FIND, FIND_ID = Prepared(select(T).where(*MATCHES)), Prepared(select(T.id).where(*MATCHES))
+HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
 
@@ -45,18 +44,20 @@ class PersonaStore:
         Returns:
             Whether it was made now.
         """
-        async with self._database.read() as connection:
-            if await world_exists(connection, world_id):
+        if await self._database.read(world_exists, world_id):
+            return False
+
+        def write(connection: Connection) -> bool:
+            if world_exists(connection, world_id):
                 return False
-        async with self._database.write() as connection:
-            if await world_exists(connection, world_id):
-                return False
-            await connection.execute(
+            connection.execute(
                 insert(tables.World).values(id=world_id, name=name, created_at=now, bundled_at=now)
             )
             for spec in personas:
-                await add(connection, world_id, spec, now)
+                add(connection, world_id, spec, now)
             return True
+
+        return await self._database.write(write)
 
     async def check_world(self, world_id: str) -> None:
         """Make sure that a world is there.
@@ -64,9 +65,8 @@ class PersonaStore:
         Raises:
             NotFound: It is not.
         """
-        async with self._database.read() as connection:
-            if not await world_exists(connection, world_id):
-                raise NotFound.of("world", world_id)
+        if not await self._database.read(world_exists, world_id):
+            raise NotFound.of("world", world_id)
 
     async def with_feelings(
         self, world_id: str, now: float, params: EffectParams
@@ -78,8 +78,7 @@ class PersonaStore:
             .where(T.world_id == world_id, T.deleted_at.is_(None))
             .order_by(T.id)
         )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.read(Prepared(query).all)
         found = []
         for row in rows:
             persona = to_persona(row)
@@ -93,18 +92,15 @@ class PersonaStore:
 
     async def count(self, world_id: str) -> int:
         """Count the personas of a world."""
-        async with self._database.read() as connection:
-            found = await connection.scalar(
-                select(func.count()).where(T.world_id == world_id, T.deleted_at.is_(None))
-            )
-        return found or 0
+        query = select(func.count()).where(T.world_id == world_id, T.deleted_at.is_(None))
+        found: int = await self._database.read(Prepared(query).scalar)
+        return found
 
     async def names(self, world_id: str) -> dict[str, str]:
         """Return the names of all personas of a world by their ids, in order of these."""
         query = select(T.id, T.name).where(T.world_id == world_id, T.deleted_at.is_(None))
-        async with self._database.read() as connection:
-            rows = await connection.execute(query.order_by(T.id))
-            return {row.id: row.name for row in rows}
+        rows = await self._database.read(Prepared(query.order_by(T.id)).all)
+        return {row.id: row.name for row in rows}
 
     async def resolve(self, world_id: str, reference: str) -> Persona:
         """Find a persona by its id, else by its exact name in any case.
@@ -112,13 +108,25 @@ class PersonaStore:
         Raises:
             NotFound: Neither; suggests near names.
         """
-        async with self._database.read() as connection:
-            return await find(connection, world_id, reference)
+        return await self._database.read(find, world_id, reference)
 
-    async def has_id(self, world_id: str, id: str) -> bool:
-        """Tell whether an id is a persona's; a deleted one keeps its id."""
-        async with self._database.read() as connection:
-            return await HAS_ID.first(connection, world=world_id, key=id) is not None
+    async def answering(self, world_id: str, reference: str, user_id: str) -> str:
+        """Find the id of the persona that is to answer a user, as `resolve` finds a persona.
+
+        Raises:
+            NotFound: There is no such persona; suggests near names.
+            InvalidParams: The user's id is a persona's; a deleted one keeps its id.
+        """
+
+        def read(connection: Connection) -> tuple[str, bool]:
+            taken = HAS_ID.first(connection, world=world_id, key=user_id) is not None
+            return find_id(connection, world_id, reference), taken
+
+        persona_id, taken = await self._database.read(read)
+        if taken:
+            fault = {"field": "user_id", "given": user_id}
+            raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
+        return persona_id
 
     async def create(
         self, world_id: str, spec: PersonaSpec, now: float, reserved: Collection[str] = ()
@@ -129,31 +137,52 @@ class PersonaStore:
             NotFound: The world is not there.
             Conflict: The name is taken.
         """
-        async with self._database.write() as connection:
-            if not await world_exists(connection, world_id):
+
+        def write(connection: Connection) -> Persona:
+            if not world_exists(connection, world_id):
                 raise NotFound.of("world", world_id)
-            return await add(connection, world_id, spec, now, reserved)
+            return add(connection, world_id, spec, now, reserved)
+
+        return await self._database.write(write)
 
 
-async def world_exists(connection: AsyncConnection, world_id: str) -> bool:
+def world_exists(connection: Connection, world_id: str) -> bool:
     """Tell whether a world is there."""
-    query = select(tables.World.id).where(tables.World.id == world_id)
-    return await connection.scalar(query) is not None
+    return HAS_WORLD.first(connection, world=world_id) is not None
 
 
-async def find(connection: AsyncConnection, world_id: str, reference: str) -> Persona:
+def find(connection: Connection, world_id: str, reference: str) -> Persona:
     """Find a persona inside a transaction: id first, then name.
 
     Raises:
         NotFound: Neither; suggests near names.
     """
-    found = await FIND.all(
-        connection, world=world_id, reference=reference, folded=name_key(reference)
-    )
-    rows = {row.id: row for row in found}
+    rows = FIND.all(connection, world=world_id, reference=reference, folded=name_key(reference))
+    return to_persona(best(connection, rows, world_id, reference))
+
+
+def find_id(connection: Connection, world_id: str, reference: str) -> str:
+    """Find a persona's id inside a transaction, as `find` finds a persona.
+
+    Raises:
+        NotFound: Neither; suggests near names.
+    """
+    rows = FIND_ID.all(connection, world=world_id, reference=reference, folded=name_key(reference))
+    id: str = best(connection, rows, world_id, reference).id
+    return id
+
+
+def best(
+    connection: Connection, rows: Sequence[Row[Any]], world_id: str, reference: str
+) -> Row[Any]:
+    """Choose the row whose id it is, else the one whose name it is.
+
+    Raises:
+        NotFound: There is no row; suggests near names.
+    """
     if rows:
-        return to_persona(rows.get(reference) or next(iter(rows.values())))
-    names = await connection.scalars(
+        return next((row for row in rows if row.id == reference), rows[0])
+    names = connection.scalars(
         select(T.name).where(T.world_id == world_id, T.deleted_at.is_(None)).order_by(T.name)
     )
     raise NotFound.of("persona", reference, near(reference, list(names)))
@@ -166,8 +195,8 @@ def near(reference: str, names: Sequence[str]) -> list[str]:
     return [folded[f] for f in found] or list(names[:SUGGESTIONS_SHOWN])
 
 
-async def add(
-    connection: AsyncConnection,
+def add(
+    connection: Connection,
     world_id: str,
     spec: PersonaSpec,
     now: float,
@@ -185,7 +214,7 @@ async def add(
     talked = select(C.user_id).where(
         C.world_id == world_id, C.user_id.startswith(wanted, autoescape=True)
     )
-    taken = {*await connection.scalars(like), *await connection.scalars(talked), *reserved}
+    taken = {*connection.scalars(like), *connection.scalars(talked), *reserved}
     persona_id = free_id(wanted, {name for name in taken if name is not None})
     values = {
         **spec.model_dump(mode="json"),
@@ -197,7 +226,7 @@ async def add(
         "updated_at": now,
     }
     try:
-        await connection.execute(insert(T).values(values))
+        connection.execute(insert(T).values(values))
     except IntegrityError as error:
         raise Conflict(
             f"name: a persona called '{spec.name}' is there already; choose another name",

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, UpdateBase
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Select, UpdateBase
 
 Values = Mapping[str, Any]
 
@@ -19,18 +18,20 @@ class Prepared:
         """Keep a statement."""
         self._statement = statement
 
-    async def all(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
+    def all(self, connection: Connection, /, **values: Any) -> Sequence[Any]:
         """Run a query and return its rows."""
-        return (await connection.execute(self._statement, values)).all()
+        return connection.execute(self._statement, values).all()
 
-    async def first(self, connection: AsyncConnection, **values: Any) -> Any:
+    def first(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return its first row, None if there is none."""
-        return (await connection.execute(self._statement, values)).first()
+        return connection.execute(self._statement, values).first()
 
-    async def scalar(self, connection: AsyncConnection, **values: Any) -> Any:
+    def scalar(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return the first value of its first row, None if there is none."""
-        return await connection.scalar(self._statement, values)
+        return connection.scalar(self._statement, values)
 
-    async def run(self, connection: AsyncConnection, values: Values | Sequence[Values]) -> None:
+    def run(
+        self, connection: Connection, /, values: Values | Sequence[Values] | None = None
+    ) -> None:
         """Run a change, once or with each of several values."""
-        await connection.execute(self._statement, values)
+        connection.execute(self._statement, values)

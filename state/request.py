@@ -5,8 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, insert, select
 
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.prepared import Prepared
@@ -52,7 +51,7 @@ class Request:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-async def enter_conversation(connection: AsyncConnection, request: Request, now: float) -> None:
+def enter_conversation(connection: Connection, request: Request, now: float) -> None:
     """Make sure that the conversation is there and is of these two, inside a transaction.
 
     Several messages may name a conversation before it is there: the first one begins it.
@@ -61,11 +60,11 @@ async def enter_conversation(connection: AsyncConnection, request: Request, now:
         NotFound: It is not there, and the request does not start it.
         InvalidParams: It is the conversation of others.
     """
-    found = await PARTIES.first(connection, world=request.world_id, key=request.conversation_id)
+    found = PARTIES.first(connection, world=request.world_id, key=request.conversation_id)
     if found is not None:
         check_parties(request, found.persona_id, found.user_id)
     elif request.starts:
-        await connection.execute(insert(C).values(new_conversation(request, now)))
+        connection.execute(insert(C).values(new_conversation(request, now)))
     else:
         raise NotFound.of("conversation", request.conversation_id)
 

@@ -4,11 +4,12 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.ids import new_id
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Session as T
 
 RANDOM_BYTES = 32
@@ -58,10 +59,13 @@ class SessionStore:
             conversation_id=new_id() if persona_id else None,
             used_at=now,
         )
-        async with self._database.write() as connection:
-            await connection.execute(delete(T).where(T.used_at < self._ended_before(now)))
-            await connection.execute(insert(T).values(**vars(made), created_at=now))
-        return made
+
+        def write(connection: Connection) -> Session:
+            connection.execute(delete(T).where(T.used_at < self._ended_before(now)))
+            connection.execute(insert(T).values(**vars(made), created_at=now))
+            return made
+
+        return await self._database.write(write)
 
     async def use(self, id: str, now: float) -> Session:
         """Find a handle and keep it alive.
@@ -69,8 +73,7 @@ class SessionStore:
         Raises:
             NotFound: It was never made, or it has ended.
         """
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(T).where(*self._alive(id, now)))).one_or_none()
+        row = await self._database.read(Prepared(select(T).where(*self._alive(id, now))).first)
         if row is None:
             raise gone(id)
         if now - row.used_at > self._kept_s * NOTED_SHARE:
@@ -88,19 +91,17 @@ class SessionStore:
 
     async def go_on(self, session: Session, conversation_id: str) -> None:
         """Make a conversation the handle's current one, unless it was switched meanwhile."""
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(T)
-                .where(T.id == session.id, T.persona_id == session.persona_id)
-                .where(T.conversation_id == session.conversation_id)
-                .values(conversation_id=conversation_id)
-            )
+        change = (
+            update(T)
+            .where(T.id == session.id, T.persona_id == session.persona_id)
+            .where(T.conversation_id == session.conversation_id)
+            .values(conversation_id=conversation_id)
+        )
+        await self._database.write(Prepared(change).run)
 
     async def _set(self, id: str, now: float, **values: Any) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(T).where(*self._alive(id, now)).values(used_at=now, **values)
-            )
+        change = update(T).where(*self._alive(id, now)).values(used_at=now, **values)
+        await self._database.write(Prepared(change).run)
 
     def _alive(self, id: str, now: float) -> tuple[ColumnElement[bool], ...]:
         return T.id == id, T.used_at >= self._ended_before(now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from persona_mcp.state.embedding import Vector
+from persona_mcp.state.errors import StorageUnavailable
 
 Kind = Literal["chroma", "exact"]
 
@@ -103,7 +104,15 @@ class VectorIndex(Protocol):
         ...
 
 
+def other_length() -> StorageUnavailable:
+    """Make the error for vectors that cannot be compared."""
+    return StorageUnavailable(
+        "stored vectors have another length than those of the embedder: the model behind its name "
+        "has changed; `persona memory reindex --embed` computes them anew"
+    )
+
+
 def ranked(cosines: dict[str, float], limit: int) -> list[Hit]:
     """Sort by cosine, best first, ties by id; then limit the cosine to [0, 1]."""
-    hits = [Hit(id, min(1.0, max(0.0, round(c, DECIMALS)))) for id, c in cosines.items()]
-    return sorted(hits, key=lambda hit: (-hit.similarity, hit.memory_id))[:limit]
+    limited = ((-min(1.0, max(0.0, round(c, DECIMALS))), id) for id, c in cosines.items())
+    return [Hit(id, -similarity) for similarity, id in sorted(limited)[:limit]]

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 import persona_mcp.server.catalogue  # noqa: F401 - registers the operations
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service
 from persona_mcp.state.database import Database
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.table_base import Base
 
 Row = dict[str, Any]
@@ -33,18 +34,20 @@ def request(message: str, **more: Any) -> ChatRequest:
 async def rows(database: Database, table: type[Base]) -> list[Row]:
     """Read a table, in order of its primary key."""
     query = select(table).order_by(*table.__table__.primary_key)
-    async with database.read() as connection:
-        return [dict(row._mapping) for row in await connection.execute(query)]
+    return [dict(row._mapping) for row in await database.read(Prepared(query).all)]
 
 
 async def dump(database: Database) -> dict[str, list[Row]]:
     """Read every table."""
-    found = {}
-    async with database.read() as connection:
+
+    def read(connection: Connection) -> dict[str, list[Row]]:
+        found = {}
         for table in Base.metadata.sorted_tables:
-            result = await connection.execute(select(table).order_by(*table.primary_key))
+            result = connection.execute(select(table).order_by(*table.primary_key))
             found[table.name] = [dict(row._mapping) for row in result]
-    return found
+        return found
+
+    return await database.read(read)
 
 
 WHAT_IS_REMEMBERED = (

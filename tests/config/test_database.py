@@ -35,9 +35,9 @@ from persona_mcp.config.settings import Settings
 
 async def main():
     database = await ready_database(Settings(data_dir=Path(sys.argv[1]), _env_file=None))
-    async with database.write() as connection:
+    with database.writing() as connection:
         row = {"id": sys.argv[2]}
-        await connection.execute(text("INSERT INTO worlds VALUES (:id, :id, 0.0, NULL)"), row)
+        connection.execute(text("INSERT INTO worlds VALUES (:id, :id, 0.0, NULL)"), row)
     await database.aclose()
 
 sys.stdin.readline()
@@ -58,8 +58,8 @@ async def test_data_lies_in_the_data_folder_whatever_its_name(tmp_path: Path, na
 
     assert (tmp_path / name / "persona.db").is_file()
     assert current_revision(settings) == HEAD
-    async with database.read() as connection:
-        assert await connection.scalar(text("SELECT count(*) FROM worlds")) == 0
+    with database.reading() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM worlds")) == 0
     await database.aclose()
 
 
@@ -74,9 +74,9 @@ def test_an_upgrade_says_where_it_began_and_ended(tmp_path: Path) -> None:
 async def test_connections_are_safe_and_patient(tmp_path: Path) -> None:
     database = await ready_database(settings_in(tmp_path, busy_s=3))
 
-    async with database.read() as connection:
+    with database.reading() as connection:
         pragmas = {
-            name: await connection.scalar(text(f"PRAGMA {name}"))
+            name: connection.scalar(text(f"PRAGMA {name}"))
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
 
@@ -94,8 +94,8 @@ async def test_statements_are_logged_on_request_and_never_their_values(tmp_path:
     with capture_logs() as logs:
         for echo in (False, True):
             database = open_database(settings_in(tmp_path, echo=echo))
-            async with database.read() as connection:
-                await connection.execute(text("SELECT :secret"), {"secret": "swordfish"})
+            with database.reading() as connection:
+                connection.execute(text("SELECT :secret"), {"secret": "swordfish"})
             await database.aclose()
 
     assert [entry["statement"] for entry in logs] == ["BEGIN", "SELECT ?"]

@@ -333,8 +333,8 @@ async def test_a_session_works_in_its_world_and_in_no_other(
 async def test_an_ended_session_says_how_to_get_another(service: Service) -> None:
     session = await switch(service)
     long_ago = time.time() - 1.02 * service.settings.sessions.kept_s
-    async with service.database.write() as connection:
-        await connection.execute(update(tables.Session).values(used_at=long_ago))
+    with service.database.writing() as connection:
+        connection.execute(update(tables.Session).values(used_at=long_ago))
 
     for name in ("persona_switch", "persona_list"):
         arguments = {"persona_id": "aria"} if name == "persona_switch" else {}
@@ -351,11 +351,9 @@ async def test_a_session_outlives_its_persona_and_does_not_take_another_for_it(
 ) -> None:
     await call(service, "persona_create", name="Mara")
     session = await switch(service, "mara")
-    async with service.database.write() as connection:
+    with service.database.writing() as connection:
         gone = {"name": "Mara", "name_key": None, "deleted_at": time.time()}
-        await connection.execute(
-            update(tables.Persona).where(tables.Persona.id == "mara").values(gone)
-        )
+        connection.execute(update(tables.Persona).where(tables.Persona.id == "mara").values(gone))
     await call(service, "persona_create", name="Mara")
 
     with pytest.raises(NotFound, match="persona 'mara' not found"):

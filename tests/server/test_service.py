@@ -46,8 +46,8 @@ async def opened(settings: Settings, model: ScriptedModel) -> AsyncIterator[Serv
 
 async def take_lease(service: Service, conversation_id: str, owner: str, until: float) -> None:
     """Do what another process does when it takes a conversation."""
-    async with service.database.write() as connection:
-        await connection.execute(
+    with service.database.writing() as connection:
+        connection.execute(
             update(tables.Conversation)
             .where(tables.Conversation.id == conversation_id)
             .values(lease_owner=owner, lease_until=until)
@@ -327,8 +327,8 @@ async def test_what_a_vanished_process_left_is_interrupted_and_can_be_run_again(
             await say(service, "What happened?", request_id="r1")
         gone = f"{service.process.split('-')[0]}-vanished"
         (left,) = await rows(service.database, tables.Exchange)
-        async with service.database.write() as connection:
-            await connection.execute(
+        with service.database.writing() as connection:
+            connection.execute(
                 update(tables.Exchange).values(status="running", owner=gone, error=None)
             )
         await take_lease(service, left["conversation_id"], f"{gone}:{left['id']}", 4e9)
@@ -365,8 +365,8 @@ async def test_an_end_that_cannot_be_written_does_not_hide_the_error(
     model.add(hanging)
     run, _ = await service.chat(request("What happened?"))
     await hanging.reached.wait()
-    async with service.database.write() as connection:
-        await connection.exec_driver_sql(
+    with service.database.writing() as connection:
+        connection.exec_driver_sql(
             "CREATE TRIGGER broken BEFORE UPDATE ON exchanges BEGIN SELECT no_such(); END"
         )
 
@@ -408,10 +408,10 @@ async def test_what_an_earlier_process_left_to_index_is_indexed_at_the_start(
     model.add("A red boat!")
     async with opened(settings, model) as service:
         await say(service, "My brother Tom has a red boat.")
-        async with service.database.write() as connection:
+        with service.database.writing() as connection:
             (memory, _) = await rows(service.database, tables.Memory)
-            await connection.execute(delete(tables.MemoryVector))
-            await connection.execute(
+            connection.execute(delete(tables.MemoryVector))
+            connection.execute(
                 insert(tables.OutboxEntry).values(
                     world_id="main",
                     memory_id=memory["id"],

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, select, update
 
 from persona_mcp.state import emotion, tables
 from persona_mcp.state.commit import Commit, NewTurn
@@ -153,10 +152,10 @@ async def remember(
     **more: Any,
 ) -> None:
     """Store a memory with its witnesses and its outbox row; `values` are set afterwards."""
-    async with database.write() as connection:
+    with database.writing() as connection:
         memory = new_memory(id, content, **more)
-        await add_memories(connection, world_id, [memory], "c1", "x1", now)
-        await connection.execute(
+        add_memories(connection, world_id, [memory], "c1", "x1", now)
+        connection.execute(
             update(tables.Memory)
             .where(tables.Memory.world_id == world_id, tables.Memory.id == id)
             .values(related_personas=list(related), **(values or {}))
@@ -164,15 +163,15 @@ async def remember(
 
 
 async def rows_of(database: Database, table: Any, *order: Any) -> list[Any]:
-    async with database.read() as connection:
-        return list((await connection.execute(select(table).order_by(*order))).all())
+    with database.reading() as connection:
+        return list(connection.execute(select(table).order_by(*order)).all())
 
 
 async def counts(database: Database) -> dict[str, int]:
     """Count the rows of everything that an exchange writes."""
-    async with database.read() as connection:
+    with database.reading() as connection:
         return {table.__tablename__: await count(connection, table) for table in TABLES}
 
 
-async def count(connection: AsyncConnection, table: Any) -> int:
-    return await connection.scalar(select(func.count()).select_from(table)) or 0
+async def count(connection: Connection, table: Any) -> int:
+    return connection.scalar(select(func.count()).select_from(table)) or 0

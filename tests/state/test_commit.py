@@ -169,8 +169,8 @@ async def test_the_use_of_a_memory_is_written_and_one_that_is_gone_is_passed_ove
         lease = await begin(database, number, NOW + number)
         await commit_exchange(database, commit_of(lease, mara, NOW + number), PARAMS)
         await store.let_go(lease)
-    async with database.write() as connection:
-        await connection.execute(delete(tables.Memory).where(tables.Memory.id == "m-x1"))
+    with database.writing() as connection:
+        connection.execute(delete(tables.Memory).where(tables.Memory.id == "m-x1"))
     lease = await begin(database, 3, NOW + 3)
 
     await commit_exchange(
@@ -200,6 +200,6 @@ async def test_two_commits_of_one_exchange_at_once_write_it_once(
 
     await asyncio.gather(*(commit_exchange(database, commit, PARAMS) for _ in range(4)))
 
-    async with database.read() as connection:
-        numbers = list(await connection.scalars(select(tables.Turn.number)))
+    with database.reading() as connection:
+        numbers = list(connection.scalars(select(tables.Turn.number)))
     assert sorted(numbers) == [1, 2]

@@ -67,9 +67,9 @@ async def test_the_chat_that_was_used_last_is_the_latest(
     assert latest is not None
     assert latest.id == "c2"
     assert await store.count_active("main") == 3
-    async with database.write() as connection:
+    with database.writing() as connection:
         ended = update(tables.Conversation).where(tables.Conversation.id == "c2")
-        await connection.execute(ended.values(status="ended"))
+        connection.execute(ended.values(status="ended"))
     latest = await store.latest("main", "mara", "ann")
     assert latest is not None
     assert latest.id == "c1"
@@ -134,8 +134,8 @@ async def test_a_viewer_is_shown_only_what_it_said_or_heard(
 
     assert [t.content for t in turns] == ["Hello, both."]
     assert await store.transcript("main", "c1", 10, viewer="zoe") == ([], [])
-    async with database.read() as connection:
-        shown = await window(connection, "main", "c1", "tobin", "x1", 10)
+    with database.reading() as connection:
+        shown = window(connection, "main", "c1", "tobin", "x1", 10)
     assert [t.content for t in shown] == ["Hello, both."]
 
 
@@ -144,15 +144,15 @@ async def test_turns_that_are_switched_off_are_left_out(
 ) -> None:
     for number in (1, 2):
         await talk(database, mara, number)
-    async with database.write() as connection:
+    with database.writing() as connection:
         off = update(tables.Turn).where(tables.Turn.exchange_id == "x1").values(active=False)
-        await connection.execute(off)
+        connection.execute(off)
 
     turns, _ = await store.transcript("main", "c1", 10)
 
     assert [t.number for t in turns] == [3, 4]
-    async with database.read() as connection:
-        assert [t.number for t in await window(connection, "main", "c1", "mara", "x2", 9)] == [3, 4]
+    with database.reading() as connection:
+        assert [t.number for t in window(connection, "main", "c1", "mara", "x2", 9)] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ async def test_the_window_ends_with_the_exchange_that_is_followed(
     for number in (1, 2, 3):
         await talk(database, mara, number)
 
-    async with database.read() as connection:
-        turns = await window(connection, "main", "c1", "mara", head, limit)
+    with database.reading() as connection:
+        turns = window(connection, "main", "c1", "mara", head, limit)
 
     assert [t.number for t in turns] == numbers
 

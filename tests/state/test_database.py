@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from persona_mcp.config.database import database_path, open_database, ready_database
 from persona_mcp.config.settings import DatabaseSettings, Settings
+from persona_mcp.state.correlation import correlation, current_correlation_id
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.tables import World
@@ -24,79 +25,137 @@ def world(id: str) -> dict[str, object]:
 
 
 async def worlds(database: Database) -> list[str]:
-    async with database.read() as connection:
-        return list(await connection.scalars(select(World.id).order_by(World.id)))
+    with database.reading() as connection:
+        return list(connection.scalars(select(World.id).order_by(World.id)))
 
 
 async def test_a_write_is_there_when_the_block_ends(database: Database) -> None:
-    async with database.write() as connection:
-        await connection.execute(insert(World).values(world("a")))
+    with database.writing() as connection:
+        connection.execute(insert(World).values(world("a")))
 
     assert await worlds(database) == ["a"]
-    assert database.is_sqlite
 
 
 async def test_an_exception_in_a_write_leaves_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="half way"):
-        async with database.write() as connection:
-            await connection.execute(insert(World).values(world("a")))
-            raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"), database.writing() as connection:
+        connection.execute(insert(World).values(world("a")))
+        raise RuntimeError("half way")
 
     assert await worlds(database) == []
+
+
+def add(connection: Connection, id: str) -> str:
+    connection.execute(insert(World).values(world(id)))
+    return id
+
+
+async def test_a_function_runs_in_a_transaction_with_its_arguments_and_returns_its_result(
+    database: Database,
+) -> None:
+    def count(connection: Connection, *, least: str) -> int:
+        return len(connection.execute(select(World.id).where(World.id >= least)).all())
+
+    assert await database.write(add, "a") == "a"
+    assert await database.write(add, id="b") == "b"
+    assert await database.read(count, least="b") == 1
+
+
+async def test_transactions_run_in_threads_with_the_callers_correlation_id(
+    database: Database,
+) -> None:
+    def where(connection: Connection) -> tuple[int, str | None]:
+        return threading.get_ident(), current_correlation_id()
+
+    with correlation("abc"):
+        found = [await database.read(where), await database.write(where)]
+
+    assert [id for _, id in found] == ["abc", "abc"]
+    assert threading.get_ident() not in {thread for thread, _ in found}
 
 
 async def test_a_write_that_is_cancelled_leaves_nothing_and_the_next_one_works(
     database: Database,
 ) -> None:
-    written = asyncio.Event()
+    written, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-    async def write() -> None:
-        async with database.write() as connection:
-            await connection.execute(insert(World).values(world("a")))
-            written.set()
-            await asyncio.Event().wait()
+    def write(connection: Connection) -> None:
+        add(connection, "a")
+        loop.call_soon_threadsafe(written.set)
+        assert go_on.wait(5)
 
-    task = asyncio.create_task(write())
+    task = asyncio.create_task(database.write(write))
     await written.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    go_on.set()
 
-    async with database.write() as connection:
-        await connection.execute(insert(World).values(world("b")))
+    await database.write(add, "b")
     assert await worlds(database) == ["b"]
 
 
+async def test_a_write_that_is_cancelled_before_its_turn_never_runs(database: Database) -> None:
+    go_on, ran = threading.Event(), []
+    first = asyncio.create_task(database.write(lambda _: go_on.wait(5)))
+    second = asyncio.create_task(database.write(lambda _: ran.append("second")))
+    await asyncio.sleep(0)
+
+    second.cancel()
+    await asyncio.wait([second])
+    go_on.set()
+
+    assert await first
+    await database.write(add, "a")
+    assert ran == []
+
+
+async def test_closing_waits_for_what_still_runs(settings: Settings) -> None:
+    database = await ready_database(settings)
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def write(connection: Connection) -> None:
+        loop.call_soon_threadsafe(started.set)
+        add(connection, "a")
+
+    task = asyncio.create_task(database.write(write))
+    await started.wait()
+    await database.aclose()
+    await task
+
+    again = open_database(settings)
+    assert await worlds(again) == ["a"]
+    await again.aclose()
+
+
 async def test_a_read_sees_one_moment(database: Database) -> None:
-    async with database.read() as connection:
-        before = list(await connection.scalars(select(World.id)))
-        async with database.write() as other:
-            await other.execute(insert(World).values(world("a")))
-        after = list(await connection.scalars(select(World.id)))
+    with database.reading() as connection:
+        before = list(connection.scalars(select(World.id)))
+        with database.writing() as other:
+            other.execute(insert(World).values(world("a")))
+        after = list(connection.scalars(select(World.id)))
 
     assert (before, after) == ([], [])
     assert await worlds(database) == ["a"]
 
 
 async def test_writers_of_one_process_wait_for_each_other(database: Database) -> None:
-    async def count_up() -> None:
-        async with database.write() as connection:
-            found = await connection.scalar(text("SELECT count(*) FROM worlds"))
-            await asyncio.sleep(0)
-            await connection.execute(insert(World).values(world(f"w{found:03}")))
+    def count_up(connection: Connection) -> None:
+        found = connection.scalar(text("SELECT count(*) FROM worlds"))
+        add(connection, f"w{found:03}")
 
-    await asyncio.gather(*(count_up() for _ in range(30)))
+    await asyncio.gather(*(database.write(count_up) for _ in range(30)))
 
     assert await worlds(database) == [f"w{n:03}" for n in range(30)]
 
 
 async def test_a_broken_constraint_is_left_to_the_caller(database: Database) -> None:
-    async with database.write() as connection:
-        await connection.execute(insert(World).values(world("a")))
+    with database.writing() as connection:
+        connection.execute(insert(World).values(world("a")))
 
-    with pytest.raises(IntegrityError):
-        async with database.write() as connection:
-            await connection.execute(insert(World).values(world("a")))
+    with pytest.raises(IntegrityError), database.writing() as connection:
+        connection.execute(insert(World).values(world("a")))
 
 
 async def test_a_locked_database_is_unavailable_after_the_limit(tmp_path: Path) -> None:
@@ -106,44 +165,30 @@ async def test_a_locked_database_is_unavailable_after_the_limit(tmp_path: Path) 
     other.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
 
-    with pytest.raises(StorageUnavailable, match="locked"):
-        async with database.write():
-            pass
+    with pytest.raises(StorageUnavailable, match="locked"), database.writing():
+        pass
 
     took = time.monotonic() - began
     assert BUSY_S <= took < BUSY_S + 2
     assert await worlds(database) == []
     other.execute("ROLLBACK")
     other.close()
-    async with database.write() as connection:
-        await connection.execute(insert(World).values(world("a")))
+    with database.writing() as connection:
+        connection.execute(insert(World).values(world("a")))
     await database.aclose()
 
 
 async def test_a_database_that_is_gone_is_unavailable(tmp_path: Path) -> None:
-    others = set(threading.enumerate())
     database = open_database(Settings(data_dir=tmp_path / "nowhere", _env_file=None))
 
     with pytest.raises(StorageUnavailable, match="persona doctor") as caught:
-        async with database.read():
-            pass
+        await worlds(database)
 
     assert caught.value.retryable
     assert str(tmp_path) not in caught.value.message
     await database.aclose()
-    await end_of_workers(others)
-
-
-async def end_of_workers(others: set[threading.Thread]) -> None:
-    """Wait for the driver's threads: after a failed connect nothing else waits for them."""
-    async with asyncio.timeout(5):
-        while any(
-            "_connection_worker_thread" in t.name for t in set(threading.enumerate()) - others
-        ):
-            await asyncio.sleep(0.001)
 
 
 async def test_a_statement_that_fails_is_unavailable_storage(database: Database) -> None:
-    with pytest.raises(StorageUnavailable):
-        async with database.read() as connection:
-            await connection.execute(text("SELECT * FROM no_such_table"))
+    with pytest.raises(StorageUnavailable), database.reading() as connection:
+        connection.execute(text("SELECT * FROM no_such_table"))

@@ -2,8 +2,7 @@ import random
 from dataclasses import asdict, replace
 
 import pytest
-from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, select, update
 
 from persona_mcp.state import emotion, interaction, relationship, tables
 from persona_mcp.state.commit import commit_exchange
@@ -85,14 +84,12 @@ async def talk_at_random(database: Database, persona: Persona, rng: random.Rando
         await store.let_go(lease)
 
 
-async def fold_feelings(connection: AsyncConnection, persona: Persona) -> Feelings:
+async def fold_feelings(connection: Connection, persona: Persona) -> Feelings:
     """Fold the log of a persona: decay to each impulse, apply it, then spend its turns."""
-    costs = (
-        await connection.execute(select(tables.EnergySpent).order_by(tables.EnergySpent.seq))
-    ).all()
+    costs = (connection.execute(select(tables.EnergySpent).order_by(tables.EnergySpent.seq))).all()
     impulses = select(tables.MoodImpulse).order_by(tables.MoodImpulse.seq)
     felt: Feelings | None = None
-    for row in (await connection.execute(impulses)).all():
+    for row in connection.execute(impulses).all():
         before = felt or at_rest(persona, row.at, PARAMS)
         before = at_time(before, persona, row.at, PARAMS)
         mood = emotion.apply(before.emotion, Impulses(**row.impulse))
@@ -114,9 +111,9 @@ async def test_the_caches_equal_a_fold_of_the_log_to_the_last_bit(
 
     (arrow_row,) = await rows_of(database, tables.RelationshipState)
     (felt_row,) = await rows_of(database, tables.PersonaState)
-    async with database.write() as connection:
-        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
-        events = [e for _, _, e in await read_events(connection, *ARROW)]
+    with database.writing() as connection:
+        folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
+        events = [e for _, _, e in read_events(connection, *ARROW)]
         feelings = await fold_feelings(connection, mara)
     assert folded == Arrow(**arrow_row.arrow) == relationship.fold(events, PARAMS.relationships)
     assert await rows_of(database, tables.RelationshipState) == [arrow_row]
@@ -132,68 +129,66 @@ async def test_exchanges_that_are_switched_off_are_as_if_they_had_never_been(
     await talk_at_random(database, mara, rng)
     events = await rows_of(database, tables.RelationshipEvent, tables.RelationshipEvent.seq)
     off = {row.exchange_id for row in rng.sample(events[1:], len(events) // 3)}
-    async with database.write() as connection:
+    with database.writing() as connection:
         table = tables.RelationshipEvent
-        await connection.execute(
-            update(table).where(table.exchange_id.in_(off)).values(active=False)
-        )
+        connection.execute(update(table).where(table.exchange_id.in_(off)).values(active=False))
 
-        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
+        folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
 
-        left = [e for _, _, e in await read_events(connection, *ARROW)]
+        left = [e for _, _, e in read_events(connection, *ARROW)]
         assert folded == relationship.fold(left, PARAMS.relationships, Priors(0.1, 0.02))
-        assert await read_arrow(connection, *ARROW) == folded
+        assert read_arrow(connection, *ARROW) == folded
 
 
-async def switch(connection: AsyncConnection, *ids: str, active: bool) -> None:
+def switch(connection: Connection, *ids: str, active: bool) -> None:
     table = tables.RelationshipEvent
-    await connection.execute(update(table).where(table.id.in_(ids)).values(active=active))
+    connection.execute(update(table).where(table.id.in_(ids)).values(active=active))
 
 
-async def add(connection: AsyncConnection, change: RelationshipChange) -> Arrow:
-    return await add_relationship_change(connection, "main", None, change, PARAMS.relationships)
+def add(connection: Connection, change: RelationshipChange) -> Arrow:
+    return add_relationship_change(connection, "main", None, change, PARAMS.relationships)
 
 
 async def test_an_arrow_without_an_active_event_has_no_cache_and_can_begin_again(
     database: Database, world: str
 ) -> None:
     first, second = (relationship_change(lease_of(x), NOW) for x in ("x1", "x2"))
-    async with database.write() as connection:
-        await add(connection, first)
-        await switch(connection, first.id, active=False)
+    with database.writing() as connection:
+        add(connection, first)
+        switch(connection, first.id, active=False)
 
-        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) is None
-        assert await read_arrow(connection, *ARROW) is None
-        begun = await add(connection, second)
+        assert refold_arrow(connection, *ARROW, PARAMS.relationships) is None
+        assert read_arrow(connection, *ARROW) is None
+        begun = add(connection, second)
 
-        events = await read_events(connection, *ARROW)
+        events = read_events(connection, *ARROW)
         assert [(id, e.seq) for id, _, e in events] == [(second.id, 2)]
-        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) == begun
+        assert refold_arrow(connection, *ARROW, PARAMS.relationships) == begun
 
 
 async def test_an_arrow_keeps_its_first_impression_when_its_first_event_is_switched_off(
     database: Database, world: str
 ) -> None:
     first, second = (relationship_change(lease_of(x), NOW) for x in ("x1", "x2"))
-    async with database.write() as connection:
-        await add(connection, first)
-        await add(connection, second)
-        await switch(connection, first.id, active=False)
+    with database.writing() as connection:
+        add(connection, first)
+        add(connection, second)
+        switch(connection, first.id, active=False)
 
-        folded = await refold_arrow(connection, *ARROW, PARAMS.relationships)
+        folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
 
     assert folded is not None
     assert (folded.affinity_prior, folded.trust_prior) == (0.1, 0.02)
 
 
 async def test_a_cache_that_was_dropped_is_made_again(database: Database, world: str) -> None:
-    async with database.write() as connection:
-        arrow = await add(connection, relationship_change(lease_of("x1"), NOW))
-        await connection.execute(delete(tables.RelationshipState))
+    with database.writing() as connection:
+        arrow = add(connection, relationship_change(lease_of("x1"), NOW))
+        connection.execute(delete(tables.RelationshipState))
 
-        assert await refold_arrow(connection, *ARROW, PARAMS.relationships) == arrow
-        assert await read_arrow(connection, *ARROW) == arrow
-        await add(connection, relationship_change(lease_of("x2"), NOW))
+        assert refold_arrow(connection, *ARROW, PARAMS.relationships) == arrow
+        assert read_arrow(connection, *ARROW) == arrow
+        add(connection, relationship_change(lease_of("x2"), NOW))
 
     (row,) = await rows_of(database, tables.RelationshipState)
     assert row.last_seq == 2
@@ -201,19 +196,19 @@ async def test_a_cache_that_was_dropped_is_made_again(database: Database, world:
 
 async def test_an_event_that_comes_twice_changes_nothing(database: Database, world: str) -> None:
     change = relationship_change(lease_of("x1"), NOW)
-    async with database.write() as connection:
-        first = await add(connection, change)
+    with database.writing() as connection:
+        first = add(connection, change)
 
-        assert await add(connection, change) == first
-        assert len(await read_events(connection, *ARROW)) == 1
+        assert add(connection, change) == first
+        assert len(read_events(connection, *ARROW)) == 1
 
 
 async def test_an_event_is_never_dated_before_the_arrow(database: Database, world: str) -> None:
-    async with database.write() as connection:
-        await add(connection, relationship_change(lease_of("x1"), NOW))
-        await add(connection, relationship_change(lease_of("x2"), NOW - 100))
+    with database.writing() as connection:
+        add(connection, relationship_change(lease_of("x1"), NOW))
+        add(connection, relationship_change(lease_of("x2"), NOW - 100))
 
-        events = await read_events(connection, *ARROW)
+        events = read_events(connection, *ARROW)
 
     assert [(e.at, e.seq, why) for _, why, e in events] == [
         (NOW, 1, "kind words"),
@@ -222,11 +217,11 @@ async def test_an_event_is_never_dated_before_the_arrow(database: Database, worl
 
 
 async def test_an_arrow_has_a_direction(database: Database, world: str) -> None:
-    async with database.write() as connection:
-        await add(connection, relationship_change(lease_of("x1"), NOW))
+    with database.writing() as connection:
+        add(connection, relationship_change(lease_of("x1"), NOW))
 
-        assert await read_arrow(connection, "main", "ann", "mara") is None
-        assert await read_arrow(connection, "main", "mara", "tobin") is None
+        assert read_arrow(connection, "main", "ann", "mara") is None
+        assert read_arrow(connection, "main", "mara", "tobin") is None
 
 
 async def test_an_event_is_read_as_it_was_written(database: Database, world: str) -> None:
@@ -237,10 +232,10 @@ async def test_an_event_is_read_as_it_was_written(database: Database, world: str
             plain.event, at=NOW + 1, appraisal=None, kind="bond", bond="vow", direct=False
         ),
     )
-    async with database.write() as connection:
-        await add(connection, plain)
-        await add(connection, told)
-        events = [e for _, _, e in await read_events(connection, *ARROW)]
+    with database.writing() as connection:
+        add(connection, plain)
+        add(connection, told)
+        events = [e for _, _, e in read_events(connection, *ARROW)]
 
     assert events == [
         replace(plain.event, seq=1, priors=plain.priors),
@@ -252,18 +247,18 @@ async def test_a_feeling_that_comes_twice_changes_nothing(
     database: Database, mara: Persona
 ) -> None:
     change, ids = feeling_change(mara), ("i1", "t1", "t2")
-    async with database.write() as connection:
-        first = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
-        again = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+    with database.writing() as connection:
+        first = add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+        again = add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
 
     assert again == first
     assert len(await rows_of(database, tables.MoodImpulse)) == 1
 
 
 async def test_a_feeling_without_talk_costs_nothing(database: Database, mara: Persona) -> None:
-    async with database.write() as connection:
+    with database.writing() as connection:
         change = feeling_change(mara, talk=())
-        felt = await add_feeling_change(connection, "main", "x1", change, ("i1",), NOW, PARAMS)
+        felt = add_feeling_change(connection, "main", "x1", change, ("i1",), NOW, PARAMS)
 
     assert felt.interaction == at_rest(mara, NOW, PARAMS).interaction
     assert await rows_of(database, tables.EnergySpent) == []
@@ -271,14 +266,14 @@ async def test_a_feeling_without_talk_costs_nothing(database: Database, mara: Pe
 
 async def test_feelings_fade_with_time(database: Database, mara: Persona) -> None:
     rest = at_rest(mara, NOW, PARAMS)
-    async with database.write() as connection:
-        assert await read_feelings(connection, "main", mara, NOW, PARAMS) == rest
+    with database.writing() as connection:
+        assert read_feelings(connection, "main", mara, NOW, PARAMS) == rest
         change = feeling_change(mara, Impulses(mood=0.8))
         ids = ("i1", "t1", "t2")
-        felt = await add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
+        felt = add_feeling_change(connection, "main", "x1", change, ids, NOW, PARAMS)
 
-        soon = await read_feelings(connection, "main", mara, NOW, PARAMS)
-        later = await read_feelings(connection, "main", mara, NOW + 6 * HOUR_S, PARAMS)
+        soon = read_feelings(connection, "main", mara, NOW, PARAMS)
+        later = read_feelings(connection, "main", mara, NOW + 6 * HOUR_S, PARAMS)
 
     assert soon == felt
     assert felt.emotion.mood > later.emotion.mood > rest.emotion.mood

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def search(database: Database, query: str, limit: int = 10) -> list[int]:
-    async with database.read() as connection:
-        found = await search_words(connection, query, "main", "mara", limit)
+    with database.reading() as connection:
+        found = search_words(connection, query, "main", "mara", limit)
     assert all(score > 0 for score in found.values())
     return list(found)
 
@@ -122,10 +122,10 @@ async def test_a_memory_that_is_changed_or_deleted_is_found_by_what_it_says_now(
     await remember(database, "m1", "The harbour froze.")
     await remember(database, "m2", "The harbour thawed.")
 
-    async with database.write() as connection:
+    with database.writing() as connection:
         changed = update(Memory).where(Memory.id == "m1").values(indexed_text="A mill burned.")
-        await connection.execute(changed)
-        await connection.execute(delete(Memory).where(Memory.id == "m2"))
+        connection.execute(changed)
+        connection.execute(delete(Memory).where(Memory.id == "m2"))
 
     assert await search(database, "harbour") == []
     assert await search(database, "mill") == [1]

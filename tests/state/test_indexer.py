@@ -15,13 +15,15 @@ from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.indexer import Indexer, IndexerLimits
-from persona_mcp.state.vector_index import VectorEntry, VectorIndex
+from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.vector_index import VectorIndex
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
 
 pytestmark = pytest.mark.anyio
 
 M, O, V = tables.Memory, tables.OutboxEntry, tables.MemoryVector  # noqa: E741
+MODEL = "double-64"
 LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
 OTHER = "host-2"
 GIVE_UP_S = 5.0
@@ -39,31 +41,29 @@ def clock() -> FixedClock:
     return FixedClock(NOW + 1)
 
 
-@pytest.fixture
-def index(database: Database) -> VectorIndex:
-    return ExactIndex(database, "double-64", 8)
+def synced(database: Database, index: VectorIndex | None = None) -> SyncedIndex:
+    index = index or ExactIndex(database, MODEL, 8)
+    return SyncedIndex(database, index, MODEL, LIMITS.batch)
 
 
 @pytest.fixture
 async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
     kind = IndexSettings(kind="chroma")
-    opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
+    opened = await open_index(settings.model_copy(update={"index": kind}), database, MODEL)
     assert opened.kind == "chroma"
     yield opened
     await opened.aclose()
 
 
 @pytest.fixture
-def make(
-    database: Database, world: str, index: VectorIndex, embedder: FickleEmbedder, clock: FixedClock
-) -> Make:
+def make(database: Database, world: str, embedder: FickleEmbedder, clock: FixedClock) -> Make:
     def made(
-        index: VectorIndex = index,
+        index: VectorIndex | None = None,
         process: str = PROCESS,
         is_gone: Callable[[str], bool] = nobody_is_gone,
         database: Database = database,
     ) -> Indexer:
-        return Indexer(database, index, embedder, LIMITS, process, is_gone, clock)
+        return Indexer(database, synced(database, index), embedder, LIMITS, process, is_gone, clock)
 
     return made
 
@@ -113,7 +113,7 @@ async def test_the_outbox_is_worked_off_in_batches(
     assert await waiting(database) == []
     assert await indexer.pending() == 0
     (first, *_) = await rows_of(database, V, V.seq)
-    assert (first.model_id, first.persona_id, first.version) == ("double-64", "mara", 1)
+    assert (first.model_id, first.persona_id, first.version) == (MODEL, "mara", 1)
     wanted = await embedder.embed_query("[14 November 2023] Ann: The harbour froze 0 times.")
     np.testing.assert_allclose(unpack(first.vector), wanted, atol=1e-3)
 
@@ -122,9 +122,9 @@ async def test_rows_that_another_process_has_claimed_are_left_until_the_claim_en
     database: Database, make: Make, clock: FixedClock
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
+    with database.writing() as connection:
         claim = {"claimed_by": OTHER, "claimed_until": NOW + 20, "attempts": 1}
-        await connection.execute(update(O).values(claim))
+        connection.execute(update(O).values(claim))
 
     assert await make().work_off() == 0
     clock.advance(20)
@@ -135,8 +135,8 @@ async def test_rows_that_a_dead_process_has_claimed_are_free(
     database: Database, make: Make
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
-        await connection.execute(update(O).values(claimed_by=OTHER, claimed_until=NOW + 1000))
+    with database.writing() as connection:
+        connection.execute(update(O).values(claimed_by=OTHER, claimed_until=NOW + 1000))
 
     assert await make(is_gone=lambda owner: owner == OTHER).work_off() == 1
     assert await embedded(database) == ["m1"]
@@ -148,7 +148,7 @@ async def test_two_processes_share_the_outbox(
     for number in range(20):
         await remember(database, f"m{number:02}", f"The harbour froze {number} times.")
     second = open_database(settings)
-    other = make(ExactIndex(second, "double-64", 8), OTHER, database=second)
+    other = make(ExactIndex(second, MODEL, 8), OTHER, database=second)
 
     await asyncio.gather(work_off_all(make()), work_off_all(other))
 
@@ -246,9 +246,9 @@ async def test_the_worker_waits_for_an_embedder_that_is_down(
 
 async def test_a_doubled_row_of_the_outbox_does_no_harm(database: Database, make: Make) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
+    with database.writing() as connection:
         again = {"memory_id": "m1", "operation": "upsert", "version": 1, "created_at": NOW}
-        await connection.execute(insert(O).values(world_id="main", **again))
+        connection.execute(insert(O).values(world_id="main", **again))
 
     assert await make().work_off() == 2
 
@@ -260,8 +260,8 @@ async def test_a_memory_that_is_gone_before_it_is_embedded_leaves_no_vector(
     database: Database, make: Make
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
-        await connection.execute(delete(M))
+    with database.writing() as connection:
+        connection.execute(delete(M))
 
     assert await make().work_off() == 1
     assert await embedded(database) == []
@@ -277,13 +277,13 @@ async def test_a_memory_that_changes_while_it_is_embedded_gets_no_old_vector(
 
     class Slow(FickleEmbedder):
         async def embed_documents(self, texts: Sequence[str]) -> Vector:
-            async with database.write() as connection:
-                await connection.execute(change)  # type: ignore[call-overload]
+            with database.writing() as connection:
+                connection.execute(change)  # type: ignore[call-overload]
             return await embed(texts)
 
     indexer = Indexer(
         database,
-        ExactIndex(database, "double-64", 8),
+        synced(database),
         Slow(),
         LIMITS,
         PROCESS,
@@ -296,9 +296,9 @@ async def test_a_memory_that_changes_while_it_is_embedded_gets_no_old_vector(
 
 
 async def test_the_same_id_in_two_worlds_is_two_memories(database: Database, make: Make) -> None:
-    async with database.write() as connection:
+    with database.writing() as connection:
         other = {"id": "other", "name": "other", "created_at": NOW}
-        await connection.execute(insert(tables.World).values(other))
+        connection.execute(insert(tables.World).values(other))
     await remember(database, "m1", "The harbour froze.")
     await remember(database, "m1", "A dog barked.", world_id="other")
     await remember(database, "m2", "A cat slept.", world_id="other")
@@ -311,69 +311,6 @@ async def test_the_same_id_in_two_worlds_is_two_memories(database: Database, mak
         ("other", "m1"),
         ("other", "m2"),
     ]
-
-
-async def nearest(index: VectorIndex, embedder: FickleEmbedder, text: str) -> list[str]:
-    hits = await index.search("main", await embedder.embed_query(text), "mara", 50)
-    return [hit.memory_id for hit in hits]
-
-
-async def test_vectors_that_others_have_written_are_carried_to_chroma_before_a_search(
-    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
-) -> None:
-    holder, other = make(chroma), make(process=OTHER)
-    await holder.catch_up("main")
-    for number in range(10):
-        await remember(database, f"m{number}", f"The harbour froze {number} times.")
-        await work_off_all(other)
-        if number == 2:
-            await holder.catch_up("main")
-
-    assert len(await nearest(chroma, embedder, "harbour")) == 3
-    await holder.catch_up("main")
-
-    assert sorted(await nearest(chroma, embedder, "harbour")) == [f"m{n}" for n in range(10)]
-
-
-async def test_searches_at_once_carry_each_vector_once(
-    database: Database, make: Make, chroma: VectorIndex
-) -> None:
-    indexer = make(chroma)
-    for number in range(9):
-        await remember(database, f"m{number}", "The harbour froze.")
-    await work_off_all(indexer)
-
-    await asyncio.gather(*(indexer.catch_up("main") for _ in range(5)))
-
-    assert len(await chroma.versions("main")) == 9
-
-
-async def test_chroma_is_mended_both_ways(
-    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
-) -> None:
-    indexer = make(chroma)
-    for number in range(6):
-        await remember(database, f"m{number}", f"The harbour froze {number} times.")
-    await work_off_all(indexer)
-    assert await indexer.reconcile("main") == (6, 0)
-    await chroma.delete("main", ["m1", "m2"])
-    strange = VectorEntry("strange", "mara", "private", 1, await embedder.embed_query("harbour"))
-    await chroma.upsert("main", [strange])
-
-    assert await indexer.reconcile("main") == (2, 1)
-
-    assert await chroma.versions("main") == {f"m{n}": 1 for n in range(6)}
-    assert await indexer.reconcile("main") == (0, 0)
-
-
-async def test_an_exact_index_needs_no_mending(database: Database, make: Make) -> None:
-    await remember(database, "m1", "The harbour froze.")
-    indexer = make()
-    await indexer.work_off()
-
-    await indexer.catch_up("main")
-
-    assert await indexer.reconcile("main") == (0, 0)
 
 
 async def test_a_reindex_that_was_stopped_goes_on_where_it_stopped(
@@ -443,13 +380,13 @@ async def test_a_reindex_leaves_the_work_that_is_written_meanwhile(
     class Meanwhile(FickleEmbedder):
         async def embed_documents(self, texts: Sequence[str]) -> Vector:
             embedder_started.set()
-            async with database.write() as connection:
-                await connection.execute(insert(O).values(world_id="main", **newer))
+            with database.writing() as connection:
+                connection.execute(insert(O).values(world_id="main", **newer))
             return await super().embed_documents(texts)
 
     indexer = Indexer(
         database,
-        ExactIndex(database, "double-64", 8),
+        synced(database),
         Meanwhile(),
         LIMITS,
         PROCESS,

@@ -67,11 +67,11 @@ async def test_a_memory_is_visible_to_the_owner_who_was_there_who_is_named_or_al
     values, who, _ = CASES[case]
     await remember(database, "m1", "The harbour froze.", **values)
 
-    async with database.read() as connection:
+    with database.reading() as connection:
         found = {
             reader
             for reader in EVERYBODY
-            if await connection.scalar(select(M.id).where(visible()), reading("main", reader))
+            if connection.scalar(select(M.id).where(visible()), reading("main", reader))
         }
 
     assert found == who
@@ -85,11 +85,11 @@ async def test_no_search_finds_a_memory_for_a_reader_who_may_not_know_it(
     await remember(database, "m1", "The harbour froze.", **values)
 
     by_words, by_key = set(), set()
-    async with database.read() as connection:
+    with database.reading() as connection:
         for reader in EVERYBODY:
-            if await search_words(connection, "harbour", "main", reader, 10):
+            if search_words(connection, "harbour", "main", reader, 10):
                 by_words.add(reader)
-            if await read_candidates(connection, "main", reader, "double-64", ["m1"], [1]):
+            if read_candidates(connection, "main", reader, "double-64", ["m1"], [1]):
                 by_key.add(reader)
 
     assert by_words == by_key == recallable
@@ -101,27 +101,27 @@ async def test_what_is_switched_off_or_archived_is_not_recalled(
 ) -> None:
     await remember(database, "m1", "The harbour froze.", values=values)
 
-    async with database.read() as connection:
-        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
-        assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
+    with database.reading() as connection:
+        assert search_words(connection, "harbour", "main", "mara", 10) == {}
+        assert read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
 
 
 async def test_worlds_do_not_know_of_each_other(database: Database, world: str) -> None:
     await PersonaStore(database).ensure_world("other", "other", [], NOW)
     await remember(database, "m1", "The harbour froze.", world_id="other", visibility="public")
 
-    async with database.read() as connection:
-        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
-        assert await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
-        assert await read_memories(connection, "main", ["m1"]) == []
-        assert len(await read_memories(connection, "other", ["m1"])) == 1
+    with database.reading() as connection:
+        assert search_words(connection, "harbour", "main", "mara", 10) == {}
+        assert read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
+        assert read_memories(connection, "main", ["m1"]) == []
+        assert len(read_memories(connection, "other", ["m1"])) == 1
 
 
 async def test_a_memory_is_written_with_its_witnesses_and_the_work_for_the_index(
     database: Database, world: str
 ) -> None:
-    async with database.write() as connection:
-        await add_memories(connection, "main", [new_memory("m1")], "c1", "x1", NOW)
+    with database.writing() as connection:
+        add_memories(connection, "main", [new_memory("m1")], "c1", "x1", NOW)
 
     (memory,) = await rows_of(database, M)
     assert memory.indexed_text == "[14 November 2023] Ann: The harbour froze."
@@ -134,24 +134,24 @@ async def test_a_memory_is_written_with_its_witnesses_and_the_work_for_the_index
 
 
 async def test_nothing_to_remember_writes_nothing(database: Database, world: str) -> None:
-    async with database.write() as connection:
-        await add_memories(connection, "main", [], "c1", "x1", NOW)
-        await add_uses(connection, "main", [], "c1", "x1", NOW)
+    with database.writing() as connection:
+        add_memories(connection, "main", [], "c1", "x1", NOW)
+        add_uses(connection, "main", [], "c1", "x1", NOW)
 
     assert await rows_of(database, M) == []
 
 
 async def test_uses_are_counted_while_they_are_active(database: Database, world: str) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
+    with database.writing() as connection:
         for exchange in ("x1", "x2", "x3"):
-            await add_uses(connection, "main", ["m1"], "c1", exchange, NOW)
+            add_uses(connection, "main", ["m1"], "c1", exchange, NOW)
         uses = tables.MemoryUse.__table__
-        await connection.execute(
+        connection.execute(
             uses.update().where(uses.c.exchange_id == "x2").values(active=False)  # type: ignore[attr-defined]
         )
 
-        (memory,) = await read_memories(connection, "main", ["m1", "m9"])
+        (memory,) = read_memories(connection, "main", ["m1", "m9"])
 
     assert memory.accessed_count == 2
     assert memory.related_personas == ()
@@ -162,14 +162,14 @@ async def test_candidates_come_with_the_vector_of_the_right_embedder(
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
     await remember(database, "m2", "The harbour thawed.")
-    async with database.write() as connection:
+    with database.writing() as connection:
         for model_id, vector in (("double-64", b"ours"), ("another", b"theirs")):
             row = {"persona_id": "mara", "model_id": model_id, "version": 1, "vector": vector}
-            await connection.execute(
+            connection.execute(
                 insert(tables.MemoryVector).values(world_id="main", memory_id="m1", **row)
             )
 
-        rows = await read_candidates(connection, "main", "mara", "double-64", ["m1"], [1, 2])
+        rows = read_candidates(connection, "main", "mara", "double-64", ["m1"], [1, 2])
 
     assert [(row.id, row.vector) for row in rows] == [("m1", b"ours"), ("m2", None)]
 
@@ -178,10 +178,10 @@ async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_
     database: Database, world: str
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
-    async with database.write() as connection:
-        await add_uses(connection, "main", ["m1"], "c1", "x1", NOW)
-        await connection.execute(delete(M))
+    with database.writing() as connection:
+        add_uses(connection, "main", ["m1"], "c1", "x1", NOW)
+        connection.execute(delete(M))
 
-        assert await search_words(connection, "harbour", "main", "mara", 10) == {}
+        assert search_words(connection, "harbour", "main", "mara", 10) == {}
     assert await rows_of(database, tables.MemoryWitness) == []
     assert await rows_of(database, tables.MemoryUse) == []

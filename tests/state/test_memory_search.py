@@ -13,7 +13,7 @@ from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.memories import read_memories
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.retrieval import RetrievalParams
-from persona_mcp.state.vector_index import VectorIndex
+from persona_mcp.state.synced_index import SyncedIndex
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
 from tests.state.test_memories import CASES, EVERYBODY
@@ -31,24 +31,23 @@ def embedder() -> FickleEmbedder:
 @pytest.fixture(params=["exact", "chroma"])
 async def index(
     request: pytest.FixtureRequest, settings: Settings, database: Database, world: str
-) -> AsyncIterator[VectorIndex]:
+) -> AsyncIterator[SyncedIndex]:
     kind = IndexSettings(kind=request.param)
     opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
     assert opened.kind == request.param
-    yield opened
-    await opened.aclose()
+    synced = SyncedIndex(database, opened, "double-64", LIMITS.batch)
+    yield synced
+    await synced.aclose()
 
 
 @pytest.fixture
-def indexer(database: Database, index: VectorIndex, embedder: FickleEmbedder) -> Indexer:
+def indexer(database: Database, index: SyncedIndex, embedder: FickleEmbedder) -> Indexer:
     return Indexer(database, index, embedder, LIMITS, PROCESS, nobody_is_gone, FixedClock(NOW + 1))
 
 
 @pytest.fixture
-def memories(
-    database: Database, index: VectorIndex, embedder: FickleEmbedder, indexer: Indexer
-) -> MemorySearch:
-    return MemorySearch(database, index, embedder, indexer, RetrievalParams())
+def memories(database: Database, index: SyncedIndex, embedder: FickleEmbedder) -> MemorySearch:
+    return MemorySearch(database, index, embedder, RetrievalParams())
 
 
 async def index_all(indexer: Indexer) -> None:
@@ -157,7 +156,7 @@ async def test_without_the_embedder_words_alone_are_searched_and_it_is_said(
 
 @pytest.mark.parametrize("index", ["chroma"], indirect=True)
 async def test_without_the_index_words_alone_are_searched_and_it_is_said(
-    database: Database, memories: MemorySearch, indexer: Indexer, index: VectorIndex
+    database: Database, memories: MemorySearch, indexer: Indexer, index: SyncedIndex
 ) -> None:
     await remember(database, "m1", "The harbour froze.")
     await index_all(indexer)
@@ -190,6 +189,6 @@ async def test_what_is_found_is_the_memory_as_it_is_stored(
 
     (hit,) = (await memories.search("main", "mara", "harbour", 1)).hits
 
-    async with database.read() as connection:
-        assert [hit.memory] == await read_memories(connection, "main", ["m1"])
-        assert await connection.scalar(select(tables.Memory.related_personas)) == ["tobin"]
+    with database.reading() as connection:
+        assert [hit.memory] == read_memories(connection, "main", ["m1"])
+        assert connection.scalar(select(tables.Memory.related_personas)) == ["tobin"]

@@ -9,7 +9,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import at_rest
-from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.personas import PersonaStore, free_id, near
@@ -123,15 +123,15 @@ async def test_names_that_make_the_same_id_get_a_number(store: PersonaStore, wor
 async def test_a_persona_that_was_deleted_is_not_found_and_frees_its_name(
     database: Database, store: PersonaStore, world: str
 ) -> None:
-    async with database.write() as connection:
+    with database.writing() as connection:
         gone = update(tables.Persona).where(tables.Persona.id == "mara")
-        await connection.execute(gone.values(deleted_at=NOW, name_key=None))
+        connection.execute(gone.values(deleted_at=NOW, name_key=None))
 
     with pytest.raises(NotFound):
         await store.resolve(world, "mara")
     assert await store.count(world) == 1
-    assert await store.has_id(world, "mara")
-    assert not await store.has_id(world, "nobody")
+    with pytest.raises(InvalidParams, match="an id that no persona has"):
+        await store.answering(world, "tobin", "mara")
     assert (await store.create(world, spec("Mara"), NOW)).id == "mara-2"
 
 

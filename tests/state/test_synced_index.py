@@ -1,0 +1,198 @@
+"""The dense index in step with SQL: what others wrote is found, and what is wrong is mended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import numpy as np
+import pytest
+from sqlalchemy import insert, update
+
+from persona_mcp.config.index import open_index
+from persona_mcp.config.settings import IndexSettings, Settings
+from persona_mcp.state import tables
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import pack
+from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.synced_index import SyncedIndex, with_fresh
+from persona_mcp.state.vector_index import Hit, VectorEntry, VectorIndex
+from tests.doubles import FickleEmbedder
+from tests.state.rows import remember
+
+pytestmark = pytest.mark.anyio
+
+V = tables.MemoryVector
+MODEL = "double-64"
+BATCH = 4
+EAST, NORTH, NORTH_EAST = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.6, 0.8, 0.0))
+Write = Callable[[str], Awaitable[None]]
+
+
+@pytest.fixture
+def embedder() -> FickleEmbedder:
+    return FickleEmbedder()
+
+
+@pytest.fixture
+async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
+    kind = IndexSettings(kind="chroma")
+    opened = await open_index(settings.model_copy(update={"index": kind}), database, MODEL)
+    assert opened.kind == "chroma"
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def write(database: Database, world: str, embedder: FickleEmbedder) -> Write:
+    """Store a memory and its vector, as any process may."""
+
+    async def wrote(id: str) -> None:
+        await remember(database, id, f"The harbour froze, {id}.")
+        vector = pack(await embedder.embed_query(id))
+        with database.writing() as connection:
+            connection.execute(
+                insert(V).values(
+                    world_id="main",
+                    memory_id=id,
+                    persona_id="mara",
+                    model_id=MODEL,
+                    version=1,
+                    vector=vector,
+                )
+            )
+
+    return wrote
+
+
+def synced(database: Database, index: VectorIndex) -> SyncedIndex:
+    return SyncedIndex(database, index, MODEL, BATCH)
+
+
+def entry(
+    id: str,
+    vector: tuple[float, ...],
+    persona: str = "mara",
+    visibility: str = "private",
+    version: int = 1,
+) -> VectorEntry:
+    return VectorEntry(id, persona, visibility, version, np.asarray(vector, dtype=np.float32))
+
+
+async def test_what_others_have_written_is_fresh_until_the_index_takes_a_batch_of_it(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    found: list[tuple[int, int]] = []
+    for number in range(10):
+        await write(f"m{number}")
+        fresh = await index.catch_up("main")
+        found.append((len(fresh), len(await chroma.versions("main"))))
+
+    assert found == [(0, 1), (1, 1), (2, 1), (3, 1), (0, 5), (1, 5), (2, 5), (3, 5), (0, 9), (1, 9)]
+
+
+async def test_what_is_embedded_anew_is_fresh_once_and_replaces_what_the_index_has(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    await write("m1")
+    await index.catch_up("main")
+    for version in (2, 3):
+        with database.writing() as connection:
+            connection.execute(update(V).values(version=version, seq=V.seq + 1))
+
+        fresh = await index.catch_up("main")
+
+        assert [(entry.memory_id, entry.version) for entry in fresh] == [("m1", version)]
+    assert await index.reconcile("main") == (0, 0)
+    assert await chroma.versions("main") == {"m1": 3}
+    assert await index.catch_up("main") == ()
+
+
+async def test_searches_at_once_look_at_each_vector_once(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    await index.catch_up("main")
+    for number in range(9):
+        await write(f"m{number}")
+
+    found = await asyncio.gather(*(index.catch_up("main") for _ in range(5)))
+
+    assert [[entry.memory_id for entry in fresh] for fresh in found] == [["m8"]] * 5
+    assert len(await chroma.versions("main")) == 8
+
+
+async def test_chroma_is_mended_both_ways(
+    database: Database, write: Write, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    index = synced(database, chroma)
+    for number in range(6):
+        await write(f"m{number}")
+    assert await index.reconcile("main") == (6, 0)
+    await chroma.delete("main", ["m1", "m2"])
+    strange = VectorEntry("strange", "mara", "private", 1, await embedder.embed_query("harbour"))
+    await chroma.upsert("main", [strange])
+
+    assert await index.reconcile("main") == (2, 1)
+
+    assert await chroma.versions("main") == {f"m{n}": 1 for n in range(6)}
+    assert await index.reconcile("main") == (0, 0)
+
+
+async def test_an_exact_index_has_everything_at_once(database: Database, write: Write) -> None:
+    index = synced(database, ExactIndex(database, MODEL, 8))
+    await write("m1")
+
+    assert await index.catch_up("main") == ()
+    assert await index.reconcile("main") == (0, 0)
+
+
+async def test_a_search_finds_what_is_fresh_and_what_the_index_has(
+    database: Database, write: Write, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    index = synced(database, chroma)
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
+        await index.catch_up("main")
+
+    hits = await index.search("main", await embedder.embed_query("m5"), "mara", 10)
+
+    assert len(await chroma.versions("main")) == BATCH + 1
+    assert hits[0].memory_id == "m5"
+    assert sorted(hit.memory_id for hit in hits) == [f"m{n}" for n in range(BATCH + 2)]
+
+
+async def test_an_index_is_made_anew_from_sql(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
+
+    await index.rebuild("main")
+
+    assert len(await chroma.versions("main")) == BATCH + 2
+    assert await index.catch_up("main") == ()
+
+
+def test_fresh_vectors_are_ranked_among_what_the_index_found_under_the_same_rule() -> None:
+    hits = [Hit("old", 0.9), Hit("b", 0.8), Hit("far", 0.1)]
+    fresh = [
+        entry("old", NORTH, version=2),
+        entry("c", NORTH_EAST),
+        entry("others", EAST, persona="tom"),
+        entry("open", EAST, persona="tom", visibility="public"),
+    ]
+    east = np.asarray(EAST, dtype=np.float32) * 3
+
+    found = with_fresh(hits, fresh, east, "mara", 4)
+
+    assert [hit.memory_id for hit in found] == ["open", "b", "c", "far"]
+    assert found[2].similarity == pytest.approx(0.6, abs=1e-3)
+    assert with_fresh(hits, [], east, "mara", 4) == hits
+
+
+def test_fresh_vectors_of_another_length_are_refused() -> None:
+    with pytest.raises(StorageUnavailable, match="reindex --embed"):
+        with_fresh([], [entry("a", (1.0, 0.0))], np.asarray(EAST, dtype=np.float32), "mara", 4)
