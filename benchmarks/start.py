@@ -1,6 +1,7 @@
 """How long it takes until the program answers: `--help`, MCP over stdio, the HTTP server.
 
-Each row is the median of several starts, beside that of an empty Python program in the same run.
+Each row is the median of several starts, beside those of an empty Python program and of the MCP
+SDK's import in the same run.
 
     uv run python -m benchmarks.start
 """
@@ -36,7 +37,8 @@ FIRST = {
         "clientInfo": {"name": "bench", "version": "1"},
     },
 }
-BASELINE = "python -c pass"
+BASELINE, SDK = "python -c pass", "import mcp.server"
+"""An empty program, and what every MCP server in Python begins with."""
 BARS_S = {"persona --help": 0.5, "persona mcp: first answer": 2.0}
 """What is asked of each, in seconds."""
 
@@ -49,9 +51,13 @@ def environment(folder: str) -> dict[str, str]:
     return {**kept, "PERSONA_DATA_DIR": folder, "PERSONA_LLM__MODEL": "embedded:smollm2"}
 
 
-def empty(folder: str) -> None:
-    """Run Python with nothing to do."""
-    subprocess.run([sys.executable, "-c", "pass"], env=environment(folder), check=True)
+def python(program: str) -> Callable[[str], None]:
+    """Return what runs a Python program."""
+
+    def run(folder: str) -> None:
+        subprocess.run([sys.executable, "-c", program], env=environment(folder), check=True)
+
+    return run
 
 
 def show_help(folder: str) -> None:
@@ -113,7 +119,8 @@ def started(command: str, folder: str, *more: str) -> Iterator[subprocess.Popen[
 
 
 ROWS: dict[str, Callable[[str], Iterator[None] | None]] = {
-    BASELINE: empty,
+    BASELINE: python("pass"),
+    SDK: python(SDK),
     "persona --help": show_help,
     "persona mcp: first answer": first_answer,
     "persona serve: ready": server_ready,
@@ -146,11 +153,12 @@ def measure(runs: int) -> dict[str, float]:
 
 def show(found: dict[str, float]) -> None:
     """Print the table."""
-    table = Table("start", "seconds", f"x {BASELINE}", "bar")
+    table = Table("start", "seconds", f"x {BASELINE}", f"x {SDK}", "bar")
     for name, seconds in found.items():
         bar = BARS_S.get(name)
         state = "" if bar is None else f"{'held' if seconds < bar else 'MISSED'} (< {bar:g} s)"
-        table.add_row(name, f"{seconds:.2f}", f"{seconds / found[BASELINE]:.1f}", state)
+        ratios = [f"{seconds / found[baseline]:.1f}" for baseline in (BASELINE, SDK)]
+        table.add_row(name, f"{seconds:.2f}", *ratios, state)
     Console().print(table)
 
 

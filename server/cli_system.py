@@ -13,7 +13,7 @@ from rich.table import Table
 from persona_mcp.config.loading import list_settings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
-from persona_mcp.server.mcp import serve_stdio
+from persona_mcp.server.mcp import make_server, serve_stdio
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, InvalidRequest
 
@@ -77,9 +77,11 @@ def mcp(toolset: str) -> None:
             )
         stop = asyncio.Event()
         opened: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        progress_s = settings.conversation.progress_s
+        server = make_server(lambda: asyncio.shield(opened), toolset, progress_s)
         keeper = asyncio.create_task(keep_open(settings, opened, stop))
         try:
-            await serve_stdio(opened, toolset, settings.conversation.progress_s)
+            await serve_stdio(server)
         finally:
             stop.set()
             await keeper

@@ -30,7 +30,7 @@ from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, PersonaError
 
 if TYPE_CHECKING:
-    from persona_mcp.server.service import Service
+    pass
 
 log = structlog.get_logger(__name__)
 
@@ -191,14 +191,7 @@ def failure(error: PersonaError) -> CallToolResult:
     )
 
 
-async def serve_stdio(opened: "asyncio.Future[Service]", toolset: str, progress_s: float) -> None:
-    """Serve MCP over standard input and output until the client goes away.
-
-    Args:
-        opened: Becomes the service; tools are listed before it is open.
-        toolset: core or all.
-        progress_s: Shortest time between two progress messages, in seconds.
-    """
-    server = make_server(lambda: asyncio.shield(opened), toolset, progress_s)
+async def serve_stdio(server: Server[Any]) -> None:
+    """Serve MCP over standard input and output until the client goes away."""
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
