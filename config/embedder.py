@@ -197,6 +197,8 @@ def load_minilm(settings: EmbedderSettings) -> MiniLM:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
+    # Its threads would else burn a processor for a while after each text.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = QUIET
     tokenizer = tokenizers.Tokenizer.from_file(str(TOKENIZER))
     # The file's own setting cuts at 128 and pads every text to 128.

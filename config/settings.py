@@ -164,7 +164,12 @@ class EmbedderSettings(Section):
         "https://api.openai.com/v1", description="Base address of an OpenAI-compatible server"
     )
     openai_api_key: SecretStr = Field(SecretStr(""), description="Key for it")
-    threads: int = Field(2, ge=1, le=256, description="Threads of the embedded embedder")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Threads of the embedded embedder; on short texts more than one do not pay",
+    )
     batch: int = Field(32, ge=1, le=1024, description="Texts embedded at once")
     max_tokens: int = Field(256, ge=16, le=512, description="minilm cuts longer texts, in tokens")
     query_prefix: str = Field("", max_length=200, description="Put before a query (E5: 'query: ')")

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, or_, select
 
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Vector
+from persona_mcp.state.embedding import Vector, dots
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Memory, MemoryVector
 from persona_mcp.state.vector_index import (
@@ -86,8 +86,7 @@ class Shard:
             return np.empty(0, dtype=np.float32)
         if self._matrix.shape[1] != len(query):
             raise other_length()
-        scores: Vector = self._matrix[:held] @ query
-        return scores
+        return dots(self._matrix[:held], query)
 
 
 def unpack_rows(blobs: Sequence[bytes]) -> Vector:

@@ -146,7 +146,8 @@ class ExchangeStore:
             if not self._is_free(*holder, now):
                 return None
             conversation = {"world": lease.world_id, "key": lease.conversation_id}
-            statements.INTERRUPT.run(connection, {**conversation, "now": now})
+            if holder[0] is not None:
+                statements.INTERRUPT.run(connection, {**conversation, "now": now})
             taken = {"holder": lease.owner, "until": now + lease_s}
             statements.TAKE.run(connection, {**conversation, **taken})
             exchange = {"world": lease.world_id, "key": lease.exchange_id}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 
 from persona_mcp.state import memories
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Embedder, Vector, unpack
+from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.memory import Memory, Recall, Recalled
 from persona_mcp.state.retrieval import RetrievalParams, fuse
@@ -132,7 +132,8 @@ def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float 
     there = [blob for blob in blobs if blob is not None]
     if vector is None or not there:
         return [None] * len(blobs)
-    found = iter((unpack(b"".join(there)).reshape(len(there), -1) @ vector).tolist())
+    rows = unpack(b"".join(there)).reshape(len(there), -1)
+    found = iter(dots(rows, vector).tolist())
     return [None if blob is None else next(found) for blob in blobs]
 
 

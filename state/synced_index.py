@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func,
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Vector, unpack
+from persona_mcp.state.embedding import Vector, dots, unpack
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.vector_index import (
     OPEN,
@@ -214,7 +214,7 @@ def with_fresh(
     if rows.shape[1:] != vector.shape:
         raise other_length()
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    cosines = (rows @ vector) / np.where(lengths > 0, lengths, 1)
+    cosines = dots(rows, vector) / np.where(lengths > 0, lengths, 1)
     newer = {entry.memory_id for entry in fresh}
     found = {hit.memory_id: hit.similarity for hit in hits if hit.memory_id not in newer}
     found |= {
