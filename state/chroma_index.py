@@ -1,4 +1,7 @@
-"""The dense index in Chroma: one collection a world, on a folder that one process opens at a time.
+"""The dense index in Chroma, on a folder that one process opens at a time.
+
+A collection for each persona, and one for what a world has open to others: in one for all, a search
+would read through everyone's rows to leave most of them out.
 
 Importing this module takes over a second: do it in a thread, where Chroma is used.
 """
@@ -18,13 +21,14 @@ import chromadb
 from chromadb.api.client import Client
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings
-from chromadb.errors import ChromaError, NotFoundError
+from chromadb.errors import ChromaError
 from langchain_chroma import Chroma
 
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.vector_index import OPEN, Hit, Kind, VectorEntry, ranked
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 SPACE: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
@@ -42,12 +46,12 @@ PERSISTED = """SELECT id FROM segments JOIN max_seq_id ON max_seq_id.segment_id 
 WHERE scope = 'VECTOR'"""
 
 
-def collection_name(world_id: str, model_id: str) -> str:
-    """Name a world's collection by Chroma's rules: `w-main.minilm-l6-int8-384`.
+def collection_name(world_id: str, model_id: str, owner: str | None) -> str:
+    """Name a collection by Chroma's rules: `w-main.minilm-l6-int8-384.p-aria`, or `... .open`.
 
     What the rules do not allow is replaced, and a hash of the whole name put behind it.
     """
-    wanted = f"w-{world_id}.{model_id}"
+    wanted = f"w-{world_id}.{model_id}.{'open' if owner is None else f'p-{owner}'}"
     allowed = re.sub(r"[^A-Za-z0-9._-]", "-", wanted)[:NAME_CHARS]
     if allowed == wanted and wanted[-1].isalnum():
         return wanted
@@ -56,7 +60,7 @@ def collection_name(world_id: str, model_id: str) -> str:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A world's collection, as LangChain reads it and as Chroma writes it.
+    """A collection, as LangChain reads it and as Chroma writes it.
 
     LangChain's store only writes vectors that it had computed itself.
     """
@@ -89,7 +93,8 @@ class ChromaIndex:
         self._folder = folder
         self._model_id = model_id
         self._released = released
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, dict[str | None, Shelf]] = {}
+        """By world and owner; None for what is open to others."""
         self._writing = asyncio.Lock()
         self._closed = False
 
@@ -127,7 +132,7 @@ class ChromaIndex:
         Raises:
             StorageUnavailable: Chroma did not answer.
         """
-        return await self._in_thread(lambda: versions(self._shelf(world_id)))
+        return await self._in_thread(lambda: self._versions(world_id))
 
     async def drop(self, world_id: str) -> None:
         """Forget a world; unknown worlds are left alone.
@@ -157,50 +162,97 @@ class ChromaIndex:
                 "the dense index (Chroma) did not answer; `persona memory reindex` rebuilds it"
             ) from error
 
-    def _shelf(self, world_id: str) -> Shelf:
-        shelf = self._shelves.get(world_id)
-        if shelf is None:
-            name = collection_name(world_id, self._model_id)
-            store = Chroma(
-                collection_name=name, client=self._client, collection_configuration=SPACE
-            )
-            collection = self._client.get_collection(name, embedding_function=None)
-            shelf = self._shelves[world_id] = Shelf(store, collection)
-        return shelf
+    def _of(self, world_id: str) -> dict[str | None, Shelf]:
+        """Return the shelves of a world; those in the folder are looked for once."""
+        if world_id not in self._shelves:
+            found = {}
+            for collection in self._client.list_collections():
+                metadata = collection.metadata or {}
+                if (metadata.get("world"), metadata.get("model")) == (world_id, self._model_id):
+                    owner = metadata.get("owner")
+                    owner = None if owner is None else str(owner)
+                    found[owner] = self._shelf(world_id, owner)
+            self._shelves.setdefault(world_id, found)
+        return self._shelves[world_id]
+
+    def _open(self, world_id: str, owner: str | None) -> Shelf:
+        """Return a shelf; make it if it is not there."""
+        shelves = self._of(world_id)
+        if owner not in shelves:
+            # Searches read it meanwhile: it is replaced, never changed.
+            shelves = {**shelves, owner: self._shelf(world_id, owner)}
+            self._shelves[world_id] = shelves
+        return shelves[owner]
+
+    def _shelf(self, world_id: str, owner: str | None) -> Shelf:
+        name = collection_name(world_id, self._model_id, owner)
+        its = {"world": world_id, "model": self._model_id}
+        store = Chroma(
+            collection_name=name,
+            client=self._client,
+            collection_configuration=SPACE,
+            collection_metadata=its if owner is None else {**its, "owner": owner},
+        )
+        return Shelf(store, self._client.get_collection(name, embedding_function=None))
+
+    def _versions(self, world_id: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for owner, shelf in self._of(world_id).items():
+            if owner is not None:
+                found |= versions(shelf)
+        return found
 
     def _upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         newest = {e.memory_id: e for e in sorted(entries, key=lambda entry: entry.version)}
-        ids, most = list(newest), self._client.get_max_batch_size()
-        shelf = self._shelf(world_id)
+        owners: dict[str, list[VectorEntry]] = {}
+        for entry in newest.values():
+            owners.setdefault(entry.persona_id, []).append(entry)
         with self._marked():
-            for start in range(0, len(ids), most):
-                chunk = ids[start : start + most]
-                there = versions(shelf, chunk)
-                write(shelf, [newest[i] for i in chunk if newest[i].version >= there.get(i, 0)])
+            for owner, its in owners.items():
+                self._write(world_id, owner, its)
+
+    def _write(self, world_id: str, owner: str, entries: Sequence[VectorEntry]) -> None:
+        """Write the entries of an owner; its own shelf comes last, and tells what is complete."""
+        own = self._open(world_id, owner)
+        for chunk in self._chunks(entries):
+            there = versions(own, [entry.memory_id for entry in chunk])
+            new = [entry for entry in chunk if entry.version >= there.get(entry.memory_id, 0)]
+            shared = [entry for entry in new if entry.visibility in OPEN]
+            if shared:
+                write(self._open(world_id, None), shared)
+            if None in self._of(world_id):
+                closed = [entry.memory_id for entry in new if entry.visibility not in OPEN]
+                forget(self._open(world_id, None), closed)
+            write(own, new)
 
     def _delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
-        ids, most = list(dict.fromkeys(memory_ids)), self._client.get_max_batch_size()
-        shelf = self._shelf(world_id)
+        shelves = self._of(world_id)
         with self._marked():
-            for start in range(0, len(ids), most):
-                shelf.store.delete(ids[start : start + most])
+            for chunk in self._chunks(list(dict.fromkeys(memory_ids))):
+                for owner in sorted(shelves, key=lambda owner: owner is not None):
+                    forget(shelves[owner], chunk)
+
+    def _chunks(self, rows: Sequence[R]) -> Iterator[Sequence[R]]:
+        most = self._client.get_max_batch_size()
+        return (rows[start : start + most] for start in range(0, len(rows), most))
 
     def _search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
-        readable: Any = {"$or": [{"persona": reader}, {"visibility": {"$in": list(OPEN)}}]}
-        store = self._shelf(world_id).store
-        found = store.similarity_search_by_vector_with_relevance_scores(
-            vector.tolist(), k=limit, filter=readable
-        )
-        # What LangChain calls relevance here is Chroma's distance: 1 - cosine.
-        return ranked({str(document.id): 1.0 - distance for document, distance in found}, limit)
+        shelves = self._of(world_id)
+        cosines: dict[str, float] = {}
+        for owner in (None, reader):
+            if owner in shelves:
+                found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
+                    vector.tolist(), k=limit
+                )
+                # What LangChain calls relevance here is Chroma's distance: 1 - cosine.
+                cosines |= {str(document.id): 1.0 - distance for document, distance in found}
+        return ranked(cosines, limit)
 
     def _drop(self, world_id: str) -> None:
-        self._shelves.pop(world_id, None)
         with self._marked():
-            try:
-                self._client.delete_collection(collection_name(world_id, self._model_id))
-            except NotFoundError:
-                return
+            for shelf in self._of(world_id).values():
+                self._client.delete_collection(shelf.collection.name)
+        self._shelves.pop(world_id, None)
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
@@ -220,6 +272,12 @@ def versions(shelf: Shelf, ids: list[str] | None = None) -> dict[str, int]:
         id: int(metadata["version"])
         for id, metadata in zip(kept["ids"], kept["metadatas"], strict=True)
     }
+
+
+def forget(shelf: Shelf, ids: Sequence[str]) -> None:
+    """Delete those of these memories that are there."""
+    if ids and (there := list(versions(shelf, list(ids)))):
+        shelf.store.delete(there)
 
 
 def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:

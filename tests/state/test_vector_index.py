@@ -458,19 +458,55 @@ async def test_chroma_takes_more_than_it_takes_at_once(chroma: Store) -> None:
     assert await chroma.index.versions("main") == {"m0000": 1}
 
 
-def test_collections_are_named_after_world_and_model() -> None:
-    assert collection_name("main", "minilm-l6-int8-384") == "w-main.minilm-l6-int8-384"
+def test_collections_are_named_after_world_model_and_owner() -> None:
+    world = ("main", "minilm-l6-int8-384")
+
+    assert collection_name(*world, "aria") == "w-main.minilm-l6-int8-384.p-aria"
+    assert collection_name(*world, None) == "w-main.minilm-l6-int8-384.open"
+    assert collection_name(*world, "open") == "w-main.minilm-l6-int8-384.p-open"
 
 
 @pytest.mark.parametrize("world_id", ["w" * 600, "größe", "a b", "a/b", "main"])
-def test_names_that_chroma_refuses_are_replaced_and_stay_different(world_id: str) -> None:
-    name = collection_name(world_id, "model-")
+@pytest.mark.parametrize("owner", ["Zoë-", "mara", None])
+def test_names_that_chroma_refuses_are_replaced_and_stay_different(
+    world_id: str, owner: str | None
+) -> None:
+    name = collection_name(world_id, "model-", owner)
 
-    assert name != collection_name(world_id + "2", "model-")
+    assert name != collection_name(world_id + "2", "model-", owner)
+    assert name != collection_name(world_id, "model-", "other-")
     assert 3 <= len(name) <= 512
     assert name[0].isalnum()
     assert name[-1].isalnum()
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+    assert name.isascii()
+
+
+async def test_chroma_gives_no_more_to_others_what_is_private_now(chroma: Store) -> None:
+    await chroma.put(entry("a", EAST, visibility="public"), entry("b", NORTH, visibility="shared"))
+    assert await chroma.found(EAST, "tom") == ["a", "b"]
+
+    await chroma.put(entry("a", EAST, version=2))
+
+    assert await chroma.found(EAST, "tom") == ["b"]
+    assert await chroma.found(EAST, "mara") == ["a", "b"]
+    hits = await chroma.index.search("main", np.asarray(EAST, dtype=np.float32), "tom", 10)
+    assert [hit.memory_id for hit in hits] == ["b"]
+
+
+async def test_chroma_finds_every_shelf_again(tmp_path: Path) -> None:
+    for again in range(2):
+        index = ChromaIndex(open_chroma(tmp_path / "chroma"), tmp_path / "chroma", MODEL)
+        if not again:
+            await index.upsert("main", [entry("a", EAST), entry("b", UP, "tom", "public")])
+            await index.upsert("other", [entry("c", EAST)])
+        found = [
+            [hit.memory_id for hit in await index.search("main", np.asarray(EAST), reader, 10)]
+            for reader in ("mara", "tom", "ann")
+        ]
+
+        assert found == [["a", "b"], ["b"], ["b"]]
+        assert await index.versions("main") == {"a": 1, "b": 1}
+        await index.aclose()
 
 
 async def full_folder(path: Path) -> Path:
