@@ -153,7 +153,7 @@ async def told(call: Call, run: Run) -> Exchange:
 
 
 async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> PersonaChat:
-    """Report a done exchange; the same however often it is asked for."""
+    """Report a done exchange, the same however often it is asked for; persona_state is of now."""
 
     def read(connection: Connection) -> Feelings:
         persona = find(connection, world_id, exchange.persona_id)

@@ -109,7 +109,8 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
                 params,
             )
         where = (lease.conversation_id, lease.exchange_id, commit.at)
-        add_memories(connection, lease.world_id, commit.memories, *where)
+        numbers = {turn.id: turn_count + n for n, turn in enumerate(commit.turns, start=1)}
+        add_memories(connection, lease.world_id, commit.memories, *where, numbers)
         add_uses(connection, lease.world_id, commit.used_memories, *where)
         finish(connection, commit, turn_count)
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     bindparam,
     column,
+    func,
     literal_column,
     select,
     table,
@@ -39,19 +40,22 @@ STOP_WORDS = frozenset(
     for word in line.split()
 )
 
+COLUMNS = ("indexed_text", "world_id", "persona_id", "visibility")
+"""Beside the text, whose it is: so that a search for one persona reads through its rows alone."""
+TEXT_ONLY = "1.0, 0.0, 0.0, 0.0"
+"""What each column weighs in a score."""
+SHARED = 'visibility : "shared"'
+NAMES = ", ".join(COLUMNS)
+NEW, OLD = (", ".join(f"{row}.{name}" for name in COLUMNS) for row in ("new", "old"))
+FORGET = f"INSERT INTO {TABLE}({TABLE}, rowid, {NAMES}) VALUES ('delete', old.seq, {OLD});"
+LEARN = f"INSERT INTO {TABLE}(rowid, {NAMES}) VALUES (new.seq, {NEW});"
 SQLITE_SCHEMA = (
     f"CREATE VIRTUAL TABLE {TABLE} USING fts5("
-    "indexed_text, content='memories', content_rowid='seq', tokenize='porter unicode61')",
-    f"""CREATE TRIGGER memories_words_insert AFTER INSERT ON memories BEGIN
-    INSERT INTO {TABLE}(rowid, indexed_text) VALUES (new.seq, new.indexed_text);
-    END""",
-    f"""CREATE TRIGGER memories_words_delete AFTER DELETE ON memories BEGIN
-    INSERT INTO {TABLE}({TABLE}, rowid, indexed_text) VALUES ('delete', old.seq, old.indexed_text);
-    END""",
-    f"""CREATE TRIGGER memories_words_update AFTER UPDATE OF indexed_text ON memories BEGIN
-    INSERT INTO {TABLE}({TABLE}, rowid, indexed_text) VALUES ('delete', old.seq, old.indexed_text);
-    INSERT INTO {TABLE}(rowid, indexed_text) VALUES (new.seq, new.indexed_text);
-    END""",
+    f"{NAMES}, content='memories', content_rowid='seq', tokenize='porter unicode61')",
+    f"CREATE TRIGGER memories_words_insert AFTER INSERT ON memories BEGIN {LEARN} END",
+    f"CREATE TRIGGER memories_words_delete AFTER DELETE ON memories BEGIN {FORGET} END",
+    f"CREATE TRIGGER memories_words_update AFTER UPDATE OF {NAMES} ON memories "
+    f"BEGIN {FORGET} {LEARN} END",
 )
 SQLITE_DROP = (
     "DROP TRIGGER memories_words_insert",
@@ -89,9 +93,27 @@ def terms_of(query: str) -> list[str]:
     return list(distinct.values())[:TERMS_USED]
 
 
-def match_of(query: str) -> str:
-    """Write a query in the full-text syntax: any of its words; empty without words."""
-    return " OR ".join(f'"{term}"' for term in terms_of(query))
+def match_of(query: str, world_id: str, reader: str) -> str:
+    """Write a query in the full-text syntax: any of its words, in what the reader may find.
+
+    It narrows: who may know a memory is for SQL to say. Empty without words.
+    """
+    if not (terms := terms_of(query)):
+        return ""
+    words = " OR ".join(f'"{term}"' for term in terms)
+    readable = " OR ".join((of("persona_id", reader), 'visibility : "public"', SHARED))
+    return f"indexed_text : ({words}) AND {of('world_id', world_id)} AND ({readable})"
+
+
+def match_own(term: str, world_id: str, owner: str) -> str:
+    """Write a query for a word of `terms_of` in the memories of one persona."""
+    whose = f"{of('world_id', world_id)} AND {of('persona_id', owner)}"
+    return f'indexed_text : "{term}" AND {whose}'
+
+
+def of(column: str, id: str) -> str:
+    """Write that a column holds an id; its words, one after the other."""
+    return f'{column} : "{id.replace(chr(34), " ")}"'
 
 
 def words_query(visible: ColumnElement[bool]) -> Select[int, float]:
@@ -100,7 +122,7 @@ def words_query(visible: ColumnElement[bool]) -> Select[int, float]:
     Args:
         visible: Which memories may be found, as a condition on the table of memories.
     """
-    score: ColumnElement[float] = literal_column(f"-bm25({TABLE})")
+    score: ColumnElement[float] = literal_column(f"-bm25({TABLE}, {TEXT_ONLY})")
     matched = literal_column(TABLE).op("MATCH")(bindparam("matched", type_=String))
     return (
         select(Memory.seq, score)
@@ -109,3 +131,9 @@ def words_query(visible: ColumnElement[bool]) -> Select[int, float]:
         .order_by(score.desc(), Memory.seq)
         .limit(bindparam("most", type_=Integer))
     )
+
+
+def count_query() -> Select[int]:
+    """Return the query that counts the memories that match; parameter: matched."""
+    matched = literal_column(TABLE).op("MATCH")(bindparam("matched", type_=String))
+    return select(func.count()).select_from(WORDS).where(matched)

@@ -1,13 +1,15 @@
 """Memories in SQL: written with their witnesses and outbox rows, read by who may know them."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
+    Select,
     String,
     and_,
     bindparam,
@@ -18,9 +20,11 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
-from persona_mcp.state.full_text import match_of, words_query
+from persona_mcp.state.full_text import count_query, match_of, match_own, terms_of, words_query
+from persona_mcp.state.lexical import Statistics
 from persona_mcp.state.memory import Memory, NewMemory
 from persona_mcp.state.prepared import Prepared
 
@@ -40,6 +44,8 @@ USES = (
 
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
 WORLD = bindparam("world", type_=String)
+IDS = bindparam("ids", expanding=True, type_=String)
+SEQS = bindparam("seqs", expanding=True, type_=Integer)
 
 
 def visible() -> ColumnElement[bool]:
@@ -80,9 +86,47 @@ def reading(world_id: str, reader: str) -> dict[str, str]:
     return {"world": world_id, "reader": reader, "named": json.dumps(reader)}
 
 
+def neighbours_query() -> Select[int]:
+    """Return the query for the memories of the turns before and after those of some memories."""
+    one, found = aliased(M), aliased(M)
+    next_to = and_(
+        found.world_id == one.world_id,
+        found.persona_id == one.persona_id,
+        found.conversation_id == one.conversation_id,
+        found.turn_number.in_([one.turn_number - 1, one.turn_number + 1]),
+    )
+    return (
+        select(found.seq)
+        .select_from(one)
+        .join(found, next_to)
+        .where(one.world_id == WORLD, or_(one.id.in_(IDS), one.seq.in_(SEQS)))
+        .distinct()
+    )
+
+
 WORDS = Prepared(words_query(recallable()))
+HAVING = Prepared(count_query())
+OWN = Prepared(
+    select(func.count(), func.avg(func.length(M.indexed_text))).where(
+        M.world_id == WORLD, M.persona_id == READER, M.active, M.archived_at.is_(None)
+    )
+)
+NEIGHBOURS = Prepared(neighbours_query())
 CANDIDATES = Prepared(
-    select(M.id, M.seq, M.content, M.memory_type, M.importance, V.vector)
+    select(
+        M.id,
+        M.seq,
+        M.persona_id,
+        M.content,
+        M.indexed_text,
+        M.memory_type,
+        M.importance,
+        M.conversation_id,
+        M.turn_id,
+        M.created_at,
+        M.turn_number,
+        V.vector,
+    )
     .outerjoin(
         V,
         and_(
@@ -91,24 +135,11 @@ CANDIDATES = Prepared(
             V.model_id == bindparam("model", type_=String),
         ),
     )
-    .where(
-        recallable(),
-        or_(
-            M.id.in_(bindparam("ids", expanding=True)), M.seq.in_(bindparam("seqs", expanding=True))
-        ),
-    )
+    .where(recallable(), or_(M.id.in_(IDS), M.seq.in_(SEQS)))
     .order_by(M.id)
 )
-BY_IDS = Prepared(
-    select(M, USES)
-    .where(M.world_id == WORLD, M.id.in_(bindparam("ids", expanding=True)))
-    .order_by(M.id)
-)
-THERE = Prepared(
-    select(M.id)
-    .where(M.world_id == WORLD, M.id.in_(bindparam("ids", expanding=True)))
-    .order_by(M.seq)
-)
+BY_IDS = Prepared(select(M, USES).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.id))
+THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
 ADD = Prepared(insert(M))
 ADD_WITNESSES = Prepared(insert(W))
 ADD_WORK = Prepared(insert(tables.OutboxEntry))
@@ -130,11 +161,29 @@ def search_words(
     Returns:
         Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
     """
-    matched = match_of(query)
+    matched = match_of(query, world_id, reader)
     if not matched:
         return {}
     rows = WORDS.all(connection, matched=matched, most=limit, **reading(world_id, reader))
     return {row[0]: row[1] for row in rows}
+
+
+def statistics(connection: Connection, query: str, world_id: str, owner: str) -> Statistics:
+    """Count a persona's own memories, and those that have each word of a query."""
+    memories, length = OWN.first(connection, world=world_id, reader=owner)
+    having = {
+        term: HAVING.scalar(connection, matched=match_own(term, world_id, owner))
+        for term in terms_of(query)
+    }
+    return Statistics(memories, length or 0.0, having)
+
+
+def neighbours(
+    connection: Connection, world_id: str, ids: Collection[str], seqs: Collection[int]
+) -> list[int]:
+    """Find the memories of the turns before and after those of some memories: their `seq`s."""
+    found = NEIGHBOURS.all(connection, world=world_id, ids=list(ids), seqs=list(seqs))
+    return [seq for (seq,) in found]
 
 
 def add_memories(
@@ -144,8 +193,19 @@ def add_memories(
     conversation_id: str,
     exchange_id: str,
     now: float,
+    numbers: Mapping[str, int] | None = None,
 ) -> None:
-    """Write memories, their witnesses and the work for the index, inside a transaction."""
+    """Write memories, their witnesses and the work for the index, inside a transaction.
+
+    Args:
+        connection: The caller's transaction.
+        world_id: Where.
+        memories: What is remembered.
+        conversation_id: Where it was said.
+        exchange_id: What it comes from.
+        now: Seconds since the epoch, UTC.
+        numbers: Of the turns in the conversation, by their ids.
+    """
     if not memories:
         return
     ADD.run(
@@ -169,6 +229,7 @@ def add_memories(
                 "conversation_id": conversation_id,
                 "exchange_id": exchange_id,
                 "turn_id": m.turn_id,
+                "turn_number": (numbers or {}).get(m.turn_id),
                 "created_at": now,
                 "updated_at": now,
             }

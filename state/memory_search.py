@@ -1,7 +1,6 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -11,11 +10,15 @@ from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.lexical import bm25
 from persona_mcp.state.memory import Memory, Recall, Recalled
-from persona_mcp.state.retrieval import RetrievalParams, fuse
+from persona_mcp.state.retrieval import Candidate, RetrievalParams, Scored, Spoken, rank
 from persona_mcp.state.synced_index import SyncedIndex
 
 log = structlog.get_logger(__name__)
+
+TURN = "conversation"
+"""The type of a memory that is a turn, word for word."""
 
 
 class MemorySearch:
@@ -57,34 +60,26 @@ class MemorySearch:
             StorageUnavailable: The database did not answer. An embedder or index that fails
                 makes the answer `degraded`: words alone.
         """
-        text = query[: self._params.query_chars]
+        params, text = self._params, query[: self._params.query_chars]
         vector, near, degraded = await self._by_meaning(world_id, reader, text)
 
         def read(connection: Connection) -> Recall:
-            words = memories.search_words(
-                connection,
-                text,
-                world_id,
-                reader,
-                self._params.candidates,
-            )
+            words = memories.search_words(connection, text, world_id, reader, params.candidates)
+            around = memories.neighbours(connection, world_id, near, words)
             rows = memories.read_candidates(
-                connection,
-                world_id,
-                reader,
-                self._embedder.model_id,
-                near,
-                words,
+                connection, world_id, reader, self._embedder.model_id, near, {*words, *around}
             )
-            wanted = [
-                row
+            known = memories.statistics(connection, text, world_id, reader)
+            pool = pool_of(rows, bm25(text, [r.indexed_text for r in rows], known, params), vector)
+            wanted = {
+                row.id
                 for row in rows
                 if row.importance >= min_importance and memory_type in (None, row.memory_type)
-            ]
-            best = rank(wanted, words, vector, self._params)[:limit]
-            kept = memories.read_memories(connection, world_id, [one.id for one in best])
-            found = {memory.id: memory for memory in kept}
-            return Recall(tuple(one.recalled(found[one.id]) for one in best), degraded)
+            }
+            best = [one for one in rank(text, pool, params) if one.candidate.id in wanted][:limit]
+            ids = [one.candidate.id for one in best]
+            found = {m.id: m for m in memories.read_memories(connection, world_id, ids)}
+            return Recall(tuple(recalled(one, found[one.candidate.id]) for one in best), degraded)
 
         return await self._database.read(read)
 
@@ -101,32 +96,6 @@ class MemorySearch:
         return vector, [hit.memory_id for hit in hits], ""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A candidate and what it scored.
-
-    Attributes:
-        id: Of the memory.
-        score: Of both ways together.
-        meaning: Cosine with the query; None without a vector.
-        words: Score of the words; 0 if none is in it.
-    """
-
-    id: str
-    score: float
-    meaning: float | None
-    words: float
-
-    def recalled(self, memory: Memory) -> Recalled:
-        """Return it with its memory."""
-        return Recalled(
-            memory=memory,
-            similarity=min(1.0, max(0.0, self.meaning or 0.0)),
-            score=self.score,
-            parts={"dense": self.meaning or 0.0, "lexical": self.words},
-        )
-
-
 def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float | None]:
     """Compare stored vectors with one; None where one of the two is not there."""
     there = [blob for blob in blobs if blob is not None]
@@ -137,19 +106,33 @@ def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float 
     return [None if blob is None else next(found) for blob in blobs]
 
 
-def rank(
-    rows: Sequence[Row[Any]],
-    words: Mapping[int, float],
-    vector: Vector | None,
-    params: RetrievalParams,
-) -> list[Scored]:
-    """Score candidates and sort them: best first, ties by id."""
+def pool_of(
+    rows: Sequence[Row[Any]], lexical: Sequence[float], vector: Vector | None
+) -> list[Candidate]:
+    """Make candidates of rows and the scores of their words."""
     dense = cosines([row.vector for row in rows], vector)
-    lexical = [words.get(row.seq, 0.0) for row in rows]
-    asks = [row.content.rstrip().endswith("?") for row in rows]
-    scores = fuse(dense, lexical, asks, params)
-    hits = [
-        Scored(row.id, float(score), meaning, word)
-        for row, meaning, word, score in zip(rows, dense, lexical, scores, strict=True)
+    return [
+        Candidate(row.id, cosine, words, spoken_of(row))
+        for row, cosine, words in zip(rows, dense, lexical, strict=True)
     ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def spoken_of(row: Row[Any]) -> Spoken | None:
+    """Read what is known of a turn; None for a memory that is none."""
+    if row.turn_id is None or row.memory_type != TURN:
+        return None
+    before = row.indexed_text.removesuffix(row.content)
+    speaker = before.partition("] ")[2].rstrip().removesuffix(":")
+    where = row.persona_id, row.conversation_id, row.turn_number
+    return Spoken(*where, row.created_at, speaker, row.content)
+
+
+def recalled(one: Scored, memory: Memory) -> Recalled:
+    """Return what was found, with its memory."""
+    meaning = one.candidate.dense or 0.0
+    return Recalled(
+        memory=memory,
+        similarity=min(1.0, max(0.0, meaning)),
+        score=one.score,
+        parts={"dense": meaning, "lexical": one.candidate.lexical, **one.parts},
+    )

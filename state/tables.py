@@ -278,6 +278,7 @@ class Memory(Base):
         Index(None, "world_id", "persona_id", "created_at"),
         Index(None, "world_id", "visibility"),
         Index(None, "world_id", "exchange_id"),
+        Index(None, "world_id", "persona_id", "conversation_id", "turn_number"),
         {"sqlite_autoincrement": True},
     )
 
@@ -305,6 +306,8 @@ class Memory(Base):
     conversation_id: Mapped[str | None] = mapped_column(ID)
     exchange_id: Mapped[str | None] = mapped_column(ID)
     turn_id: Mapped[str | None] = mapped_column(ID)
+    turn_number: Mapped[int | None]
+    """Of that turn in the conversation: its neighbours are found by it."""
     source_id: Mapped[str | None] = mapped_column(ID)
     """Who told it, for hearsay."""
     active: Mapped[bool] = mapped_column(default=True)

@@ -16,7 +16,7 @@ from typing import Any
 from tests.model_server import Behaviour, ModelServer
 
 PERSONA = str(Path(sysconfig.get_path("scripts")) / "persona")
-LIMIT_S = 40.0
+LIMIT_S = 120.0
 LOOK_S = 0.02
 
 
@@ -50,6 +50,7 @@ def variables(data_dir: Path, openai_url: str, **more: str) -> dict[str, str]:
         "PERSONA_LLM__MODEL": "openai:test",
         "PERSONA_LLM__OPENAI_URL": openai_url,
         "PERSONA_LLM__RETRIES": "0",
+        "PERSONA_LLM__IDLE_S": "90",  # a stopped reply is stopped by its reader, however slow
         "PERSONA_INDEX__KIND": "exact",
         **more,
     }

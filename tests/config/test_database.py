@@ -24,7 +24,7 @@ from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
-HEAD = "0003"
+HEAD = "0004"
 
 START = """
 import asyncio, sys

@@ -21,7 +21,17 @@ from tests.calls import request
 from tests.command_line import Cli, Done
 from tests.doubles import ScriptedModel
 from tests.model_server import Behaviour
-from tests.processes import PERSONA, end, environment, eventually, run, start, stored, variables
+from tests.processes import (
+    LIMIT_S,
+    PERSONA,
+    end,
+    environment,
+    eventually,
+    run,
+    start,
+    stored,
+    variables,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -347,7 +357,7 @@ def test_ctrl_c_in_a_reply_stops_the_model_and_leaves_nothing(cli: Cli) -> None:
     try:
         eventually(lambda: cli.server.requests, "the model to be asked")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LIMIT_S)
     finally:
         end(process)
 
