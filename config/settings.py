@@ -29,6 +29,7 @@ from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship_params import RelationshipParams
+from persona_mcp.state.retention import RetentionParams
 from persona_mcp.state.retrieval import RetrievalParams
 
 PREFIX = "PERSONA_"
@@ -358,6 +359,7 @@ class Settings(BaseSettings):
     prompts: PromptParams = PromptParams()
     retrieval: RetrievalParams = RetrievalParams()
     importance: ImportanceParams = ImportanceParams()
+    retention: RetentionParams = RetentionParams()
     relationships: RelationshipParams = RelationshipParams()
     emotions: EmotionParams = EmotionParams()
     interaction: InteractionParams = InteractionParams()

@@ -12,8 +12,8 @@ from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.effects import Feelings, read_feelings
 from persona_mcp.state.emotion import label
 from persona_mcp.state.exchange import Exchange
-from persona_mcp.state.memories import read_memories
 from persona_mcp.state.memory import Memory, rfc3339
+from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.personas import find
 from persona_mcp.state.prepared import Prepared
 

@@ -13,6 +13,7 @@ from persona_mcp.nodes.parts import Laws
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.memory_store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.sessions import SessionStore
 
@@ -26,6 +27,7 @@ class Store:
     personas: PersonaStore
     conversations: ConversationStore
     sessions: SessionStore
+    memory_store: MemoryStore
     laws: Laws
     started_at: float
 
@@ -43,9 +45,16 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         personas = PersonaStore(database)
         bundled = await asyncio.to_thread(bundled_personas)
         await personas.ensure_world(settings.world, settings.world, bundled, now)
-        conversations = ConversationStore(database)
-        sessions = SessionStore(database, settings.sessions.kept_s)
-        yield Store(settings, database, personas, conversations, sessions, laws_of(settings), now)
+        yield Store(
+            settings=settings,
+            database=database,
+            personas=personas,
+            conversations=ConversationStore(database),
+            sessions=SessionStore(database, settings.sessions.kept_s),
+            memory_store=MemoryStore(database),
+            laws=laws_of(settings),
+            started_at=now,
+        )
     finally:
         await database.aclose()
 

@@ -19,8 +19,8 @@ from persona_mcp.state.effects import (
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.memories import add_memories, add_uses
 from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory_store import Source, add_memories, add_uses
 from persona_mcp.state.prepared import Prepared
 
 ADD_TURNS = Prepared(insert(tables.Turn))
@@ -108,10 +108,11 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
                 commit.at,
                 params,
             )
-        where = (lease.conversation_id, lease.exchange_id, commit.at)
         numbers = {turn.id: turn_count + n for n, turn in enumerate(commit.turns, start=1)}
-        add_memories(connection, lease.world_id, commit.memories, *where, numbers)
-        add_uses(connection, lease.world_id, commit.used_memories, *where)
+        where = (lease.conversation_id, lease.exchange_id)
+        source = Source(*where, numbers)
+        add_memories(connection, lease.world_id, commit.memories, commit.at, source)
+        add_uses(connection, lease.world_id, commit.used_memories, *where, commit.at)
         finish(connection, commit, turn_count)
 
     await database.write(write)

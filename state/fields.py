@@ -7,9 +7,10 @@ not a number, and out of range is refused, never clamped.
 import json
 import re
 import unicodedata
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{22,64}$"
@@ -61,6 +62,21 @@ def small_object(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def moment(value: object) -> float:
+    """Read a time in RFC 3339 as seconds since the epoch, UTC.
+
+    Raises:
+        ValueError: It is no such time, or has no offset.
+    """
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValueError("a time in RFC 3339 with its offset, as 2026-11-25T12:00:00Z")
+    return found.timestamp()
+
+
 Text = Annotated[str, BeforeValidator(clean_text)]
 WHOLE = BeforeValidator(whole_number)
 """Stands last in `Annotated[int, Field(ge=.., le=..), WHOLE]`, or the schema loses the range."""
@@ -69,4 +85,10 @@ Id = Annotated[str, Field(pattern=ID_PATTERN), BeforeValidator(clean_text)]
 SessionId = Annotated[str, Field(pattern=SESSION_PATTERN), BeforeValidator(clean_text)]
 Reference = Annotated[Text, Field(min_length=1, max_length=80)]
 """A persona's id, or its exact name in any case."""
+Moment = Annotated[
+    Number,
+    BeforeValidator(moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""A time: RFC 3339 outside, seconds since the epoch, UTC, inside."""
 Metadata = Annotated[dict[str, Any], AfterValidator(small_object)]

@@ -1,7 +1,7 @@
-"""Memories in SQL: written with their witnesses and outbox rows, read by who may know them."""
+"""Searching memories in SQL: who may know them, by their words, and what stands around them."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -16,7 +16,6 @@ from sqlalchemy import (
     cast,
     exists,
     func,
-    insert,
     or_,
     select,
 )
@@ -25,22 +24,12 @@ from sqlalchemy.orm import aliased
 from persona_mcp.state import tables
 from persona_mcp.state.full_text import count_query, match_of, match_own, terms_of, words_query
 from persona_mcp.state.lexical import Statistics
-from persona_mcp.state.memory import Memory, NewMemory
 from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
 W = tables.MemoryWitness
 U = tables.MemoryUse
 V = tables.MemoryVector
-
-USES = (
-    select(func.count())
-    .where(U.world_id == M.world_id, U.memory_id == M.id, U.active)
-    .correlate(M)
-    .scalar_subquery()
-    .label("accessed_count")
-)
-
 
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
 WORLD = bindparam("world", type_=String)
@@ -138,12 +127,6 @@ CANDIDATES = Prepared(
     .where(recallable(), or_(M.id.in_(IDS), M.seq.in_(SEQS)))
     .order_by(M.id)
 )
-BY_IDS = Prepared(select(M, USES).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.id))
-THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
-ADD = Prepared(insert(M))
-ADD_WITNESSES = Prepared(insert(W))
-ADD_WORK = Prepared(insert(tables.OutboxEntry))
-ADD_USES = Prepared(insert(U))
 
 
 def search_words(
@@ -186,108 +169,6 @@ def neighbours(
     return [seq for (seq,) in found]
 
 
-def add_memories(
-    connection: Connection,
-    world_id: str,
-    memories: Sequence[NewMemory],
-    conversation_id: str,
-    exchange_id: str,
-    now: float,
-    numbers: Mapping[str, int] | None = None,
-) -> None:
-    """Write memories, their witnesses and the work for the index, inside a transaction.
-
-    Args:
-        connection: The caller's transaction.
-        world_id: Where.
-        memories: What is remembered.
-        conversation_id: Where it was said.
-        exchange_id: What it comes from.
-        now: Seconds since the epoch, UTC.
-        numbers: Of the turns in the conversation, by their ids.
-    """
-    if not memories:
-        return
-    ADD.run(
-        connection,
-        [
-            {
-                "world_id": world_id,
-                "id": m.id,
-                "version": 1,
-                "persona_id": m.persona_id,
-                "content": m.content,
-                "indexed_text": m.indexed_text(now),
-                "memory_type": m.memory_type,
-                "speaker_id": m.speaker_id,
-                "importance": m.importance,
-                "importance_terms": m.importance_terms,
-                "emotional_valence": 0.0,
-                "visibility": m.visibility,
-                "related_personas": [],
-                "details": {},
-                "conversation_id": conversation_id,
-                "exchange_id": exchange_id,
-                "turn_id": m.turn_id,
-                "turn_number": (numbers or {}).get(m.turn_id),
-                "created_at": now,
-                "updated_at": now,
-            }
-            for m in memories
-        ],
-    )
-    ADD_WITNESSES.run(
-        connection,
-        [
-            {"world_id": world_id, "memory_id": m.id, "party_id": party}
-            for m in memories
-            for party in sorted({m.persona_id, *m.witnesses})
-        ],
-    )
-    ADD_WORK.run(
-        connection,
-        [
-            {
-                "world_id": world_id,
-                "memory_id": m.id,
-                "operation": "upsert",
-                "version": 1,
-                "created_at": now,
-            }
-            for m in memories
-        ],
-    )
-
-
-def add_uses(
-    connection: Connection,
-    world_id: str,
-    memory_ids: Sequence[str],
-    conversation_id: str,
-    exchange_id: str,
-    now: float,
-) -> None:
-    """Write that memories were in the prompt of an exchange, inside its transaction.
-
-    One that was deleted meanwhile is passed over: the exchange is not lost over it.
-    """
-    there = THERE.all(connection, world=world_id, ids=memory_ids)
-    if there:
-        ADD_USES.run(
-            connection,
-            [
-                {
-                    "world_id": world_id,
-                    "memory_id": memory_id,
-                    "exchange_id": exchange_id,
-                    "conversation_id": conversation_id,
-                    "at": now,
-                }
-                for (memory_id,) in there
-            ],
-        )
-
-
 def read_candidates(
     connection: Connection,
     world_id: str,
@@ -309,15 +190,3 @@ def read_candidates(
     return CANDIDATES.all(
         connection, model=model_id, ids=list(ids), seqs=list(seqs), **reading(world_id, reader)
     )
-
-
-def read_memories(connection: Connection, world_id: str, ids: Collection[str]) -> list[Memory]:
-    """Read memories by id, in order of their ids; who may see them is the caller's to know."""
-    rows = BY_IDS.all(connection, world=world_id, ids=list(ids))
-    return [to_memory(row) for row in rows]
-
-
-def to_memory(row: Row[Any]) -> Memory:
-    """Read a row."""
-    values = {name: getattr(row, name) for name in Memory.__dataclass_fields__}
-    return Memory(**{**values, "related_personas": tuple(row.related_personas)})

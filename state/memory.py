@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
+
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -12,28 +15,36 @@ class NewMemory:
         id: Its key; derived from the turn, so that a repeated write finds its row.
         persona_id: Its owner.
         content: The bare text.
-        speaker_id: Who said it.
-        speaker_name: What that one is called.
-        witnesses: Parties that may know it because they were there; the owner always is.
-        importance: 0.1..1.
+        importance: 0..1.
         importance_terms: What the importance is made of.
+        witnesses: Parties that may know it because they were there; the owner always is.
+        speaker_id: Who said it; None for what nobody said.
+        speaker_name: What that one is called.
         turn_id: The turn that it is made from.
+        related_personas: Whom it is shared with, where it is shared.
+        details: What the caller wants to keep beside it.
     """
 
     id: str
     persona_id: str
     content: str
-    speaker_id: str
-    speaker_name: str
-    witnesses: tuple[str, ...]
     importance: float
     importance_terms: dict[str, float]
-    turn_id: str
+    witnesses: tuple[str, ...] = ()
+    speaker_id: str | None = None
+    speaker_name: str = ""
+    turn_id: str | None = None
     memory_type: str = "conversation"
     visibility: str = "private"
+    emotional_valence: float = 0.0
+    related_personas: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    pinned: bool = False
 
     def indexed_text(self, now: float) -> str:
         """Return what is embedded and searched: day and speaker help both sides (measured)."""
+        if not self.speaker_name:
+            return self.content
         return f"[{day(now)}] {self.speaker_name}: {self.content}"
 
 
@@ -43,24 +54,36 @@ class Memory:
 
     Attributes:
         indexed_text: With day and speaker in front.
-        accessed_count: How often it was in the prompt of a done exchange.
+        accessed_count: In how many conversations it was in the prompt of a done exchange.
+        used_at: When that was for the first time in the last of them; None if it never was.
     """
 
     id: str
+    version: int
     persona_id: str
     content: str
     indexed_text: str
     memory_type: str
     speaker_id: str | None
     importance: float
+    importance_terms: dict[str, float]
     emotional_valence: float
     visibility: str
     related_personas: tuple[str, ...]
+    details: dict[str, Any]
+    pinned: bool
     conversation_id: str | None
     exchange_id: str | None
     turn_id: str | None
+    archived_at: float | None
     created_at: float
+    updated_at: float
     accessed_count: int = 0
+    used_at: float | None = None
+
+    def age_days(self, now: float) -> float:
+        """Return the days since it was last used, else made."""
+        return max(0.0, now - (self.used_at or self.created_at)) / DAY_S
 
 
 @dataclass(frozen=True)

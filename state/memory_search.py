@@ -12,6 +12,7 @@ from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.lexical import bm25
 from persona_mcp.state.memory import Memory, Recall, Recalled
+from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import Candidate, RetrievalParams, Scored, Spoken, rank
 from persona_mcp.state.synced_index import SyncedIndex
 
@@ -78,7 +79,7 @@ class MemorySearch:
             }
             best = [one for one in rank(text, pool, params) if one.candidate.id in wanted][:limit]
             ids = [one.candidate.id for one in best]
-            found = {m.id: m for m in memories.read_memories(connection, world_id, ids)}
+            found = {m.id: m for m in read_memories(connection, world_id, ids)}
             return Recall(tuple(recalled(one, found[one.candidate.id]) for one in best), degraded)
 
         return await self._database.read(read)

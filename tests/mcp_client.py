@@ -34,6 +34,7 @@ CORE = [
     "persona_switch",
     "persona_chat",
     "memory_search",
+    "memory_store",
     "relationship_get",
     "conversation_get",
     "system_status",

@@ -81,19 +81,25 @@ def hit(
     """Make a memory that was found."""
     memory = Memory(
         id=f"m{number}",
+        version=1,
         persona_id="mara",
         content=text,
         indexed_text=f"[14 November 2023] {speaker}: {text}",
         memory_type="conversation",
         speaker_id=speaker,
         importance=0.5,
+        importance_terms={},
         emotional_valence=0.0,
         visibility="private",
         related_personas=(),
+        details={},
+        pinned=False,
         conversation_id="c0",
         exchange_id="x0",
         turn_id=f"t0{number}",
+        archived_at=None,
         created_at=at,
+        updated_at=at,
     )
     return Recalled(memory, similarity, 1.0 - number / 100)
 

@@ -36,6 +36,8 @@ from tests.mcp_client import (
 
 pytestmark = pytest.mark.anyio
 
+WRITING = ("persona_create", "persona_switch", "persona_chat", "memory_store")
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
@@ -74,7 +76,7 @@ async def test_the_core_tools_are_listed_with_strict_schemas_and_truthful_hints(
         assert len(tool.description or "") > 40
         hints = tool.annotations
         assert hints is not None
-        reads = tool.name not in ("persona_create", "persona_switch", "persona_chat")
+        reads = tool.name not in WRITING
         assert (hints.read_only_hint, hints.idempotent_hint) == (reads, reads)
         assert hints.destructive_hint is False
         assert hints.open_world_hint is (tool.name == "persona_chat")

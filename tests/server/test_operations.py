@@ -27,6 +27,10 @@ NAMES = [
     "persona_chat",
     "conversation_get",
     "memory_search",
+    "memory_store",
+    "memory_get",
+    "memory_list",
+    "memory_stats",
     "relationship_get",
     "system_status",
 ]
@@ -38,6 +42,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
     "memory_search": {"persona_id": "aria", "query": "boats"},
+    "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
+    "memory_get": {"memory_id": "m1"},
+    "memory_list": {"persona_id": "aria"},
+    "memory_stats": {"persona_id": "aria"},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
     "system_status": {},
 }

@@ -13,8 +13,8 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import InteractionParams
-from persona_mcp.state.memories import add_memories
 from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory_store import Source, add_memories
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.relationship import Appraisal, Deltas, Event, Priors
 from persona_mcp.state.relationship_params import RelationshipParams
@@ -154,7 +154,7 @@ async def remember(
     """Store a memory with its witnesses and its outbox row; `values` are set afterwards."""
     with database.writing() as connection:
         memory = new_memory(id, content, **more)
-        add_memories(connection, world_id, [memory], "c1", "x1", now)
+        add_memories(connection, world_id, [memory], now, Source("c1", "x1", {}))
         connection.execute(
             update(tables.Memory)
             .where(tables.Memory.world_id == world_id, tables.Memory.id == id)

@@ -1,19 +1,17 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.memories import (
-    add_memories,
-    add_uses,
     read_candidates,
-    read_memories,
     reading,
     search_words,
     visible,
 )
+from persona_mcp.state.memory_store import Source, add_memories, add_uses, read_memories
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import NOW, new_memory, remember, rows_of
 
@@ -121,7 +119,7 @@ async def test_a_memory_is_written_with_its_witnesses_and_the_work_for_the_index
     database: Database, world: str
 ) -> None:
     with database.writing() as connection:
-        add_memories(connection, "main", [new_memory("m1")], "c1", "x1", NOW)
+        add_memories(connection, "main", [new_memory("m1")], NOW, Source("c1", "x1", {}))
 
     (memory,) = await rows_of(database, M)
     assert memory.indexed_text == "[14 November 2023] Ann: The harbour froze."
@@ -135,26 +133,41 @@ async def test_a_memory_is_written_with_its_witnesses_and_the_work_for_the_index
 
 async def test_nothing_to_remember_writes_nothing(database: Database, world: str) -> None:
     with database.writing() as connection:
-        add_memories(connection, "main", [], "c1", "x1", NOW)
+        add_memories(connection, "main", [], NOW)
         add_uses(connection, "main", [], "c1", "x1", NOW)
 
     assert await rows_of(database, M) == []
 
 
-async def test_uses_are_counted_while_they_are_active(database: Database, world: str) -> None:
+async def test_a_use_counts_once_a_conversation_at_its_first_time_there_while_it_is_active(
+    database: Database, world: str
+) -> None:
     await remember(database, "m1", "The harbour froze.")
+    used = (("c1", "x1", 5), ("c1", "x2", 9), ("c2", "x3", 7), ("c2", "x4", 6), ("c3", "x5", 20))
     with database.writing() as connection:
-        for exchange in ("x1", "x2", "x3"):
-            add_uses(connection, "main", ["m1"], "c1", exchange, NOW)
-        uses = tables.MemoryUse.__table__
-        connection.execute(
-            uses.update().where(uses.c.exchange_id == "x2").values(active=False)  # type: ignore[attr-defined]
-        )
+        for conversation, exchange, after in used:
+            add_uses(connection, "main", ["m1", "m9"], conversation, exchange, NOW + after)
+        for gone in ("x4", "x5"):
+            uses = update(tables.MemoryUse).where(tables.MemoryUse.exchange_id == gone)
+            connection.execute(uses.values(active=False))
 
         (memory,) = read_memories(connection, "main", ["m1", "m9"])
 
-    assert memory.accessed_count == 2
+    assert (memory.accessed_count, memory.used_at) == (2, NOW + 7)
+    assert memory.age_days(NOW + 7 + 86_400) == 1.0
+    assert memory.age_days(NOW) == 0.0
     assert memory.related_personas == ()
+
+
+async def test_a_memory_that_was_never_used_ages_from_when_it_was_made(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    with database.reading() as connection:
+        (memory,) = read_memories(connection, "main", ["m1"])
+
+    assert (memory.accessed_count, memory.used_at) == (0, None)
+    assert memory.age_days(NOW + 43_200) == 0.5
 
 
 async def test_candidates_come_with_the_vector_of_the_right_embedder(

@@ -10,8 +10,8 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.indexer import Indexer, IndexerLimits
-from persona_mcp.state.memories import read_memories
 from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import RetrievalParams
 from persona_mcp.state.synced_index import SyncedIndex
 from tests.doubles import FickleEmbedder, FixedClock
