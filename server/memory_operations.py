@@ -208,9 +208,9 @@ async def memory_store(call: Call, arguments: MemoryStoreArguments) -> MemorySto
     stored = await call.store.memory_store.add(call.world_id, memory, time.time())
     call.service.indexer.wake()
     return MemoryStored(
-        memory_id=stored.id,
+        memory_id=stored.memory.id,
         stored=True,
-        importance=stored.importance,
+        importance=stored.memory.importance,
         importance_terms=stored.importance_terms,
     )
 
@@ -230,7 +230,7 @@ class MemoryGetArguments(Arguments):
     memory_id: Id = Field(description="From memory_search, memory_list or memory_store")
 
 
-class WholeMemory(ShownMemory):
+class FullMemory(ShownMemory):
     """A memory with everything that is kept of it."""
 
     persona_id: str
@@ -250,22 +250,23 @@ class WholeMemory(ShownMemory):
 class MemoryGet(Result):
     """Result of memory_get."""
 
-    memory: WholeMemory
+    memory: FullMemory
 
 
 @operation("Get a memory", "memory", "read", core=False)
 async def memory_get(call: Call, arguments: MemoryGetArguments) -> MemoryGet:
     """Return everything that is kept of one memory; looking does not count as use."""
-    found, witnesses = await call.store.memory_store.get(call.world_id, arguments.memory_id)
+    whole = await call.store.memory_store.get(call.world_id, arguments.memory_id)
+    found = whole.memory
     shown = fields_of(found, time.time(), call.store.settings.retention)
     return MemoryGet(
-        memory=WholeMemory(
+        memory=FullMemory(
             **shown,
             persona_id=found.persona_id,
             indexed_text=found.indexed_text,
-            importance_terms=found.importance_terms,
-            metadata=found.details,
-            witnesses=list(witnesses),
+            importance_terms=whole.importance_terms,
+            metadata=whole.details,
+            witnesses=list(whole.witnesses),
             conversation_id=found.conversation_id,
             exchange_id=found.exchange_id,
             source_turn=found.turn_id,

@@ -6,7 +6,6 @@ persona is not for another, so its candidates are scored anew.
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,7 +72,12 @@ def score(
     text: str, weights: Mapping[str, float], mean_length: float, params: RetrievalParams
 ) -> float:
     """Score one text, by the weight of each stem."""
-    found = Counter(stemmed for word in words_of(text) if (stemmed := stem(word)) in weights)
+    found: dict[str, int] = {}
+    for word in words_of(text):
+        if (stemmed := stem(word)) in weights:
+            found[stemmed] = found.get(stemmed, 0) + 1
+    if not found:
+        return 0.0
     k1, b = params.lexical_k1, params.lexical_b
     held_back = k1 * (1 - b + b * len(text) / max(mean_length, 1.0))
     return sum(

@@ -66,11 +66,9 @@ class Memory:
     memory_type: str
     speaker_id: str | None
     importance: float
-    importance_terms: dict[str, float]
     emotional_valence: float
     visibility: str
     related_personas: tuple[str, ...]
-    details: dict[str, Any]
     pinned: bool
     conversation_id: str | None
     exchange_id: str | None
@@ -84,6 +82,23 @@ class Memory:
     def age_days(self, now: float) -> float:
         """Return the days since it was last used, else made."""
         return max(0.0, now - (self.used_at or self.created_at)) / DAY_S
+
+
+@dataclass(frozen=True)
+class WholeMemory:
+    """A stored memory with what a search does not need.
+
+    Attributes:
+        memory: The rest.
+        importance_terms: What its importance is made of.
+        details: What the caller wanted to keep beside it.
+        witnesses: Who may know it because they were there, in order of their ids.
+    """
+
+    memory: Memory
+    importance_terms: dict[str, float]
+    details: dict[str, Any]
+    witnesses: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.memory import DAY_S, Memory, NewMemory
+from persona_mcp.state.memory import DAY_S, Memory, NewMemory, WholeMemory
 from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
@@ -34,7 +34,13 @@ IMPORTANT = 0.7
 ROW_ONLY = ("accessed_count", "used_at")
 Order = Literal["created", "importance", "accessed"]
 
-BY_IDS = Prepared(select(M).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.id))
+COLUMNS = tuple(name for name in Memory.__dataclass_fields__ if name not in ROW_ONLY)
+BY_IDS = Prepared(
+    select(*(getattr(M, name) for name in COLUMNS))
+    .where(M.world_id == WORLD, M.id.in_(IDS))
+    .order_by(M.id)
+)
+REST = Prepared(select(M.importance_terms, M.details).where(M.world_id == WORLD, M.id.in_(IDS)))
 THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
 WITNESSES = Prepared(
     select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)).order_by(W.party_id)
@@ -137,19 +143,19 @@ class MemoryStore:
         """Work on this database."""
         self._database = database
 
-    async def add(self, world_id: str, memory: NewMemory, now: float) -> Memory:
+    async def add(self, world_id: str, memory: NewMemory, now: float) -> WholeMemory:
         """Store a memory that comes from no conversation; the same one again changes nothing.
 
         Raises:
             Conflict: Another one is stored under its id.
         """
 
-        def write(connection: Connection) -> Memory:
-            known = read_memories(connection, world_id, [memory.id])
-            if not known:
-                add_memories(connection, world_id, [memory], now)
-                known = read_memories(connection, world_id, [memory.id])
-            return known[0]
+        def write(connection: Connection) -> WholeMemory:
+            known = read_whole(connection, world_id, memory.id)
+            if known is not None:
+                return known
+            add_memories(connection, world_id, [memory], now)
+            return whole_of(connection, world_id, memory.id)
 
         found = await self._database.write(write)
         if not is_of(found, memory):
@@ -159,22 +165,13 @@ class MemoryStore:
             )
         return found
 
-    async def get(self, world_id: str, memory_id: str) -> tuple[Memory, tuple[str, ...]]:
-        """Return a memory and who may know it because they were there.
+    async def get(self, world_id: str, memory_id: str) -> WholeMemory:
+        """Return a memory.
 
         Raises:
             NotFound: It is not there.
         """
-
-        def read(connection: Connection) -> tuple[list[Memory], tuple[str, ...]]:
-            found = read_memories(connection, world_id, [memory_id])
-            witnesses = WITNESSES.all(connection, world=world_id, ids=[memory_id])
-            return found, tuple(party for (party,) in witnesses)
-
-        found, witnesses = await self._database.read(read)
-        if not found:
-            raise NotFound.of("memory", memory_id)
-        return found[0], witnesses
+        return await self._database.read(whole_of, world_id, memory_id)
 
     async def page(
         self, world_id: str, persona_id: str, wanted: Wanted, order: Order, limit: int, after: int
@@ -233,10 +230,12 @@ class MemoryStore:
         await self._database.write(add_uses, world_id, memory_ids, occasion, occasion, now)
 
 
-def is_of(stored: Memory, new: NewMemory) -> bool:
+def is_of(stored: WholeMemory, new: NewMemory) -> bool:
     """Tell whether a stored memory is the one that was to be stored."""
-    same = ("persona_id", "content", "memory_type", "visibility", "related_personas", "details")
-    return all(getattr(stored, name) == getattr(new, name) for name in same)
+    same = ("persona_id", "content", "memory_type", "visibility", "related_personas")
+    return stored.details == new.details and all(
+        getattr(stored.memory, name) == getattr(new, name) for name in same
+    )
 
 
 def add_memories(
@@ -338,9 +337,30 @@ def read_memories(connection: Connection, world_id: str, ids: Collection[str]) -
     return [to_memory(row, *used.get(row.id, (0, None))) for row in BY_IDS.all(connection, **its)]
 
 
+def read_whole(connection: Connection, world_id: str, memory_id: str) -> WholeMemory | None:
+    """Read everything of a memory; None if it is not there."""
+    found = read_memories(connection, world_id, [memory_id])
+    if not found:
+        return None
+    its: dict[str, Any] = {"world": world_id, "ids": [memory_id]}
+    terms, details = REST.first(connection, **its)
+    witnesses = tuple(party for (party,) in WITNESSES.all(connection, **its))
+    return WholeMemory(found[0], terms, details, witnesses)
+
+
+def whole_of(connection: Connection, world_id: str, memory_id: str) -> WholeMemory:
+    """Read everything of a memory.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    found = read_whole(connection, world_id, memory_id)
+    if found is None:
+        raise NotFound.of("memory", memory_id)
+    return found
+
+
 def to_memory(row: Row[Any], times: int, last: float | None) -> Memory:
     """Read a row, and how often it was used and when last."""
-    names = (name for name in Memory.__dataclass_fields__ if name not in ROW_ONLY)
-    values = {name: getattr(row, name) for name in names}
-    values["related_personas"] = tuple(row.related_personas)
+    values = {**row._mapping, "related_personas": tuple(row.related_personas)}
     return Memory(**values, accessed_count=times, used_at=last)

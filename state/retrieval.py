@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ MAY = re.compile(r"\b(?:in|of|on|\d+(?:st|nd|rd|th)?)\s+may\b|\bmay\s+\d")
 WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
+DAY_S = 86_400.0
 Scores = NDArray[np.float64]
 
 
@@ -73,8 +76,7 @@ class RetrievalParams(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class Spoken:
+class Spoken(NamedTuple):
     """What is known of a memory that is a turn of a conversation.
 
     Attributes:
@@ -93,14 +95,8 @@ class Spoken:
     speaker: str
     text: str
 
-    @property
-    def day(self) -> datetime:
-        """Return the time, in UTC."""
-        return datetime.fromtimestamp(self.at, UTC)
 
-
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A memory that may be an answer.
 
     Attributes:
@@ -211,21 +207,21 @@ def rank(query: str, pool: Sequence[Candidate], params: RetrievalParams) -> list
         spoken = one.spoken
         if spoken is None:
             return {"session": params.session_weight * own[one.id]}
-        around = neighbours(spoken, by_place, params)
         return {
             "session": params.session_weight * sessions[session(spoken)],
             "speaker": params.speaker_weight * (spoken.speaker == speaker),
-            "date": dated(spoken, dates, params),
+            "date": dated(spoken.at, dates, params),
             "question": -params.question_penalty * spoken.text.rstrip().endswith("?"),
             "length": params.length_weight * lengthy(spoken.text),
-            **around,
+            **neighbours(spoken, by_place, params),
         }
 
-    scored = [
-        Scored(one, own[one.id] + sum(gains.values()), gains)
-        for one, gains in ((one, parts(one)) for one in pool)
-    ]
-    return sorted(scored, key=lambda hit: (-hit.score, hit.candidate.id))
+    scored = []
+    for one in pool:
+        gains = parts(one)
+        scored.append((-own[one.id] - sum(gains.values()), one.id, one, gains))
+    scored.sort(key=itemgetter(0, 1))
+    return [Scored(one, -score, gains) for score, _, one, gains in scored]
 
 
 def place(spoken: Spoken) -> tuple[str, str, int | None]:
@@ -235,7 +231,7 @@ def place(spoken: Spoken) -> tuple[str, str, int | None]:
 
 def session(spoken: Spoken) -> tuple[str, str, int]:
     """Return what turns of one session share: whose memory, the conversation, the day."""
-    return spoken.owner, spoken.conversation_id, spoken.day.toordinal()
+    return spoken.owner, spoken.conversation_id, int(spoken.at // DAY_S)
 
 
 def sessions_of(
@@ -263,11 +259,14 @@ def neighbours(
     return {"previous": params.previous_weight * before, "next": params.next_weight * after}
 
 
-def dated(spoken: Spoken, dates: Dates, params: RetrievalParams) -> float:
-    """Return what a turn's date gives."""
+def dated(at: float, dates: Dates, params: RetrievalParams) -> float:
+    """Return what a turn's time gives."""
+    if not (dates.months or dates.years):
+        return 0.0
+    day = datetime.fromtimestamp(at, UTC)
     if dates.months:
-        return params.date_weight * dates.nearness(spoken.day, params.day_half)
-    return params.year_weight * (spoken.day.year in dates.years)
+        return params.date_weight * dates.nearness(day, params.day_half)
+    return params.year_weight * (day.year in dates.years)
 
 
 def lengthy(text: str) -> float:

@@ -34,6 +34,8 @@ NAMES = [
     "relationship_get",
     "system_status",
 ]
+BESIDE = ["memory_get", "memory_list", "memory_stats"]
+"""Those that the core toolset leaves out."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
@@ -112,7 +114,7 @@ async def talked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 def test_the_registry_has_the_operations_in_their_order() -> None:
     assert [o.name for o in operations("all")] == NAMES
-    assert [o.name for o in operations()] == NAMES
+    assert [o.name for o in operations()] == [name for name in NAMES if name not in BESIDE]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,6 +231,8 @@ async def test_every_result_is_what_its_schema_says(
         arguments["conversation_id"] = first["conversation_id"]
     if name == "relationship_get":
         arguments["persona2_id"] = "user"
+    if name == "memory_get":
+        arguments["memory_id"] = first["memory_ids"][0]
 
     result = await call_operation(service, name, arguments)
 
