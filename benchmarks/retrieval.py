@@ -1,6 +1,6 @@
 """How much of what is asked for a search finds, on the LoCoMo benchmark.
 
-    uv run python -m benchmarks.retrieval --locomo FILE
+    uv run python benchmarks/retrieval.py --locomo FILE
 
 Turns go in through the write of an exchange and come out through the search that the conversation's
 graph calls. A result counts for the one turn that it is made from. R@k is the share of a question's
@@ -21,6 +21,8 @@ from statistics import mean, quantiles
 
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it can be run as a file, too
 
 from benchmarks.instant import InstantModel
 from benchmarks.locomo import CATEGORIES, Question, Session, Talk, read_talks
@@ -252,7 +254,7 @@ async def measure(settings: Settings, talks: Sequence[Talk], *, as_json: bool) -
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python benchmarks/retrieval.py", description=__doc__)
     parser.add_argument("--locomo", type=Path, required=True, help="the benchmark's JSON file")
     parser.add_argument("--json", action="store_true", help="the figures over all on one line")
     given = parser.parse_args()
