@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from persona_mcp.config.settings import ConversationSettings, IndexSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from tests.doubles import ScriptedModel, WordEmbedder
+
+# A shell that runs the tests in the background switches Ctrl-C off for them and all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
