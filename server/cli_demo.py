@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.nodes.relationship import first_impression
 from persona_mcp.server.chat_operations import reply_of
 from persona_mcp.server.cli_run import llm, run
@@ -18,6 +19,8 @@ from persona_mcp.server.terminal import Terminal
 from persona_mcp.state import relationship
 from persona_mcp.state.traits import big_five
 
+STEADY = ChatContext(temperature=0.0)
+"""A first impression is not left to chance: the small model is at its surest."""
 PERSONA = "aria"
 USER = "Sam"
 FIRST = (
@@ -94,7 +97,7 @@ async def converse(
         if not quiet:
             terminal.out.print(f"{USER}: ", style=YOU, end="")
             terminal.out.print(line)
-        run, accepted = await service.chat(ChatRequest(world_id, PERSONA, USER, line, conversation))
+        run, accepted = await service.chat(ChatRequest(world_id, PERSONA, USER, line, conversation, context=STEADY))
         conversation = accepted.conversation_id
         if not quiet:
             await show(terminal, "Aria", run)
