@@ -97,7 +97,9 @@ async def converse(
         if not quiet:
             terminal.out.print(f"{USER}: ", style=YOU, end="")
             terminal.out.print(line)
-        run, accepted = await service.chat(ChatRequest(world_id, PERSONA, USER, line, conversation, context=STEADY))
+        run, accepted = await service.chat(
+            ChatRequest(world_id, PERSONA, USER, line, conversation, context=STEADY)
+        )
         conversation = accepted.conversation_id
         if not quiet:
             await show(terminal, "Aria", run)
