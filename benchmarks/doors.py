@@ -25,7 +25,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, TextContent
 from rich.console import Console
 from rich.table import Table
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
 from benchmarks.instant import HashEmbedder, InstantModel
 from persona_mcp.config.logging import configure_logging
@@ -33,6 +33,7 @@ from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.server import system_operations
 from persona_mcp.server.app import create_app
 from persona_mcp.server.catalogue import operations
+from persona_mcp.server.health import OK, ask
 from persona_mcp.server.mcp import tool_of
 from persona_mcp.server.operations import (
     REGISTRY,
@@ -47,7 +48,6 @@ MICROSECONDS = 1_000_000
 NOTHING = "system_nothing"
 MODERN = "2026-07-28"
 HANDSHAKE = "2025-11-25"
-OK = 200
 
 
 class Nothing(Result):
@@ -90,45 +90,11 @@ async def send_to(app: ASGIApp, request: Request) -> dict[bytes, bytes]:
     Raises:
         RuntimeError: It did not answer with 200.
     """
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": request.path,
-        "raw_path": request.path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [
-            (name.encode(), value.encode())
-            for name, value in {
-                "host": "127.0.0.1:8000",
-                "content-type": "application/json",
-                "accept": "application/json, text/event-stream",
-                **request.headers,
-            }.items()
-        ],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
-    }
-    pieces = iter([{"type": "http.request", "body": request.body, "more_body": False}])
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        message = next(pieces, None)
-        if message is None:
-            await asyncio.Event().wait()
-        assert message is not None
-        return message
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    if sent[0]["status"] != OK:
-        raise RuntimeError(f"{request.path} answered {sent[0]['status']}: {sent[1:]}")
-    return dict(sent[0]["headers"])
+    headers = {"host": "127.0.0.1:8000", **request.headers}
+    status, answered = await ask(app, "POST", request.path, request.body, headers)
+    if status != OK:
+        raise RuntimeError(f"{request.path} answered {status}")
+    return answered
 
 
 def modern(name: str) -> Request:

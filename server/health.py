@@ -33,6 +33,7 @@ HANDSHAKE = {
     },
 }
 OK = 200
+MCP = "/mcp"
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,11 @@ class Health:
 
     async def _call_mcp(self) -> str:
         """Open a session of the handshake era, which needs all of the door's machinery."""
-        status, headers = await ask(self._mcp, "POST", json.dumps(HANDSHAKE).encode(), {})
+        status, headers = await ask(self._mcp, "POST", MCP, json.dumps(HANDSHAKE).encode(), {})
         if status != OK:
             raise PersonaError(f"the MCP door answers {status}; start the server again")
         session = headers.get(b"mcp-session-id", b"").decode()
-        await ask(self._mcp, "DELETE", b"", {"mcp-session-id": session})
+        await ask(self._mcp, "DELETE", MCP, b"", {"mcp-session-id": session})
         return "a session was opened and closed"
 
 
@@ -145,7 +146,7 @@ async def tried(check: Callable[[], Awaitable[str]], limit_s: float) -> Check:
 
 
 async def ask(
-    app: ASGIApp, method: str, body: bytes, more: dict[str, str]
+    app: ASGIApp, method: str, path: str, body: bytes, more: dict[str, str]
 ) -> tuple[int, dict[bytes, bytes]]:
     """Send a request to an app in this process, read its answer to the end, and tell its head."""
     headers = {
@@ -160,8 +161,8 @@ async def ask(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": "/mcp",
-        "raw_path": b"/mcp",
+        "path": path,
+        "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],

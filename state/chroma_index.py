@@ -289,10 +289,7 @@ def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:
         embeddings=cast("Any", [entry.vector for entry in entries]),
         # Their words are in SQL; LangChain passes over rows without a text.
         documents=[""] * len(entries),
-        metadatas=[
-            {"persona": e.persona_id, "visibility": e.visibility, "version": e.version}
-            for e in entries
-        ],
+        metadatas=[{"version": entry.version} for entry in entries],
     )
 
 

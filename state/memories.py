@@ -28,7 +28,6 @@ from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
 W = tables.MemoryWitness
-U = tables.MemoryUse
 V = tables.MemoryVector
 
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
@@ -41,8 +40,8 @@ def visible() -> ColumnElement[bool]:
     """Return the condition under which a reader may be shown a memory: the witness rule.
 
     It is the reader's own; or the reader was there; or it is shared with the reader by name; or it
-    is public. Every path that shows memories goes through here. Who reads is in the parameters
-    (`reading`).
+    is public. Every path on which a persona gets to know memories goes through here; reading them
+    by id is for whoever manages their owner. Who reads is in the parameters (`reading`).
     """
     was_there = exists().where(W.world_id == M.world_id, W.memory_id == M.id, W.party_id == READER)
     # Not LIKE: it has wildcards, and on SQLite it takes Bob for bob.

@@ -11,7 +11,8 @@ Values = Mapping[str, Any]
 class Prepared:
     """A statement with named parameters (`bindparam`), kept at the level of a module.
 
-    SQLAlchemy then neither builds it nor works out the key of its cache at each run.
+    SQLAlchemy then neither builds it nor works out the key of its cache at each run. One that is
+    built for a call may be wrapped, too: `Database.read` and `write` take what is here.
     """
 
     def __init__(self, statement: Select[*tuple[Any, ...]] | UpdateBase) -> None:

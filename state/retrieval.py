@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from persona_mcp.state.memory import DAY_S
+
 EPSILON = 1e-6
 MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
@@ -31,7 +33,6 @@ MAY = re.compile(r"\b(?:in|of|on|\d+(?:st|nd|rd|th)?)\s+may\b|\bmay\s+\d")
 WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
-DAY_S = 86_400.0
 Scores = NDArray[np.float64]
 
 

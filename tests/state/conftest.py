@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from persona_mcp.config.database import database_path, open_database, upgrade_database
-from persona_mcp.config.settings import Settings
+from persona_mcp.config.index import open_index
+from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state.database import Database
 from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.vector_index import VectorIndex
 from tests.state.rows import NOW, spec
 
 
@@ -34,3 +36,12 @@ async def database(settings: Settings, migrated: Path) -> AsyncIterator[Database
 async def world(database: Database) -> str:
     await PersonaStore(database).ensure_world("main", "main", [spec("Mara"), spec("Tobin")], NOW)
     return "main"
+
+
+@pytest.fixture
+async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
+    kind = IndexSettings(kind="chroma")
+    opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
+    assert opened.kind == "chroma"
+    yield opened
+    await opened.aclose()

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ from sqlalchemy import delete, insert, update
 from structlog.testing import capture_logs
 
 from persona_mcp.config.database import open_database
-from persona_mcp.config.index import open_index
-from persona_mcp.config.settings import IndexSettings, Settings
+from persona_mcp.config.settings import Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, unpack
@@ -44,15 +43,6 @@ def clock() -> FixedClock:
 def synced(database: Database, index: VectorIndex | None = None) -> SyncedIndex:
     index = index or ExactIndex(database, MODEL, 8)
     return SyncedIndex(database, index, MODEL, LIMITS.batch)
-
-
-@pytest.fixture
-async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
-    kind = IndexSettings(kind="chroma")
-    opened = await open_index(settings.model_copy(update={"index": kind}), database, MODEL)
-    assert opened.kind == "chroma"
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """The dense index in step with SQL: what others wrote is found, and what is wrong is mended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, update
 
-from persona_mcp.config.index import open_index
-from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import pack
@@ -31,15 +29,6 @@ Write = Callable[[str], Awaitable[None]]
 @pytest.fixture
 def embedder() -> FickleEmbedder:
     return FickleEmbedder()
-
-
-@pytest.fixture
-async def chroma(settings: Settings, database: Database) -> AsyncIterator[VectorIndex]:
-    kind = IndexSettings(kind="chroma")
-    opened = await open_index(settings.model_copy(update={"index": kind}), database, MODEL)
-    assert opened.kind == "chroma"
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture
