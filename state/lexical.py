@@ -6,19 +6,27 @@ persona is not for another, so its candidates are scored anew.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from unicodedata import combining, normalize
 
-import snowballstemmer
+import Stemmer
 
 from persona_mcp.state.full_text import terms_of
 from persona_mcp.state.retrieval import RetrievalParams
 
 WORD = re.compile(r"[^\W_]+")
+SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
+"""Of what is ASCII; ten times as fast as an expression."""
+APART = " . "
+"""Stands between texts that are taken apart together: no word."""
 STEMS_KEPT = 50_000
-STEMMER = snowballstemmer.stemmer("english")
+STEMMER = Stemmer.Stemmer("english", 0)
+"""Without its own cache: `stem` has one."""
+STEMMING = threading.Lock()
+"""One stemmer is not for several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -27,27 +35,31 @@ class Statistics:
 
     Attributes:
         memories: How many there are.
-        mean_length: Of their indexed texts, in characters.
         having: How many have a term, by term as it stands in the query.
     """
 
     memories: int
-    mean_length: float
     having: Mapping[str, int]
 
 
+def spaced(text: str) -> str:
+    """Return a text's words with spaces between, without case and accents, as the index has them."""
+    text = text.casefold()
+    if text.isascii():
+        return text.translate(SPACES)
+    return " ".join(WORD.findall("".join(c for c in normalize("NFKD", text) if not combining(c))))
+
+
 def words_of(text: str) -> list[str]:
-    """Return the words of a text without case and accents, as the full-text index has them."""
-    folded = text.casefold()
-    if not folded.isascii():
-        folded = "".join(c for c in normalize("NFKD", folded) if not combining(c))
-    return WORD.findall(folded)
+    """Return the words of a text, without case and accents, as the full-text index has them."""
+    return spaced(text).split()
 
 
 @lru_cache(STEMS_KEPT)
 def stem(word: str) -> str:
     """Return the stem of a word in lower case, by Snowball's rules for English."""
-    found: str = STEMMER.stemWord(word)
+    with STEMMING:
+        found: str = STEMMER.stemWord(word)
     return found
 
 
@@ -65,22 +77,32 @@ def bm25(
         having = min(known.having.get(term, 0), known.memories)
         rare = math.log(1 + (known.memories - having + 0.5) / (having + 0.5))
         weights |= dict.fromkeys(map(stem, words_of(term)), rare)
-    return [score(text, weights, known.mean_length, params) for text in texts]
-
-
-def score(
-    text: str, weights: Mapping[str, float], mean_length: float, params: RetrievalParams
-) -> float:
-    """Score one text, by the weight of each stem."""
-    found: dict[str, int] = {}
-    for word in words_of(text):
-        if (stemmed := stem(word)) in weights:
-            found[stemmed] = found.get(stemmed, 0) + 1
-    if not found:
-        return 0.0
     k1, b = params.lexical_k1, params.lexical_b
-    held_back = k1 * (1 - b + b * len(text) / max(mean_length, 1.0))
-    return sum(
-        weights[stemmed] * count * (k1 + 1) / (count + held_back)
-        for stemmed, count in found.items()
-    )
+    mean_length = sum(map(len, texts)) / max(len(texts), 1)
+    scores = [0.0] * len(texts)
+    for at, counts in counted(texts, weights).items():
+        held_back = k1 * (1 - b + b * len(texts[at]) / mean_length)
+        scores[at] = sum(
+            weights[stemmed] * count * (k1 + 1) / (count + held_back)
+            for stemmed, count in counts.items()
+        )
+    return scores
+
+
+def counted(texts: Sequence[str], stems: Container[str]) -> dict[int, dict[str, int]]:
+    """Count stems in the texts that have any: by the text's place, then by stem.
+
+    All texts are taken apart at once, and each distinct word is stemmed once.
+    """
+    words = APART.join(map(spaced, texts)).split()
+    meant = {word: stemmed for word in set(words) if (stemmed := stem(word)) in stems}
+    telling = {*meant, APART.strip()}
+    found: dict[int, dict[str, int]] = {}
+    place = 0
+    for word in [word for word in words if word in telling]:
+        if word not in meant:
+            place += 1
+            continue
+        its, stemmed = found.setdefault(place, {}), meant[word]
+        its[stemmed] = its.get(stemmed, 0) + 1
+    return found

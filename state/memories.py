@@ -1,14 +1,13 @@
 """Searching memories in SQL: who may know them, by their words, and what stands around them."""
 
 import json
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
-    Integer,
-    Row,
     Select,
     String,
     and_,
@@ -18,13 +17,14 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    union,
 )
 from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
 from persona_mcp.state.full_text import count_query, match_of, match_own, terms_of, words_query
 from persona_mcp.state.lexical import Statistics
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
@@ -32,8 +32,6 @@ V = tables.MemoryVector
 
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
 WORLD = bindparam("world", type_=String)
-IDS = bindparam("ids", expanding=True, type_=String)
-SEQS = bindparam("seqs", expanding=True, type_=Integer)
 
 
 def visible() -> ColumnElement[bool]:
@@ -74,6 +72,16 @@ def reading(world_id: str, reader: str) -> dict[str, str]:
     return {"world": world_id, "reader": reader, "named": json.dumps(reader)}
 
 
+def picked() -> CompoundSelect[int]:
+    """Return the query for memories by id or by seq: their `seq`s.
+
+    A query of its own, so that each is looked up by its key: asked for with `or`, SQLite reads
+    through the whole world.
+    """
+    by_id = select(M.seq).where(M.world_id == WORLD, M.id.in_(listed("ids")))
+    return union(by_id, listed("seqs"))
+
+
 def neighbours_query() -> Select[int]:
     """Return the query for the memories of the turns before and after those of some memories."""
     one, found = aliased(M), aliased(M)
@@ -87,34 +95,35 @@ def neighbours_query() -> Select[int]:
         select(found.seq)
         .select_from(one)
         .join(found, next_to)
-        .where(one.world_id == WORLD, or_(one.id.in_(IDS), one.seq.in_(SEQS)))
+        .where(one.world_id == WORLD, one.seq.in_(picked()))
         .distinct()
     )
 
 
 WORDS = Prepared(words_query(recallable()))
 HAVING = Prepared(count_query())
-OWN = Prepared(
-    select(func.count(), func.avg(func.length(M.indexed_text))).where(
-        M.world_id == WORLD, M.persona_id == READER, M.active, M.archived_at.is_(None)
-    )
-)
+OWN = Prepared(select(func.count()).where(M.world_id == WORLD, M.persona_id == READER))
 NEIGHBOURS = Prepared(neighbours_query())
+
+
+class Found(NamedTuple):
+    """What a search reads of a memory, and its vector, if it has one."""
+
+    id: str
+    persona_id: str
+    content: str
+    indexed_text: str
+    memory_type: str
+    importance: float
+    conversation_id: str | None
+    turn_id: str | None
+    turn_number: int | None
+    created_at: float
+    vector: bytes | None
+
+
 CANDIDATES = Prepared(
-    select(
-        M.id,
-        M.seq,
-        M.persona_id,
-        M.content,
-        M.indexed_text,
-        M.memory_type,
-        M.importance,
-        M.conversation_id,
-        M.turn_id,
-        M.created_at,
-        M.turn_number,
-        V.vector,
-    )
+    select(*(getattr(M, name) for name in Found._fields[:-1]), V.vector)
     .outerjoin(
         V,
         and_(
@@ -123,7 +132,7 @@ CANDIDATES = Prepared(
             V.model_id == bindparam("model", type_=String),
         ),
     )
-    .where(recallable(), or_(M.id.in_(IDS), M.seq.in_(SEQS)))
+    .where(M.seq.in_(picked()), recallable())
     .order_by(M.id)
 )
 
@@ -152,12 +161,12 @@ def search_words(
 
 def statistics(connection: Connection, query: str, world_id: str, owner: str) -> Statistics:
     """Count a persona's own memories, and those that have each word of a query."""
-    memories, length = OWN.first(connection, world=world_id, reader=owner)
+    memories = OWN.scalar(connection, world=world_id, reader=owner)
     having = {
         term: HAVING.scalar(connection, matched=match_own(term, world_id, owner))
         for term in terms_of(query)
     }
-    return Statistics(memories, length or 0.0, having)
+    return Statistics(memories, having)
 
 
 def neighbours(
@@ -175,7 +184,7 @@ def read_candidates(
     model_id: str,
     ids: Collection[str],
     seqs: Collection[int],
-) -> Sequence[Row[Any]]:
+) -> list[Found]:
     """Read memories by id or seq, with their vectors; what the reader may not know drops out.
 
     Args:
@@ -186,6 +195,7 @@ def read_candidates(
         ids: Keys that the dense index found.
         seqs: Keys that the words found.
     """
-    return CANDIDATES.all(
+    rows = CANDIDATES.all(
         connection, model=model_id, ids=list(ids), seqs=list(seqs), **reading(world_id, reader)
     )
+    return [Found._make(row) for row in rows]

@@ -1,16 +1,16 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.lexical import bm25
+from persona_mcp.state.memories import Found
 from persona_mcp.state.memory import Memory, Recall, Recalled
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import Candidate, RetrievalParams, Scored, Spoken, rank
@@ -77,7 +77,7 @@ class MemorySearch:
                 for row in rows
                 if row.importance >= min_importance and memory_type in (None, row.memory_type)
             }
-            best = [one for one in rank(text, pool, params) if one.candidate.id in wanted][:limit]
+            best = rank(text, pool, params, limit, wanted)
             ids = [one.candidate.id for one in best]
             found = {m.id: m for m in read_memories(connection, world_id, ids)}
             return Recall(tuple(recalled(one, found[one.candidate.id]) for one in best), degraded)
@@ -108,24 +108,31 @@ def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float 
 
 
 def pool_of(
-    rows: Sequence[Row[Any]], lexical: Sequence[float], vector: Vector | None
+    rows: Sequence[Found], lexical: Sequence[float], vector: Vector | None
 ) -> list[Candidate]:
     """Make candidates of rows and the scores of their words."""
     dense = cosines([row.vector for row in rows], vector)
+    speakers: dict[str, str] = {}
     return [
-        Candidate(row.id, cosine, words, spoken_of(row))
+        Candidate(row.id, cosine, words, spoken_of(row, speakers))
         for row, cosine, words in zip(rows, dense, lexical, strict=True)
     ]
 
 
-def spoken_of(row: Row[Any]) -> Spoken | None:
-    """Read what is known of a turn; None for a memory that is none."""
-    if row.turn_id is None or row.memory_type != TURN:
+def spoken_of(found: Found, speakers: dict[str, str]) -> Spoken | None:
+    """Read what is known of a turn; None for a memory that is none.
+
+    Args:
+        found: The memory.
+        speakers: Speakers by what stands before a text; what is new is added.
+    """
+    if found.turn_id is None or found.memory_type != TURN or found.conversation_id is None:
         return None
-    before = row.indexed_text.removesuffix(row.content)
-    speaker = before.partition("] ")[2].rstrip().removesuffix(":")
-    where = row.persona_id, row.conversation_id, row.turn_number
-    return Spoken(*where, row.created_at, speaker, row.content)
+    before = found.indexed_text[: len(found.indexed_text) - len(found.content)]
+    if before not in speakers:
+        speakers[before] = before.partition("] ")[2].rstrip().removesuffix(":")
+    where = found.persona_id, found.conversation_id, found.turn_number
+    return Spoken(*where, found.created_at, speakers[before], found.content)
 
 
 def recalled(one: Scored, memory: Memory) -> Recalled:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, UpdateBase
+from sqlalchemy import JSON, Connection, Select, UpdateBase, bindparam, func, select
 
 Values = Mapping[str, Any]
 
@@ -36,3 +36,13 @@ class Prepared:
     ) -> None:
         """Run a change, once or with each of several values."""
         connection.execute(self._statement, values)
+
+
+def listed(name: str) -> Select[Any]:
+    """Return the query for the values of a list that is one parameter.
+
+    `column.in_(listed("ids"))` is the same statement for a list of any length; a parameter for each
+    value would have it written anew at each run.
+    """
+    values = func.json_each(bindparam(name, type_=JSON)).table_valued("value")
+    return select(values.c.value)

@@ -9,10 +9,9 @@ each part is worth.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -186,78 +185,130 @@ def standardise(values: Sequence[float | None]) -> Scores:
     return np.array([0.0 if v is None else (v - mean) / deviation for v in values])
 
 
-def rank(query: str, pool: Sequence[Candidate], params: RetrievalParams) -> list[Scored]:
+def rank(
+    query: str,
+    pool: Sequence[Candidate],
+    params: RetrievalParams,
+    limit: int | None = None,
+    among: Container[str] | None = None,
+) -> list[Scored]:
     """Score the candidates and sort them: best first, ties by id.
 
     S = a z(dense) + b z(lexical), over the pool. To S is added, for a turn: c S of the turn before,
     d S of the turn after; e for its speaker, if the query names no other; f for its date; - g for a
     question; h (ln(1 + words) - 3.05) / 0.532; and for everything: i mean of the 3 best S of its
     session, which is itself where it is no turn.
+
+    Args:
+        query: What is asked.
+        pool: What may be an answer, and what bears on it.
+        params: The weights.
+        limit: How many are returned, at most.
+        among: Ids that may be returned; None for all.
     """
-    fused = params.dense_weight * standardise([one.dense for one in pool])
-    fused += params.lexical_weight * standardise([one.lexical for one in pool])
-    own = {one.id: float(score) for one, score in zip(pool, fused, strict=True)}
-    turns = {one.id: one.spoken for one in pool if one.spoken is not None}
-    # Of several memories of one turn the best counts.
-    by_place = {place(turns[id]): own[id] for id in sorted(turns, key=own.__getitem__)}
-    sessions = sessions_of(turns, own, params.session_best)
-    speaker = named(query, {spoken.speaker for spoken in turns.values()})
-    dates = dates_of(query)
-
-    def parts(one: Candidate) -> dict[str, float]:
-        spoken = one.spoken
-        if spoken is None:
-            return {"session": params.session_weight * own[one.id]}
-        return {
-            "session": params.session_weight * sessions[session(spoken)],
-            "speaker": params.speaker_weight * (spoken.speaker == speaker),
-            "date": dated(spoken.at, dates, params),
-            "question": -params.question_penalty * spoken.text.rstrip().endswith("?"),
-            "length": params.length_weight * lengthy(spoken.text),
-            **neighbours(spoken, by_place, params),
-        }
-
-    scored = []
-    for one in pool:
-        gains = parts(one)
-        scored.append((-own[one.id] - sum(gains.values()), one.id, one, gains))
-    scored.sort(key=itemgetter(0, 1))
-    return [Scored(one, -score, gains) for score, _, one, gains in scored]
+    if not pool:
+        return []
+    ids, dense, lexical, spoken = zip(*pool, strict=True)
+    own = params.dense_weight * standardise(dense) + params.lexical_weight * standardise(lexical)
+    gains = {"session": params.session_weight * own}
+    turns = [at for at, turn in enumerate(spoken) if turn is not None]
+    if turns:
+        said = Turns(*(list(column) for column in zip(*(spoken[at] for at in turns), strict=True)))
+        gains |= gains_of_turns(query, said, turns, own, params)
+    total = own + sum(gains.values())
+    best = sorted(zip((-total).tolist(), ids, range(len(pool)), strict=True))
+    chosen = [at for _, id, at in best if among is None or id in among][:limit]
+    shown = {name: gain.tolist() for name, gain in gains.items()}
+    return [
+        Scored(
+            pool[at],
+            float(total[at]),
+            {n: gain[at] for n, gain in shown.items() if n == "session" or spoken[at] is not None},
+        )
+        for at in chosen
+    ]
 
 
-def place(spoken: Spoken) -> tuple[str, str, int | None]:
-    """Return where a turn stands: whose memory, in which conversation, its number."""
-    return spoken.owner, spoken.conversation_id, spoken.number
+class Turns(NamedTuple):
+    """The columns of several `Spoken`."""
+
+    owners: list[str]
+    conversations: list[str]
+    numbers: list[int | None]
+    times: list[float]
+    speakers: list[str]
+    texts: list[str]
 
 
-def session(spoken: Spoken) -> tuple[str, str, int]:
-    """Return what turns of one session share: whose memory, the conversation, the day."""
-    return spoken.owner, spoken.conversation_id, int(spoken.at // DAY_S)
+def gains_of_turns(
+    query: str, said: Turns, places: Sequence[int], own: Scores, params: RetrievalParams
+) -> dict[str, Scores]:
+    """Return what each part gives to each candidate, by part, shape (pool,).
 
-
-def sessions_of(
-    turns: Mapping[str, Spoken], own: Mapping[str, float], best: int
-) -> dict[tuple[str, str, int], float]:
-    """Return the mean of the best scores of each session."""
-    scores: dict[tuple[str, str, int], list[float]] = {}
-    for id, spoken in turns.items():
-        scores.setdefault(session(spoken), []).append(own[id])
-    return {
-        key: math.fsum(sorted(found, reverse=True)[:best]) / min(best, len(found))
-        for key, found in scores.items()
+    Args:
+        query: What is asked.
+        said: The turns.
+        places: Where each stands in the pool.
+        own: Score of each candidate, shape (pool,).
+        params: The weights.
+    """
+    scores = own[places].tolist()
+    parts: dict[str, Sequence[float] | Scores] = {
+        "session": params.session_weight * sessions(said, scores, params.session_best),
+        "question": [
+            -params.question_penalty if text.rstrip().endswith("?") else 0.0 for text in said.texts
+        ],
+        "length": params.length_weight * lengthy(said.texts),
     }
+    before, after = neighbours(said, scores)
+    parts |= {"previous": params.previous_weight * before, "next": params.next_weight * after}
+    speaker = named(query, set(said.speakers))
+    parts["speaker"] = [params.speaker_weight * (one == speaker) for one in said.speakers]
+    dates = dates_of(query)
+    parts["date"] = [dated(at, dates, params) for at in said.times]
+    gains = {name: np.zeros(len(own)) for name in parts}
+    gains["session"] = params.session_weight * own
+    for name, values in parts.items():
+        gains[name][places] = values
+    return gains
 
 
-def neighbours(
-    spoken: Spoken, by_place: Mapping[tuple[str, str, int | None], float], params: RetrievalParams
-) -> dict[str, float]:
-    """Return what the turns before and after give."""
-    if spoken.number is None:
-        return {}
-    where = spoken.owner, spoken.conversation_id
-    before = by_place.get((*where, spoken.number - 1), 0.0)
-    after = by_place.get((*where, spoken.number + 1), 0.0)
-    return {"previous": params.previous_weight * before, "next": params.next_weight * after}
+def sessions(said: Turns, scores: Sequence[float], best: int) -> Scores:
+    """Return the mean of the best scores of each turn's session.
+
+    What turns of one session share: whose memory, the conversation, the day.
+    """
+    days = (int(at // DAY_S) for at in said.times)
+    keys = list(zip(said.owners, said.conversations, days, strict=True))
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for key, score in zip(keys, scores, strict=True):
+        found.setdefault(key, []).append(score)
+    means = {
+        key: math.fsum(sorted(its, reverse=True)[:best]) / min(best, len(its))
+        for key, its in found.items()
+    }
+    return np.array([means[key] for key in keys])
+
+
+def neighbours(said: Turns, scores: Sequence[float]) -> tuple[Scores, Scores]:
+    """Return the scores of the turns before and after each; 0 where there is none in the pool.
+
+    A turn stands where: whose memory, in which conversation, its number. Of several memories of
+    one turn the best counts.
+    """
+    places = list(zip(said.owners, said.conversations, said.numbers, strict=True))
+    best: dict[tuple[str, str, int | None], float] = {}
+    for place, score in zip(places, scores, strict=True):
+        if score > best.get(place, -math.inf):
+            best[place] = score
+    beside = [
+        (0.0, 0.0)
+        if number is None
+        else (best.get((owner, where, number - 1), 0.0), best.get((owner, where, number + 1), 0.0))
+        for owner, where, number in places
+    ]
+    before, after = np.array(beside).T
+    return before, after
 
 
 def dated(at: float, dates: Dates, params: RetrievalParams) -> float:
@@ -270,6 +321,7 @@ def dated(at: float, dates: Dates, params: RetrievalParams) -> float:
     return params.year_weight * (day.year in dates.years)
 
 
-def lengthy(text: str) -> float:
-    """Return how long a text is, as a z-score of the logarithm of its words."""
-    return (math.log1p(len(text.split())) - LENGTH_MEAN) / LENGTH_SD
+def lengthy(texts: Sequence[str]) -> Scores:
+    """Return how long texts are, as z-scores of the logarithm of their words, shape (n,)."""
+    words = np.array([len(text.split()) for text in texts], dtype=np.float64)
+    return (np.log1p(words) - LENGTH_MEAN) / LENGTH_SD

@@ -8,16 +8,17 @@ from persona_mcp.state.lexical import Statistics, bm25, stem, words_of
 from persona_mcp.state.retrieval import RetrievalParams
 
 PARAMS = RetrievalParams(lexical_k1=0.9, lexical_b=0.4)
-KNOWN = Statistics(100, 40.0, {"harbour": 10, "froze": 1, "boats": 60})
+KNOWN = Statistics(100, {"harbour": 10, "froze": 1, "boats": 60})
 
 
 def test_a_score_is_that_of_the_formula() -> None:
     text = "The harbour froze, and the harbour thawed"
     rare = math.log(1 + (100 - 1 + 0.5) / (1 + 0.5))
     common = math.log(1 + (100 - 10 + 0.5) / (10 + 0.5))
-    held_back = 0.9 * (1 - 0.4 + 0.4 * len(text) / 40.0)
+    mean = (len(text) + len("a dog")) / 2
+    held_back = 0.9 * (1 - 0.4 + 0.4 * len(text) / mean)
 
-    (found,) = bm25("the harbour froze", [text], KNOWN, PARAMS)
+    found, _ = bm25("the harbour froze", [text, "a dog"], KNOWN, PARAMS)
 
     assert found == pytest.approx(rare * 1.9 / (1 + held_back) + common * 2 * 1.9 / (2 + held_back))
 
@@ -55,7 +56,7 @@ def test_forms_of_a_word_have_one_stem() -> None:
 def test_no_text_is_an_error_and_no_score_is_negative(
     query: str, texts: list[str], memories: int
 ) -> None:
-    known = Statistics(memories, 0.0, dict.fromkeys(query.split(), 9))
+    known = Statistics(memories, dict.fromkeys(query.split(), 9))
 
     found = bm25(query, texts, known, PARAMS)
 
