@@ -36,7 +36,7 @@ from persona_mcp.server.service import Service, drain, open_service
 from persona_mcp.state.commit import Commit, NewTurn, commit_exchange
 from persona_mcp.state.continuation import Score
 from persona_mcp.state.effects import at_rest
-from persona_mcp.state.embedding import Embedder, Vector
+from persona_mcp.state.embedding import RecentQueries
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory_search import MemorySearch
@@ -46,6 +46,8 @@ from persona_mcp.state.request import Request
 DEPTHS = (5, 10, 20)
 GOOD = 0.82
 LIMIT_S = 3600.0
+QUESTIONS_KEPT = 10_000
+"""Each is asked again for every row of the table of parts."""
 PARTS = {
     "meaning": {"dense_weight": 0.0},
     "words": {"lexical_weight": 0.0},
@@ -58,38 +60,6 @@ PARTS = {
     "length": {"length_weight": 0.0},
 }
 """Settings that switch a part of the score off."""
-
-
-class Remembering:
-    """An embedder that answers a query that was asked before without the model."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        """Wrap an embedder."""
-        self._embedder = embedder
-        self._known: dict[str, Vector] = {}
-
-    @property
-    def model_id(self) -> str:
-        """Return the embedder's."""
-        return self._embedder.model_id
-
-    async def dimension(self) -> int:
-        """Return the embedder's."""
-        return await self._embedder.dimension()
-
-    async def embed_documents(self, texts: Sequence[str]) -> Vector:
-        """Embed anew."""
-        return await self._embedder.embed_documents(texts)
-
-    async def embed_query(self, text: str) -> Vector:
-        """Embed once."""
-        if text not in self._known:
-            self._known[text] = await self._embedder.embed_query(text)
-        return self._known[text]
-
-    async def aclose(self) -> None:
-        """Close the embedder."""
-        await self._embedder.aclose()
 
 
 @dataclass(frozen=True)
@@ -223,7 +193,7 @@ def show(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
 
 async def measure(settings: Settings, talks: Sequence[Talk], *, as_json: bool) -> None:
     """Store, ask, and print."""
-    embedder = Remembering(open_embedder(settings.embedder))
+    embedder = RecentQueries(open_embedder(settings.embedder), QUESTIONS_KEPT)
     async with open_service(settings, InstantModel(), embedder) as service:
         began = time.perf_counter()
         asked = [await store(service, f"talk-{n}", talk) for n, talk in enumerate(talks)]

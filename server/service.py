@@ -26,7 +26,7 @@ from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
     Conflict,
     InternalError,
@@ -284,7 +284,7 @@ async def open_service(
         stack.push_async_callback(asyncio.to_thread, liveness.close)
         model = model or open_model(settings.llm)
         stack.push_async_callback(model.aclose)
-        embedder = embedder or open_embedder(settings.embedder)
+        embedder = RecentQueries(embedder or open_embedder(settings.embedder))
         stack.push_async_callback(embedder.aclose)
         opened = await open_index(settings, database, embedder.model_id, anew=new_index)
         index = SyncedIndex(database, opened, embedder.model_id, settings.index.batch)

@@ -22,7 +22,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 C = tables.Conversation
 T = tables.Turn
@@ -44,7 +44,7 @@ TRACES = [
     Prepared(
         query.where(
             table.world_id == bindparam("world"),
-            table.exchange_id.in_(bindparam("ids", expanding=True)),
+            table.exchange_id.in_(listed("ids")),
         )
     )
     for query, table in (

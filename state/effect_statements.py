@@ -15,10 +15,18 @@ PERSONA = bindparam("persona", type_=String)
 FROM, TO = bindparam("who", type_=String), bindparam("whom", type_=String)
 
 ARROW = Prepared(select(R.arrow).where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO))
-EVENT = Prepared(select(E.seq).where(E.world_id == WORLD, E.id == KEY))
-LAST_EVENT = Prepared(
-    select(func.max(E.seq)).where(E.world_id == WORLD, E.from_id == FROM, E.to_id == TO)
+BEFORE_EVENT = Prepared(
+    select(
+        select(R.arrow)
+        .where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO)
+        .scalar_subquery(),
+        select(E.seq).where(E.world_id == WORLD, E.id == KEY).scalar_subquery(),
+        select(func.max(E.seq))
+        .where(E.world_id == WORLD, E.from_id == FROM, E.to_id == TO)
+        .scalar_subquery(),
+    )
 )
+"""The arrow; the event's number, if it is there; the last number."""
 ADD_EVENT = Prepared(insert(E))
 KEEP_ARROW = Prepared(
     update(R)
@@ -28,9 +36,18 @@ KEEP_ARROW = Prepared(
     )
 )
 FEELINGS = Prepared(select(P).where(P.world_id == WORLD, P.persona_id == PERSONA))
-IMPULSE = Prepared(select(I.seq).where(I.world_id == WORLD, I.id == KEY))
-LAST_IMPULSE = Prepared(select(func.max(I.seq)).where(I.world_id == WORLD, I.persona_id == PERSONA))
-LAST_COST = Prepared(select(func.max(S.seq)).where(S.world_id == WORLD, S.persona_id == PERSONA))
+BEFORE_IMPULSE = Prepared(
+    select(
+        select(I.seq).where(I.world_id == WORLD, I.id == KEY).scalar_subquery(),
+        select(func.max(I.seq))
+        .where(I.world_id == WORLD, I.persona_id == PERSONA)
+        .scalar_subquery(),
+        select(func.max(S.seq))
+        .where(S.world_id == WORLD, S.persona_id == PERSONA)
+        .scalar_subquery(),
+    )
+)
+"""The impulse's number, if it is there; the last number of an impulse, and of a cost."""
 ADD_IMPULSE = Prepared(insert(I))
 ADD_COSTS = Prepared(insert(S))
 KEEP_FEELINGS = Prepared(

@@ -99,17 +99,16 @@ def add_relationship_change(
 ) -> Arrow:
     """Append an event to an arrow and return the arrow after it."""
     keys = {"world": world_id, "who": change.from_id, "whom": change.to_id}
-    cached = read_arrow(connection, world_id, change.from_id, change.to_id)
-    seq = statements.EVENT.scalar(connection, world=world_id, key=change.id)
+    found, seq, last = statements.BEFORE_EVENT.first(connection, **keys, key=change.id)
+    cached = Arrow(**found) if found else None
     if cached is not None and seq is not None:
         return cached
     arrow = cached or relationship.begin(change.priors, change.event.at)
     # Without a cache the log may still hold events that are switched off: their numbers are taken.
-    last = statements.LAST_EVENT.scalar(connection, **keys) or 0
     event = replace(
         change.event,
         at=max(change.event.at, arrow.as_of),
-        seq=last + 1,
+        seq=(last or 0) + 1,
         priors=None if cached else change.priors,
     )
     arrow = relationship.apply(arrow, event, params)
@@ -290,14 +289,13 @@ def add_feeling_change(
     persona = change.persona
     keys = {"world": world_id, "persona": persona.id}
     row = statements.FEELINGS.first(connection, **keys)
-    there = statements.IMPULSE.scalar(connection, world=world_id, key=ids[0])
+    there, mood_seq, energy_seq = statements.BEFORE_IMPULSE.first(connection, **keys, key=ids[0])
+    mood_seq, energy_seq = mood_seq or 0, energy_seq or 0
     if row is not None and there is not None:
         return to_feelings(row)
     before = to_feelings(row) if row else at_rest(persona, now, params)
     at = max(now, before.emotion.as_of)
     felt = at_time(before, persona, at, params)
-    mood_seq = statements.LAST_IMPULSE.scalar(connection, **keys) or 0
-    energy_seq = statements.LAST_COST.scalar(connection, **keys) or 0
     base = {
         "world_id": world_id,
         "exchange_id": exchange_id,

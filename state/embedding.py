@@ -1,5 +1,6 @@
 """What the product asks of an embedder, and how vectors are kept in SQL."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+QUERIES_KEPT = 64
+"""As many as exchanges that may be under way; a vector takes 2 to 8 kB."""
 
 
 class Embedder(Protocol):
@@ -42,6 +45,58 @@ class Embedder(Protocol):
     async def aclose(self) -> None:
         """Let go of the model."""
         ...
+
+
+class RecentQueries:
+    """An embedder that keeps the vectors of its last queries: an exchange asks twice for a message.
+
+    Once to find what bears on it, once to tell how it is taken.
+    """
+
+    def __init__(self, embedder: Embedder, most: int = QUERIES_KEPT) -> None:
+        """Ask this embedder for what is not kept, and keep no more than `most`."""
+        self._embedder = embedder
+        self._most = most
+        self._kept: OrderedDict[str, Vector] = OrderedDict()
+
+    @property
+    def model_id(self) -> str:
+        """Name of the embedder behind it."""
+        return self._embedder.model_id
+
+    async def dimension(self) -> int:
+        """Length of a vector."""
+        return await self._embedder.dimension()
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        """Embed texts to be found; none is kept.
+
+        Raises:
+            ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
+        """
+        return await self._embedder.embed_documents(texts)
+
+    async def embed_query(self, text: str) -> Vector:
+        """Embed a text to find with, or return what it was embedded to; never a failure.
+
+        Raises:
+            ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
+        """
+        if text in self._kept:
+            self._kept.move_to_end(text)
+            return self._kept[text]
+        vector = await self._embedder.embed_query(text)
+        vector.flags.writeable = False
+        self._kept[text] = vector
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return vector
+
+    async def aclose(self) -> None:
+        """Let go of the model."""
+        await self._embedder.aclose()
 
 
 def dots(rows: Vector, vector: Vector) -> Vector:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindpara
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, dots
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.tables import Memory, MemoryVector
 from persona_mcp.state.vector_index import (
     DECIMALS,
@@ -294,7 +294,7 @@ KNOWN = Prepared(
     select(Memory.id).where(
         Memory.world_id == bindparam("world"),
         or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
-        Memory.id.in_(bindparam("ids", expanding=True)),
+        Memory.id.in_(listed("ids")),
         *found(),
     )
 )

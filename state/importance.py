@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ class Values(dict[Phrase, float]):
         return frozenset(len(phrase) for phrase in self) - {0}
 
 
+WORDS_KEPT = 10_000
 NEUTRAL = 0.5
 PLAIN = 1.0
 TYPE_FACTORS: Mapping[str, float] = MappingProxyType(
@@ -77,7 +78,7 @@ class ImportanceParams(BaseModel):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Words:
     """One language's lists: phrases in every form, lower case, with their values.
 
@@ -303,6 +304,7 @@ def _interest(spoken: Sequence[str], persona: Interests, lists: Words) -> float:
     return SOCIAL_INTEREST if persona.social else PLAIN_INTEREST
 
 
+@lru_cache(WORDS_KEPT)
 def _singular(word: str, lists: Words) -> str:
     return next((m.expand(one) for many, one in lists.plurals if (m := many.match(word))), word)
 

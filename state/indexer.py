@@ -26,7 +26,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.synced_index import SyncedIndex
 
 log = structlog.get_logger(__name__)
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 V = tables.MemoryVector
-SEQS = bindparam("seqs", expanding=True, type_=Integer)
+SEQS = listed("seqs")
 CLAIMS = Prepared(select(O.claimed_by).where(O.claimed_until >= bindparam("now")).distinct())
 FREE = Prepared(
     select(O.seq, O.attempts)
     .where(
         or_(
             O.claimed_until < bindparam("now"),
-            O.claimed_by.in_(bindparam("gone", expanding=True)),
+            O.claimed_by.in_(listed("gone")),
         ),
         O.attempts < bindparam("tries"),
     )
@@ -61,19 +61,17 @@ CLAIMED = Prepared(select(O).where(O.seq.in_(SEQS)).order_by(O.seq))
 WORKED_OFF = Prepared(delete(O).where(O.seq.in_(SEQS)))
 TO_EMBED = Prepared(
     select(M.world_id, M.id, M.persona_id, M.version, M.indexed_text).where(
-        M.world_id.in_(bindparam("worlds", expanding=True)),
-        M.id.in_(bindparam("ids", expanding=True)),
+        M.world_id.in_(listed("worlds")),
+        M.id.in_(listed("ids")),
     )
 )
 VERSIONS = Prepared(
-    select(M.id, M.version).where(
-        M.world_id == bindparam("world"), M.id.in_(bindparam("ids", expanding=True))
-    )
+    select(M.id, M.version).where(M.world_id == bindparam("world"), M.id.in_(listed("ids")))
 )
 FORGET = Prepared(
     delete(V).where(
         V.world_id == bindparam("world"),
-        V.memory_id.in_(bindparam("ids", expanding=True)),
+        V.memory_id.in_(listed("ids")),
         V.model_id == bindparam("model"),
     )
 )

@@ -43,7 +43,7 @@ class Statistics:
 
 
 def spaced(text: str) -> str:
-    """Return a text's words with spaces between, without case and accents, as the index has them."""
+    """Return a text's words with spaces between, without case and accents."""
     text = text.casefold()
     if text.isascii():
         return text.translate(SPACES)

@@ -23,13 +23,13 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.memory import DAY_S, Memory, NewMemory, WholeMemory
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
 U = tables.MemoryUse
 WORLD = bindparam("world", type_=String)
-IDS = bindparam("ids", expanding=True, type_=String)
+IDS = listed("ids")
 IMPORTANT = 0.7
 ROW_ONLY = ("accessed_count", "used_at")
 Order = Literal["created", "importance", "accessed"]
