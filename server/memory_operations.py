@@ -12,7 +12,7 @@ from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Metadata, Moment, Number, Reference, Text
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.importance import Importance, Occasion, importance, interests_of
-from persona_mcp.state.memory import Memory, NewMemory, Recalled, rfc3339
+from persona_mcp.state.memory import Memory, NewMemory, Recalled, Sought, rfc3339
 from persona_mcp.state.memory_store import Order, Wanted
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.retention import RetentionParams, effective, retention
@@ -92,8 +92,7 @@ async def memory_search(call: Call, arguments: MemorySearchArguments) -> MemoryS
         persona.id,
         arguments.query,
         arguments.n_results,
-        memory_type=arguments.memory_type,
-        min_importance=arguments.min_importance,
+        Sought(arguments.memory_type, arguments.min_importance),
     )
     now = time.time()
     if arguments.reinforce and found.hits:

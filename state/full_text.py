@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    and_,
     bindparam,
     column,
     func,
@@ -116,20 +117,27 @@ def of(column: str, id: str) -> str:
     return f'{column} : "{id.replace(chr(34), " ")}"'
 
 
-def words_query(visible: ColumnElement[bool]) -> Select[int, float]:
-    """Return the query for memories by their words, best first; parameters: matched, most.
+def words_query(fits: ColumnElement[bool]) -> Select[int, float, bool]:
+    """Return the query for memories by their words, best first: seq, score, whether it fits.
+
+    Parameters: matched, most. Whether a memory fits is looked up for the best alone.
 
     Args:
-        visible: Which memories may be found, as a condition on the table of memories.
+        fits: Which memories may be found, as a condition on the table of memories.
     """
-    score: ColumnElement[float] = literal_column(f"-bm25({TABLE}, {TEXT_ONLY})")
+    score: ColumnElement[float] = literal_column(f"-bm25({TABLE}, {TEXT_ONLY})").label("score")
     matched = literal_column(TABLE).op("MATCH")(bindparam("matched", type_=String))
-    return (
-        select(Memory.seq, score)
-        .join(WORDS, WORDS.c.rowid == Memory.seq)
-        .where(matched, visible)
-        .order_by(score.desc(), Memory.seq)
+    best = (
+        select(WORDS.c.rowid, score)
+        .where(matched)
+        .order_by(score.desc(), WORDS.c.rowid)
         .limit(bindparam("most", type_=Integer))
+        .subquery()
+    )
+    return (
+        select(best.c.rowid, best.c.score, Memory.seq.is_not(None))
+        .outerjoin(Memory, and_(Memory.seq == best.c.rowid, fits))
+        .order_by(best.c.score.desc(), best.c.rowid)
     )
 
 

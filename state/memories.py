@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -24,12 +24,15 @@ from sqlalchemy.orm import aliased
 from persona_mcp.state import tables
 from persona_mcp.state.full_text import count_query, match_of, match_own, terms_of, words_query
 from persona_mcp.state.lexical import Statistics
+from persona_mcp.state.memory import ANYTHING, Sought
 from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
 V = tables.MemoryVector
 
+WIDER = 2
+"""The full-text index is asked for so many times more than wanted: not all may be shown."""
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
 WORLD = bindparam("world", type_=String)
 
@@ -82,6 +85,28 @@ def picked() -> CompoundSelect[int]:
     return union(by_id, listed("seqs"))
 
 
+def sought_for() -> ColumnElement[bool]:
+    """Return the condition of `Sought`; its parameters come from `seeking`."""
+    kind = bindparam("kind", type_=String)
+    others = M.visibility.in_(listed("open"))
+    return and_(
+        or_(kind == "", M.memory_type == kind),
+        M.importance >= bindparam("least"),
+        or_(M.persona_id == READER, others),
+    )
+
+
+def seeking(world_id: str, reader: str, sought: Sought) -> dict[str, Any]:
+    """Return the parameters of `sought_for`, with those of `recallable`."""
+    wanted = {"shared": sought.shared, "public": sought.public}
+    return {
+        **reading(world_id, reader),
+        "kind": sought.memory_type or "",
+        "least": sought.min_importance,
+        "open": [visibility for visibility, is_wanted in wanted.items() if is_wanted],
+    }
+
+
 def neighbours_query() -> Select[int]:
     """Return the query for the memories of the turns before and after those of some memories."""
     one, found = aliased(M), aliased(M)
@@ -100,7 +125,32 @@ def neighbours_query() -> Select[int]:
     )
 
 
+def sought_vectors_query() -> Select[*tuple[Any, ...]]:
+    """Return the query for the vectors of everything that is sought.
+
+    Two indexes know what can be the reader's at all; left alone, SQLite reads the whole world.
+    """
+    one = aliased(M)
+    own = select(one.seq).where(one.world_id == WORLD, one.persona_id == READER)
+    open_to_it = select(one.seq).where(one.world_id == WORLD, one.visibility.in_(listed("open")))
+    its = own.union(open_to_it).subquery()
+    return (
+        select(M.id, V.vector)
+        .select_from(its)
+        .join(M, M.seq == its.c.seq)
+        .join(V, and_(V.world_id == M.world_id, V.memory_id == M.id))
+        .where(
+            recallable(),
+            sought_for(),
+            V.model_id == bindparam("model", type_=String),
+        )
+        .order_by(M.id)
+    )
+
+
 WORDS = Prepared(words_query(recallable()))
+SOUGHT_WORDS = Prepared(words_query(and_(recallable(), sought_for())))
+SOUGHT_VECTORS = Prepared(sought_vectors_query())
 HAVING = Prepared(count_query())
 OWN = Prepared(select(func.count()).where(M.world_id == WORLD, M.persona_id == READER))
 NEIGHBOURS = Prepared(neighbours_query())
@@ -115,6 +165,7 @@ class Found(NamedTuple):
     indexed_text: str
     memory_type: str
     importance: float
+    visibility: str
     conversation_id: str | None
     turn_id: str | None
     turn_number: int | None
@@ -138,7 +189,12 @@ CANDIDATES = Prepared(
 
 
 def search_words(
-    connection: Connection, query: str, world_id: str, reader: str, limit: int
+    connection: Connection,
+    query: str,
+    world_id: str,
+    reader: str,
+    limit: int,
+    sought: Sought = ANYTHING,
 ) -> dict[int, float]:
     """Find memories by their words, among those that the reader may know.
 
@@ -148,6 +204,7 @@ def search_words(
         world_id: Where.
         reader: Who asks.
         limit: How many, at most.
+        sought: Which ones.
 
     Returns:
         Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
@@ -155,8 +212,24 @@ def search_words(
     matched = match_of(query, world_id, reader)
     if not matched:
         return {}
-    rows = WORDS.all(connection, matched=matched, most=limit, **reading(world_id, reader))
-    return {row[0]: row[1] for row in rows}
+    statement, who = WORDS, reading(world_id, reader)
+    if sought != ANYTHING:
+        statement, who = SOUGHT_WORDS, seeking(world_id, reader, sought)
+    most = WIDER * limit
+    while True:
+        rows = statement.all(connection, matched=matched, most=most, **who)
+        found = {seq: score for seq, score, fits in rows if fits}
+        if len(found) >= limit or len(rows) < most:
+            return dict(list(found.items())[:limit])
+        most *= WIDER
+
+
+def sought_vectors(
+    connection: Connection, world_id: str, reader: str, model_id: str, sought: Sought
+) -> dict[str, bytes]:
+    """Read the vector of every memory that is sought and that the reader may know, by id."""
+    rows = SOUGHT_VECTORS.all(connection, model=model_id, **seeking(world_id, reader, sought))
+    return {row.id: row.vector for row in rows}
 
 
 def statistics(connection: Connection, query: str, world_id: str, owner: str) -> Statistics:

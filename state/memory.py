@@ -102,6 +102,26 @@ class WholeMemory:
 
 
 @dataclass(frozen=True)
+class Sought:
+    """Which memories a search is for, among those that the reader may know.
+
+    Attributes:
+        memory_type: Only of this type.
+        min_importance: Only those at least as important, 0..1.
+        shared: Others' memories too that are shared with the reader.
+        public: Others' memories too that are public.
+    """
+
+    memory_type: str | None = None
+    min_importance: float = 0.0
+    shared: bool = True
+    public: bool = True
+
+
+ANYTHING = Sought()
+
+
+@dataclass(frozen=True)
 class Recalled:
     """A memory that a search found.
 

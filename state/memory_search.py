@@ -1,6 +1,6 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -11,10 +11,11 @@ from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.lexical import bm25
 from persona_mcp.state.memories import Found
-from persona_mcp.state.memory import Memory, Recall, Recalled
+from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import Candidate, RetrievalParams, Scored, Spoken, rank
 from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.vector_index import ranked
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +45,7 @@ class MemorySearch:
         reader: str,
         query: str,
         limit: int,
-        memory_type: str | None = None,
-        min_importance: float = 0.0,
+        sought: Sought = ANYTHING,
     ) -> Recall:
         """Find what bears on a text, among what the reader may know.
 
@@ -54,29 +54,31 @@ class MemorySearch:
             reader: Who asks; the witness rule is applied for it.
             query: Any text; of a long one the beginning is used.
             limit: How many, at most.
-            memory_type: Only memories of this type.
-            min_importance: Only memories at least as important, 0..1.
+            sought: Which ones; as many are found as there are, however few of all they be.
 
         Raises:
             StorageUnavailable: The database did not answer. An embedder or index that fails
                 makes the answer `degraded`: words alone.
         """
         params, text = self._params, query[: self._params.query_chars]
-        vector, near, degraded = await self._by_meaning(world_id, reader, text)
+        all_of_them = sought == ANYTHING
+        vector, near, degraded = await self._by_meaning(world_id, reader, text, all_of_them)
+        most, model_id = params.candidates, self._embedder.model_id
 
         def read(connection: Connection) -> Recall:
-            words = memories.search_words(connection, text, world_id, reader, params.candidates)
-            around = memories.neighbours(connection, world_id, near, words)
+            words = memories.search_words(connection, text, world_id, reader, most, sought)
+            close = near
+            if not all_of_them and vector is not None:
+                some = memories.sought_vectors(connection, world_id, reader, model_id, sought)
+                close = nearest(some, vector, most)
+            around = memories.neighbours(connection, world_id, close, words)
             rows = memories.read_candidates(
-                connection, world_id, reader, self._embedder.model_id, near, {*words, *around}
+                connection, world_id, reader, model_id, close, {*words, *around}
             )
             known = memories.statistics(connection, text, world_id, reader)
             pool = pool_of(rows, bm25(text, [r.indexed_text for r in rows], known, params), vector)
-            wanted = {
-                row.id
-                for row in rows
-                if row.importance >= min_importance and memory_type in (None, row.memory_type)
-            }
+            # What stands around a turn counts for it, whether it is sought itself or not.
+            wanted = {row.id for row in rows if all_of_them or is_sought(row, reader, sought)}
             best = rank(text, pool, params, limit, wanted)
             ids = [one.candidate.id for one in best]
             found = {m.id: m for m in read_memories(connection, world_id, ids)}
@@ -85,16 +87,38 @@ class MemorySearch:
         return await self._database.read(read)
 
     async def _by_meaning(
-        self, world_id: str, reader: str, text: str
+        self, world_id: str, reader: str, text: str, search_index: bool
     ) -> tuple[Vector | None, list[str], str]:
         try:
             # One after the other: of two at once, the second would run on after the first failed.
             vector = await self._embedder.embed_query(text)
+            if not search_index:
+                return vector, [], ""
             hits = await self._index.search(world_id, vector, reader, self._params.candidates)
         except PersonaError as error:
             log.warning("search by words alone", reason=error.message, code=error.code)
             return None, [], error.message
         return vector, [hit.memory_id for hit in hits], ""
+
+
+def is_sought(row: Found, reader: str, sought: Sought) -> bool:
+    """Tell whether a row is one of those that a search is for."""
+    if row.importance < sought.min_importance:
+        return False
+    if sought.memory_type not in (None, row.memory_type):
+        return False
+    others = {"shared": sought.shared, "public": sought.public}
+    return row.persona_id == reader or others.get(row.visibility, False)
+
+
+def nearest(vectors: Mapping[str, bytes], vector: Vector, limit: int) -> list[str]:
+    """Return the ids of those nearest to a vector, best first, ties by id.
+
+    The dense index knows nothing of types and weights: few rows that are sought would drown in it.
+    """
+    found = cosines(list(vectors.values()), vector)
+    by_id = {id: cosine or 0.0 for id, cosine in zip(vectors, found, strict=True)}
+    return [hit.memory_id for hit in ranked(by_id, limit)]
 
 
 def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float | None]:

@@ -10,6 +10,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.memory import Sought
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import RetrievalParams
@@ -124,9 +125,57 @@ async def test_only_the_wanted_type_and_importance_are_found(
     await remember(database, "m3", "The harbour sang.", importance=0.9, memory_type="thought")
     await index_all(indexer)
 
-    assert sorted(await found(memories, "harbour", min_importance=0.6)) == ["m2", "m3"]
-    assert await found(memories, "harbour", memory_type="thought") == ["m3"]
-    assert await found(memories, "harbour", memory_type="thought", min_importance=1.0) == []
+    async def sought(**more: Any) -> list[str]:
+        return sorted(await found(memories, "harbour", sought=Sought(**more)))
+
+    assert await sought(min_importance=0.6) == ["m2", "m3"]
+    assert await sought(memory_type="thought") == ["m3"]
+    assert await sought(memory_type="thought", min_importance=1.0) == []
+
+
+@pytest.mark.parametrize("query", ["harbour", "something else"])
+async def test_the_few_that_are_sought_are_found_among_many_that_are_nearer(
+    database: Database, memories: MemorySearch, indexer: Indexer, query: str
+) -> None:
+    for number in range(60):
+        await remember(database, f"near{number}", "harbour harbour harbour", importance=0.1)
+    await remember(database, "far", "The frozen harbour of that long winter.", importance=0.9)
+    await index_all(indexer)
+
+    assert await found(memories, query, sought=Sought(min_importance=0.6)) == ["far"]
+
+
+@pytest.mark.parametrize(
+    ("sought", "ids"),
+    [
+        (Sought(), ["own", "public", "shared"]),
+        (Sought(shared=False), ["own", "public"]),
+        (Sought(public=False), ["own", "shared"]),
+        (Sought(shared=False, public=False), ["own"]),
+    ],
+)
+async def test_others_memories_are_left_out_by_how_they_are_open(
+    database: Database, memories: MemorySearch, indexer: Indexer, sought: Sought, ids: list[str]
+) -> None:
+    await remember(database, "own", "The harbour froze.", persona_id="tobin", visibility="public")
+    await remember(database, "public", "The harbour thawed.", visibility="public")
+    await remember(database, "shared", "The harbour sang.", visibility="shared", related=("tobin",))
+    await remember(database, "secret", "The harbour slept.")
+    await index_all(indexer)
+
+    assert sorted(await found(memories, "harbour", "tobin", sought=sought)) == ids
+
+
+async def test_a_narrowed_search_without_the_embedder_is_by_words_alone(
+    database: Database, memories: MemorySearch, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "The harbour froze.", importance=0.9)
+    embedder.fault = ModelError("the embedder did not answer")
+
+    recall = await memories.search("main", "mara", "harbour", 10, Sought(min_importance=0.6))
+
+    assert [hit.memory.id for hit in recall.hits] == ["m1"]
+    assert recall.degraded == "the embedder did not answer"
 
 
 async def test_ties_are_broken_by_id(
