@@ -27,10 +27,9 @@ from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
+from persona_mcp.state.memory_params import RetentionParams, RetrievalParams
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship_params import RelationshipParams
-from persona_mcp.state.retention import RetentionParams
-from persona_mcp.state.retrieval import RetrievalParams
 
 PREFIX = "PERSONA_"
 

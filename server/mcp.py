@@ -5,10 +5,12 @@ validation, and our error data comes back in the result.
 """
 
 import asyncio
+import importlib
 import json
 import time
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from mcp.server import Server
@@ -23,14 +25,10 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
 from persona_mcp.server.operations import Caller, Operation, call_operation
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, PersonaError
-
-if TYPE_CHECKING:
-    pass
 
 log = structlog.get_logger(__name__)
 
@@ -98,28 +96,40 @@ def make_server(
         progress_s: Shortest time between two progress messages, in seconds.
         heartbeat_s: Longest time between two of them while a call runs, in seconds.
     """
-    offered = {operation.name: operation for operation in operations(toolset)}
-    listed = ListToolsResult(tools=[tool_of(operation) for operation in offered.values()])
+
+    @cache
+    def offered() -> dict[str, Operation]:
+        # All operations are imported when they are asked for: the first answer does not need them.
+        catalogue = importlib.import_module("persona_mcp.server.catalogue")
+        return {operation.name: operation for operation in catalogue.operations(toolset)}
+
+    @cache
+    def listed() -> ListToolsResult:
+        return ListToolsResult(tools=[tool_of(operation) for operation in offered().values()])
+
+    def schema_of(name: str) -> dict[str, Any] | None:
+        operation = offered().get(name)
+        return operation.input_schema if operation else None
 
     async def list_tools(
         context: Context, params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        return listed
+        return await asyncio.to_thread(listed)
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         scope = context.request.scope if context.request else {}
         progress = ProgressText(context, progress_s, heartbeat_s)
         with correlated(context):
-            return await carry_out(ready, offered, progress, params, scope.get(LOST))
+            its = await asyncio.to_thread(offered)
+            return await carry_out(ready, its, progress, params, scope.get(LOST))
 
-    schemas = {tool.name: tool.input_schema for tool in listed.tools}
     beside = ContextHandlers(ready)
     return Server(
         NAME,
         version=version("persona-mcp"),
         title="Persona",
         instructions=INSTRUCTIONS,
-        get_tool_input_schema=schemas.get,  # or every call would list all tools first
+        get_tool_input_schema=schema_of,  # or every call would list all tools first
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         on_list_resources=beside.list_resources,

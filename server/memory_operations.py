@@ -13,9 +13,10 @@ from persona_mcp.state.fields import WHOLE, Id, Metadata, Moment, Number, Refere
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.importance import Importance, Occasion, importance, interests_of
 from persona_mcp.state.memory import Memory, NewMemory, Recalled, Sought, rfc3339
+from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_store import Order, Wanted
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.retention import RetentionParams, effective, retention
+from persona_mcp.state.retention import effective, retention
 
 MILLISECONDS = 1000
 PARTIES = 32

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
-from persona_mcp.state.sessions import Session
 from persona_mcp.state.validation import validate
 
 if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before that is done
     from persona_mcp.server.service import Service
     from persona_mcp.server.store import Store
+    from persona_mcp.state.sessions import Session
 
 Toolset = Literal["persona", "conversation", "memory", "relationship", "system"]
 Scope = Literal["read", "chat", "manage", "admin"]
@@ -85,7 +85,7 @@ class Call:
 
     store: "Store"
     world_id: str
-    session: Session | None = None
+    session: "Session | None" = None
     caller: Caller = UNSEEN
 
     @property
@@ -207,7 +207,7 @@ async def accepted(store: "Store", model: type[A], raw: Mapping[str, Any]) -> tu
     return Call(store, world_id, session), arguments
 
 
-async def session_of(store: "Store", arguments: Arguments) -> Session | None:
+async def session_of(store: "Store", arguments: Arguments) -> "Session | None":
     """Find the handle that a call was sent with, and keep it alive.
 
     Raises:

@@ -15,7 +15,7 @@ from unicodedata import combining, normalize
 import Stemmer
 
 from persona_mcp.state.full_text import terms_of
-from persona_mcp.state.retrieval import RetrievalParams
+from persona_mcp.state.memory_params import RetrievalParams
 
 WORD = re.compile(r"[^\W_]+")
 SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}

@@ -12,8 +12,9 @@ from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.lexical import bm25
 from persona_mcp.state.memories import Found
 from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
+from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_store import read_memories
-from persona_mcp.state.retrieval import Candidate, RetrievalParams, Scored, Spoken, rank
+from persona_mcp.state.retrieval import Candidate, Scored, Spoken, rank
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.vector_index import ranked
 

@@ -4,13 +4,11 @@ What fades is how much a memory weighs, not what it says, and not whether it is 
 not enter the ranking of a search.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-Mode = Literal["half_life", "none", "linear", "exponential", "logarithmic", "access_based"]
+from persona_mcp.state.memory_params import RetentionParams
+
 Shares = NDArray[np.float64]
 
 LEAST = 0.2
@@ -22,24 +20,6 @@ EXPONENTIAL_DAYS = 30.0
 LOGARITHMIC_DAYS = 91.0
 ACCESS_A_MONTH, ACCESS_MOST, MONTH_DAYS = 0.7, 0.6, 30.0
 NEVER_READ, OFTEN_READ, OFTEN = 2.0, 0.5, 3
-
-
-class RetentionParams(BaseModel):
-    """How memories fade."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Mode = Field(
-        "half_life",
-        description="half_life, none, or one of the original's: linear, exponential, logarithmic, "
-        "access_based",
-    )
-    half_life_days: float = Field(
-        30.0, gt=0, le=36_500, description="Half-life of a memory without importance, in days"
-    )
-    importance_gain: float = Field(
-        4.0, ge=0, le=100, description="An importance of 1 lengthens it by this many times"
-    )
 
 
 def retention(

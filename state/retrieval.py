@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.state.memory import DAY_S
+from persona_mcp.state.memory_params import RetrievalParams
 
 EPSILON = 1e-6
 MONTHS = (
@@ -33,47 +33,6 @@ WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
 Scores = NDArray[np.float64]
-
-
-class RetrievalParams(BaseModel):
-    """How memories are found and how many are shown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    candidates: int = Field(
-        50, ge=1, le=1000, description="Memories taken from each side (meaning, words) for scoring"
-    )
-    dense_weight: float = Field(0.5, ge=0, le=10, description="Weight of meaning (z-score)")
-    lexical_weight: float = Field(0.5, ge=0, le=10, description="Weight of words (z-score)")
-    lexical_k1: float = Field(
-        0.9, ge=0, le=10, description="BM25: how soon a repeated word is enough"
-    )
-    lexical_b: float = Field(0.4, ge=0, le=1, description="BM25: how much a long text is held back")
-    previous_weight: float = Field(0.4, ge=0, le=10, description="Weight of the turn before a turn")
-    next_weight: float = Field(0.2, ge=0, le=10, description="Weight of the turn after a turn")
-    session_weight: float = Field(
-        1.2, ge=0, le=10, description="Weight of the best turns of the same day's talk"
-    )
-    session_best: int = Field(3, ge=1, le=100, description="How many of them count, as a mean")
-    speaker_weight: float = Field(
-        1.0, ge=0, le=10, description="Gain of a turn whose speaker alone is named"
-    )
-    date_weight: float = Field(1.0, ge=0, le=10, description="Gain of a turn of a named month")
-    year_weight: float = Field(
-        0.3, ge=0, le=10, description="Gain of a turn of a named year, where no month is named"
-    )
-    day_half: float = Field(
-        4.0, gt=0, le=366, description="Days off a named day at which half of the gain is left"
-    )
-    question_penalty: float = Field(
-        1.0, ge=0, le=10, description="Taken off a turn that only asks: it rarely knows"
-    )
-    length_weight: float = Field(
-        0.3, ge=0, le=10, description="Gain of a long turn over a short one"
-    )
-    query_chars: int = Field(
-        2000, ge=100, le=20000, description="Of a longer query, this many characters are used"
-    )
 
 
 class Spoken(NamedTuple):

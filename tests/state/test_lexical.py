@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_mcp.state.lexical import Statistics, bm25, stem, words_of
-from persona_mcp.state.retrieval import RetrievalParams
+from persona_mcp.state.memory_params import RetrievalParams
 
 PARAMS = RetrievalParams(lexical_k1=0.9, lexical_b=0.4)
 KNOWN = Statistics(100, {"harbour": 10, "froze": 1, "boats": 60})

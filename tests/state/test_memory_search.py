@@ -11,9 +11,9 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.memory import Sought
+from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.memory_store import read_memories
-from persona_mcp.state.retrieval import RetrievalParams
 from persona_mcp.state.synced_index import SyncedIndex
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_mcp.state.retention import Mode, RetentionParams, effective, half_life, retention
+from persona_mcp.state.memory_params import Mode, RetentionParams
+from persona_mcp.state.retention import effective, half_life, retention
 
 PARAMS = RetentionParams()
 MODES = get_args(Mode)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.retrieval import (
     Candidate,
     Dates,
-    RetrievalParams,
     Scored,
     Spoken,
     dates_of,
