@@ -45,8 +45,9 @@ bench: ## Measure an exchange, a call at each door, and the start; prints ratios
 	uv run python -m benchmarks.doors
 	uv run python -m benchmarks.start
 
-crash: ## Kill a talking process a hundred times at random moments, and look for losses
+crash: ## Kill processes that talk, write memories or make an index, and look for losses
 	uv run python -m benchmarks.crash --rounds 100
+	uv run python -m benchmarks.crash_memory --rounds 50
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite and its Node: needs npm and a network
 

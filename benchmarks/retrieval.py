@@ -22,7 +22,8 @@ from statistics import mean, quantiles
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it can be run as a file, too
+if __name__ == "__main__":  # run as a file, too; its folder has a module that is named as Python's
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.instant import InstantModel
 from benchmarks.locomo import CATEGORIES, Question, Session, Talk, read_talks

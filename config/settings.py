@@ -205,6 +205,16 @@ class IndexSettings(Section):
         "auto",
         description="auto: Chroma where this process holds the folder's lock, else exact scoring",
     )
+    url: str = Field(
+        "",
+        pattern=r"^(https?://(\[[0-9a-fA-F:.]+\]|[^\s/:@\[\]]+)(:\d{1,5})?/?)?$",
+        description="A Chroma server in place of the folder; empty for none",
+        json_schema_extra={"allowed": "http[s]://host[:port], or empty"},
+    )
+    token: SecretStr = Field(
+        SecretStr(""), description="Token that it wants; empty where it wants none"
+    )
+    request_s: Seconds = Field(10.0, description="Limit of one request to it, in seconds")
     batch: int = Field(256, ge=1, le=5000, description="Memories embedded and indexed at once")
     claim_s: Seconds = Field(
         30.0, description="How long a process keeps a claimed outbox row, in seconds"

@@ -93,6 +93,7 @@ async def database(service: Service) -> str:
 async def index(service: Service) -> str:
     """Compare index and database."""
     world_id = service.settings.world
+    anew = bool(service.index.trouble)
     missing, extra = await service.index.reconcile(world_id)
     waiting = await service.indexer.pending()
     if given_up := await service.indexer.given_up():
@@ -100,7 +101,8 @@ async def index(service: Service) -> str:
             f"{given_up} memories could not be embedded, words alone find them; when the embedder "
             "is well, run `persona memory reindex`"
         )
-    mended = f"; mended {missing} missing, {extra} too many" if missing or extra else ""
+    mended = "; made anew" if anew else ""
+    mended += f"; mended {missing} missing, {extra} too many" if missing or extra else ""
     why = "" if service.index.kind == "chroma" else " (another process holds Chroma, or it is off)"
     return f"{service.index.kind}{why}; {waiting} memories wait{mended}"
 

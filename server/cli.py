@@ -1,11 +1,13 @@
 """The command line: what there is, with which options; work is imported when it is run."""
 
-import importlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from persona_mcp.server.cli_memory_commands import memory
+from persona_mcp.server.cli_options import AsJson, Model, Name, User, command
 
 app = typer.Typer(
     name="persona",
@@ -17,26 +19,8 @@ app = typer.Typer(
     "`persona chat Aria`.",
 )
 database = typer.Typer(no_args_is_help=True, help="The database.")
-memory = typer.Typer(no_args_is_help=True, help="Memories and their index.")
 app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="auto, or provider:model, e.g. ollama:llama3.1:8b.", metavar="MODEL"
-    ),
-]
-User = Annotated[
-    str | None, typer.Option("--user", help="Who talks; each user is remembered apart.")
-]
-Name = Annotated[str, typer.Argument(help="The persona's id or name; see `persona list`.")]
-
-
-def command(module: str, name: str) -> Any:
-    """Return a command's function; only now what it needs is imported."""
-    return getattr(importlib.import_module(f"persona_mcp.server.{module}"), name)
 
 
 def show_version(asked: bool) -> None:
@@ -207,15 +191,6 @@ def graph(
 def upgrade() -> None:
     """Bring the database to the newest schema; does nothing if it is there."""
     command("cli_system", "upgrade")()
-
-
-@memory.command("reindex")
-def reindex(
-    embed: Annotated[bool, typer.Option("--embed", help="Also compute every vector anew.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make the index anew from the vectors in the database; may be stopped and run again."""
-    command("cli_system", "reindex")(embed, as_json)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,12 +15,14 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
-from persona_mcp.state.errors import InternalError, PersonaError
+from persona_mcp.state.errors import InternalError, InvalidParams, PersonaError
 
 log = structlog.get_logger(__name__)
 
 FAILED = 1
 INTERRUPTED = 130
+STDIN = "-"
+"""In place of a text: it is read from standard input."""
 
 Work = Callable[[Settings, Terminal], Coroutine[Any, Any, None]]
 Loop = Callable[[Settings, Terminal, asyncio.Runner], None]
@@ -80,3 +83,16 @@ def llm(model: str | None) -> dict[str, str] | None:
 def command_module(name: str) -> Any:
     """Import a module of the server when it is needed: LangGraph alone takes a second."""
     return importlib.import_module(f"persona_mcp.server.{name}")
+
+
+def read_stdin() -> str:
+    """Read a text from standard input.
+
+    Raises:
+        InvalidParams: It is closed.
+    """
+    if sys.stdin is None:
+        given = "a closed standard input"
+        fault = {"field": STDIN, "allowed": "text on standard input", "given": given}
+        raise InvalidParams.of([fault])
+    return sys.stdin.read().strip()

@@ -1,7 +1,6 @@
 """Commands that talk: chat and ask."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
-from persona_mcp.server.cli_run import llm, run, run_loop
+from persona_mcp.server.cli_run import STDIN, llm, read_stdin, run, run_loop
 from persona_mcp.server.explanation import explain
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
@@ -28,7 +27,6 @@ COMMANDS = (
     ("/help", "this list"),
     ("/quit", "end; so do Ctrl-D, and Ctrl-C at the prompt"),
 )
-STDIN = "-"
 SHOWN_DECIMALS = 3
 DIM = "dim"
 SPEAKER = "bold magenta"
@@ -118,19 +116,6 @@ def request_of(
     }
     checked = validate(PersonaChatArguments, {k: v for k, v in given.items() if v is not None})
     return ChatRequest(world_id, name, user_id, checked.message, conversation_id, request_id)
-
-
-def read_stdin() -> str:
-    """Read a message from standard input.
-
-    Raises:
-        InvalidParams: It is closed.
-    """
-    if sys.stdin is None:
-        given = "a closed standard input"
-        fault = {"field": "message", "allowed": "text on standard input", "given": given}
-        raise InvalidParams.of([fault])
-    return sys.stdin.read().strip()
 
 
 async def last_conversation(

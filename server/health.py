@@ -113,8 +113,11 @@ class Health:
         return f"{self._service.database.engine.dialect.name} answers"
 
     async def _index(self) -> str:
+        index = self._service.index
+        trouble = f"; {index.trouble}" if index.trouble else ""
+        await index.check()
         waiting = await self._service.indexer.pending()
-        return f"{self._service.index.kind}; {waiting} memories wait"
+        return f"{index.kind}; {waiting} memories wait{trouble}"
 
     async def _model(self) -> str:
         return await self._service.model.check()

@@ -15,6 +15,7 @@ from persona_mcp.state.importance import Importance, Occasion, importance, inter
 from persona_mcp.state.memory import Memory, NewMemory, Recalled, Sought, rfc3339
 from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_store import Order, Wanted
+from persona_mcp.state.memory_weights import by_tenths, read_weights
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.retention import effective, retention
 
@@ -346,6 +347,8 @@ class MemoryStats(Result):
     created_today: int = Field(description="Since midnight, UTC")
     pinned_count: int
     archived_count: int = Field(description="Beside the others: they are found no more")
+    importance_histogram: list[int] = Field(description="By tenths of 0..1, the lowest first")
+    retention_histogram: list[int] = Field(description="What share has not faded, likewise")
     stats_calculation_time_ms: float
 
 
@@ -353,8 +356,9 @@ class MemoryStats(Result):
 async def memory_stats(call: Call, arguments: MemoryStatsArguments) -> MemoryStats:
     """Count what a persona remembers, by type and weight."""
     persona = await current_persona(call, arguments.persona_id)
-    began = time.perf_counter()
-    found = await call.store.memory_store.count(call.world_id, persona.id, time.time())
+    began, now = time.perf_counter(), time.time()
+    found = await call.store.memory_store.count(call.world_id, persona.id, now)
+    weights = await call.store.database.read(read_weights, call.world_id, persona.id)
     return MemoryStats(
         persona_id=persona.id,
         total_memories=found.total,
@@ -364,5 +368,7 @@ async def memory_stats(call: Call, arguments: MemoryStatsArguments) -> MemorySta
         created_today=found.today,
         pinned_count=found.pinned,
         archived_count=found.archived,
+        importance_histogram=by_tenths(weights.importance),
+        retention_histogram=by_tenths(weights.retention(now, call.store.settings.retention)),
         stats_calculation_time_ms=(time.perf_counter() - began) * MILLISECONDS,
     )

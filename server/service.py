@@ -287,7 +287,8 @@ async def open_service(
         embedder = RecentQueries(embedder or open_embedder(settings.embedder))
         stack.push_async_callback(embedder.aclose)
         opened = await open_index(settings, database, embedder.model_id, anew=new_index)
-        index = SyncedIndex(database, opened, embedder.model_id, settings.index.batch)
+        chosen = settings.index
+        index = SyncedIndex(database, opened, embedder.model_id, chosen.batch, chosen.shards_cached)
         stack.push_async_callback(index.aclose)
         indexer = indexer_of(settings, database, index, embedder, liveness)
         memories = MemorySearch(database, index, embedder, settings.retrieval)
@@ -309,6 +310,7 @@ async def open_service(
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
+        await index.start()
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)

@@ -11,6 +11,7 @@ from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import interaction
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.synced_index import SyncedIndex
 
 
 class SystemStatusArguments(Arguments):
@@ -32,7 +33,7 @@ class SystemStatus(Result):
     version: str
     uptime_seconds: float
     database: str
-    vector_index: str
+    vector_index: str = Field(description="chroma or exact, and what is wrong with it, if so")
     queue_depth: int = Field(description="Memories that are still to be indexed")
 
 
@@ -57,9 +58,19 @@ async def system_status(call: Call, arguments: SystemStatusArguments) -> SystemS
         version=version("persona-mcp"),
         uptime_seconds=now - service.started_at,
         database=service.database.engine.dialect.name,
-        vector_index=service.index.kind,
+        vector_index=await index_state(service.index),
         queue_depth=await service.indexer.pending(),
     )
+
+
+async def index_state(index: SyncedIndex) -> str:
+    """Say which index there is, and what is wrong with it."""
+    trouble = index.trouble
+    try:
+        await index.check()
+    except PersonaError as error:
+        trouble = error.message
+    return f"{index.kind}: {trouble}" if trouble else index.kind
 
 
 async def probe(call: Call) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""The dense index in Chroma, on a folder that one process opens at a time.
+"""The dense index in Chroma, in a folder or in a server (`state/chroma_home.py`).
 
 A collection for each persona, and one for what a world has open to others: in one for all, a search
 would read through everyone's rows to leave most of them out.
@@ -9,21 +9,14 @@ Importing this module takes over a second: do it in a thread, where Chroma is us
 import asyncio
 import hashlib
 import re
-import sqlite3
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import chromadb
-from chromadb.api.client import Client
-from chromadb.api.shared_system_client import SharedSystemClient
-from chromadb.config import Settings
-from chromadb.errors import ChromaError
 from langchain_chroma import Chroma
 
+from persona_mcp.state.chroma_home import FAULTS, ChromaHome
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.vector_index import OPEN, Hit, Kind, VectorEntry, ranked
@@ -35,23 +28,18 @@ SPACE: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 """Twice the usual width of the search: costs nothing measurable, finds 99.8 % of the nearest 50."""
 NAME_CHARS = 120
 HASH_CHARS = 16
-WRITING = "writing"
-"""A file in the folder while something is written; found at opening, that write was cut off."""
-
-# What hnswlib writes first: version, level offset, room, rows, bytes a row.
-HEADER = struct.Struct("<iQQQQ")
-HEADER_VERSION = 1
-LENGTH_BYTES = 4
-PERSISTED = """SELECT id FROM segments JOIN max_seq_id ON max_seq_id.segment_id = segments.id
-WHERE scope = 'VECTOR'"""
+PAGE = 100
+"""Collections that a server lists at once."""
 
 
-def collection_name(world_id: str, model_id: str, owner: str | None) -> str:
+def collection_name(world_id: str, model_id: str, owner: str | None, scope: str = "") -> str:
     """Name a collection by Chroma's rules: `w-main.minilm-l6-int8-384.p-aria`, or `... .open`.
 
-    What the rules do not allow is replaced, and a hash of the whole name put behind it.
+    What the rules do not allow is replaced, and a hash of the whole name put behind it. In a server
+    that others use too, the scope stands in front.
     """
     wanted = f"w-{world_id}.{model_id}.{'open' if owner is None else f'p-{owner}'}"
+    wanted = f"{scope}.{wanted}" if scope else wanted
     allowed = re.sub(r"[^A-Za-z0-9._-]", "-", wanted)[:NAME_CHARS]
     if allowed == wanted and wanted[-1].isalnum():
         return wanted
@@ -74,29 +62,24 @@ class ChromaIndex:
 
     kind: Kind = "chroma"
 
-    def __init__(
-        self,
-        client: Client,
-        folder: Path,
-        model_id: str,
-        released: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Use an open client.
+    def __init__(self, home: ChromaHome, model_id: str) -> None:
+        """Keep vectors of one embedder.
 
         Args:
-            client: What `open_chroma` gave.
-            folder: Where it is.
+            home: Where Chroma is.
             model_id: Of the embedder.
-            released: Called when the folder is closed.
         """
-        self._client = client
-        self._folder = folder
+        self._home = home
         self._model_id = model_id
-        self._released = released
         self._shelves: dict[str, dict[str | None, Shelf]] = {}
         """By world and owner; None for what is open to others."""
         self._writing = asyncio.Lock()
         self._closed = False
+
+    @property
+    def fault(self) -> str:
+        """Why it was begun anew, and so lacks what SQL has; empty if it was not."""
+        return self._home.fault
 
     async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         """Write entries; an older version never overwrites a newer one, repeating changes nothing.
@@ -105,8 +88,7 @@ class ChromaIndex:
             StorageUnavailable: Chroma did not answer.
         """
         if entries:
-            async with self._writing:
-                await self._in_thread(lambda: self._upsert(world_id, entries))
+            await self._to_its_end(lambda: self._upsert(world_id, entries))
 
     async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
         """Forget memories; unknown ids are left alone.
@@ -115,8 +97,7 @@ class ChromaIndex:
             StorageUnavailable: Chroma did not answer.
         """
         if memory_ids:
-            async with self._writing:
-                await self._in_thread(lambda: self._delete(world_id, memory_ids))
+            await self._to_its_end(lambda: self._delete(world_id, memory_ids))
 
     async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
         """Find the reader's own memories and those open to others, best first, ties by id.
@@ -140,8 +121,15 @@ class ChromaIndex:
         Raises:
             StorageUnavailable: Chroma did not answer.
         """
-        async with self._writing:
-            await self._in_thread(lambda: self._drop(world_id))
+        await self._to_its_end(lambda: self._drop(world_id))
+
+    async def check(self) -> None:
+        """See whether it answers.
+
+        Raises:
+            StorageUnavailable: It does not.
+        """
+        await self._in_thread(lambda: self._home.client().heartbeat())
 
     async def aclose(self) -> None:
         """Close the folder; what was written is on disk."""
@@ -149,31 +137,56 @@ class ChromaIndex:
             if not self._closed:
                 self._closed = True
                 self._shelves.clear()
-                await asyncio.to_thread(self._client.close)
-                self._released()
+                await asyncio.to_thread(self._home.close)
+
+    async def _to_its_end(self, call: Callable[[], None]) -> None:
+        """Write; a caller that is stopped waits for the end, or the folder is closed under it."""
+        async with self._writing:
+            writing = asyncio.ensure_future(self._in_thread(call))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait([writing])
+                raise
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         if self._closed:
             raise StorageUnavailable("the dense index is closed; start the program again")
         try:
             return await asyncio.to_thread(call)
-        except (ChromaError, ValueError, RuntimeError, OSError) as error:
-            raise StorageUnavailable(
-                "the dense index (Chroma) did not answer; `persona memory reindex` rebuilds it"
-            ) from error
+        except FAULTS as error:
+            self._shelves.clear()
+            raise StorageUnavailable(self._home.advice) from error
 
     def _of(self, world_id: str) -> dict[str | None, Shelf]:
         """Return the shelves of a world; those in the folder are looked for once."""
-        if world_id not in self._shelves:
-            found = {}
-            for collection in self._client.list_collections():
-                metadata = collection.metadata or {}
-                if (metadata.get("world"), metadata.get("model")) == (world_id, self._model_id):
-                    owner = metadata.get("owner")
-                    owner = None if owner is None else str(owner)
-                    found[owner] = self._shelf(world_id, owner)
-            self._shelves.setdefault(world_id, found)
-        return self._shelves[world_id]
+        known = self._shelves.get(world_id)
+        if known is not None:
+            return known
+        found: dict[str | None, Shelf] = {}
+        its = self._metadata(world_id, None)
+        for metadata in self._collections():
+            if {**metadata, "owner": None} == {**its, "owner": None}:
+                owner = metadata.get("owner")
+                owner = None if owner is None else str(owner)
+                found[owner] = self._shelf(world_id, owner)
+        return self._shelves.setdefault(world_id, found)
+
+    def _collections(self) -> Iterator[dict[str, Any]]:
+        """Read what is kept beside each collection, whoever made it."""
+        client, start = self._home.client(), 0
+        while page := client.list_collections(limit=PAGE, offset=start):
+            yield from (dict(collection.metadata or {}) for collection in page)
+            start += len(page)
+
+    def _metadata(self, world_id: str, owner: str | None) -> dict[str, str]:
+        its = {
+            "world": world_id,
+            "model": self._model_id,
+            "owner": owner,
+            "scope": self._home.scope,
+        }
+        return {key: value for key, value in its.items() if value}
 
     def _open(self, world_id: str, owner: str | None) -> Shelf:
         """Return a shelf; make it if it is not there."""
@@ -185,15 +198,14 @@ class ChromaIndex:
         return shelves[owner]
 
     def _shelf(self, world_id: str, owner: str | None) -> Shelf:
-        name = collection_name(world_id, self._model_id, owner)
-        its = {"world": world_id, "model": self._model_id}
+        name = collection_name(world_id, self._model_id, owner, self._home.scope)
         store = Chroma(
             collection_name=name,
-            client=self._client,
+            client=self._home.client(),
             collection_configuration=SPACE,
-            collection_metadata=its if owner is None else {**its, "owner": owner},
+            collection_metadata=self._metadata(world_id, owner),
         )
-        return Shelf(store, self._client.get_collection(name, embedding_function=None))
+        return Shelf(store, self._home.client().get_collection(name, embedding_function=None))
 
     def _versions(self, world_id: str) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -207,7 +219,7 @@ class ChromaIndex:
         owners: dict[str, list[VectorEntry]] = {}
         for entry in newest.values():
             owners.setdefault(entry.persona_id, []).append(entry)
-        with self._marked():
+        with self._home.writing():
             for owner, its in owners.items():
                 self._write(world_id, owner, its)
 
@@ -227,13 +239,13 @@ class ChromaIndex:
 
     def _delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
         shelves = self._of(world_id)
-        with self._marked():
+        with self._home.writing():
             for chunk in self._chunks(list(dict.fromkeys(memory_ids))):
                 for owner in sorted(shelves, key=lambda owner: owner is not None):
                     forget(shelves[owner], chunk)
 
     def _chunks(self, rows: Sequence[R]) -> Iterator[Sequence[R]]:
-        most = self._client.get_max_batch_size()
+        most = self._home.client().get_max_batch_size()
         return (rows[start : start + most] for start in range(0, len(rows), most))
 
     def _search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
@@ -249,20 +261,10 @@ class ChromaIndex:
         return ranked(cosines, limit)
 
     def _drop(self, world_id: str) -> None:
-        with self._marked():
+        with self._home.writing():
             for shelf in self._of(world_id).values():
-                self._client.delete_collection(shelf.collection.name)
+                self._home.client().delete_collection(shelf.collection.name)
         self._shelves.pop(world_id, None)
-
-    @contextmanager
-    def _marked(self) -> Iterator[None]:
-        """Leave a trace if the process dies meanwhile: Chroma crashes on half-written files."""
-        marker = self._folder / WRITING
-        marker.touch()
-        try:
-            yield
-        finally:
-            marker.unlink(missing_ok=True)
 
 
 def versions(shelf: Shelf, ids: list[str] | None = None) -> dict[str, int]:
@@ -291,62 +293,3 @@ def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:
         documents=[""] * len(entries),
         metadatas=[{"version": entry.version} for entry in entries],
     )
-
-
-def open_chroma(folder: Path) -> Client:
-    """Open the folder, or make it; blocks.
-
-    Raises:
-        StorageUnavailable: It is damaged.
-    """
-    if fault := damage(folder):
-        raise StorageUnavailable(f"in the folder of the dense index, {fault}")
-    settings = Settings(anonymized_telemetry=False)
-    try:
-        client = chromadb.PersistentClient(folder, settings=settings)
-        client.list_collections()
-    except (ChromaError, ValueError, RuntimeError, OSError) as error:
-        # Chroma keeps the half-open system, and would hand it out at the next try.
-        SharedSystemClient._identifier_to_system.pop(str(folder), None)
-        raise StorageUnavailable("Chroma cannot open the folder of the dense index") from error
-    return cast("Client", client)
-
-
-def damage(folder: Path) -> str | None:
-    """Say what is wrong with a folder, as far as that can be seen without opening it.
-
-    Chroma reads its vectors without checking them: a file that was cut off ends the process, and a
-    missing one silently loses rows.
-    """
-    record = folder / "chroma.sqlite3"
-    if not folder.is_dir():
-        return "there is a file in its place" if folder.exists() else None
-    if (folder / WRITING).exists():
-        return "a write was cut off"
-    if not record.exists():
-        return "the record is missing" if any(folder.iterdir()) else None
-    try:
-        read_only = f"{record.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True)) as connection:
-            segments = [id for (id,) in connection.execute(PERSISTED)]
-    except sqlite3.OperationalError:  # not readable, or without tables yet: Chroma will tell
-        return None
-    except sqlite3.DatabaseError:
-        return "the record cannot be read"
-    if not all(is_whole(folder / segment) for segment in segments):
-        return "vectors are missing"
-    return None
-
-
-def is_whole(segment: Path) -> bool:
-    """Compare the sizes of a segment's files with the number of rows that it names."""
-    try:
-        header = (segment / "header.bin").read_bytes()
-        version, _, _, rows, row_bytes = HEADER.unpack_from(header)
-        if version != HEADER_VERSION:
-            return True
-        vectors = (segment / "data_level0.bin").stat().st_size
-        lengths = (segment / "length.bin").stat().st_size
-    except (OSError, struct.error):
-        return False
-    return bool(vectors >= rows * row_bytes and lengths >= rows * LENGTH_BYTES)

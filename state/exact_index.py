@@ -117,6 +117,7 @@ class ExactIndex:
     """
 
     kind: Kind = "exact"
+    fault = ""
 
     def __init__(self, database: Database, model_id: str, shards_cached: int) -> None:
         """Score the vectors of one embedder.
@@ -131,6 +132,9 @@ class ExactIndex:
         self._shards_cached = shards_cached
         self._shards: OrderedDict[tuple[str, str | None], Shard] = OrderedDict()
         self._reading = threading.Lock()
+
+    async def check(self) -> None:
+        """Do nothing: it answers whenever the database does."""
 
     async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         """Do nothing: the rows in SQL are the index, and whoever calls this has written them."""
@@ -184,17 +188,16 @@ class ExactIndex:
 
     async def drop(self, world_id: str) -> None:
         """Forget what is in memory of a world; its vectors in SQL stay."""
-
-        def forget() -> None:
-            with self._reading:
-                for key in [key for key in self._shards if key[0] == world_id]:
-                    del self._shards[key]
-
-        await asyncio.to_thread(forget)
+        await asyncio.to_thread(self._forget, world_id)
 
     async def aclose(self) -> None:
         """Forget what is in memory."""
-        self._shards.clear()
+        await asyncio.to_thread(self._forget)
+
+    def _forget(self, world_id: str | None = None) -> None:
+        with self._reading:
+            for key in [key for key in self._shards if world_id in (None, key[0])]:
+                del self._shards[key]
 
     def _of(self, world_id: str, owner: str | None = None) -> list[ColumnElement[bool]]:
         rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]

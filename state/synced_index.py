@@ -1,7 +1,8 @@
 """The dense index in step with the vectors in SQL, whoever writes them.
 
 A process whose index is Chroma looks, before each search, at the vectors that were written since
-the last time. So each process finds what the others stored.
+the last time. So each process finds what the others stored. A world of which Chroma lacks more than
+a batch is filled in the background, and exact scoring answers there meanwhile.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func,
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, dots, unpack
+from persona_mcp.state.errors import PersonaError, StorageUnavailable
+from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.vector_index import (
     OPEN,
@@ -44,6 +47,10 @@ NEW_ENTRIES = Prepared(
     .order_by(V.seq)
     .limit(bindparam("most", type_=Integer))
 )
+WORLDS = Prepared(
+    select(V.world_id).where(V.model_id == bindparam("model")).distinct().order_by(V.world_id)
+)
+BEHIND = "it lacks what was written meanwhile"
 
 
 @dataclass
@@ -59,10 +66,32 @@ class Fresh:
     entries: dict[str, VectorEntry] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Gap:
+    """What tells the index of a world and SQL apart.
+
+    Attributes:
+        newest: Newest `seq` that was looked at.
+        missing: Memories that the index lacks, or has in an older version.
+        extra: Memories that it should not have.
+    """
+
+    newest: int
+    missing: list[str]
+    extra: list[str]
+
+
 class SyncedIndex:
     """Searches an index and keeps it in step."""
 
-    def __init__(self, database: Database, index: VectorIndex, model_id: str, batch: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index: VectorIndex,
+        model_id: str,
+        batch: int,
+        shards_cached: int = 8,
+    ) -> None:
         """Follow the vectors of one embedder.
 
         Args:
@@ -70,18 +99,44 @@ class SyncedIndex:
             index: What is kept in step with them.
             model_id: Of the embedder.
             batch: Vectors written to the index at once.
+            shards_cached: Personas whose vectors stay in memory while the index is filled.
         """
         self._database = database
         self._index = index
+        self._exact = ExactIndex(database, model_id, shards_cached)
         self._model_id = model_id
         self._batch = batch
         self._fresh: dict[str, Fresh] = {}
         self._carrying = asyncio.Lock()
+        self._behind: list[str] = []
+        self._filling: asyncio.Task[None] | None = None
 
     @property
     def kind(self) -> Kind:
         """Which index it is."""
         return self._index.kind
+
+    @property
+    def trouble(self) -> str:
+        """Why exact scoring answers in some worlds for now; empty where the index answers."""
+        if not self._behind:
+            return ""
+        why = self._index.fault or BEHIND
+        return f"{why}; it is rebuilt in the background, and exact scoring answers meanwhile"
+
+    async def start(self) -> None:
+        """Fill an index that was begun anew, in the background."""
+        if self._index.fault:
+            worlds = await self._database.read(WORLDS.all, model=self._model_id)
+            self._fill([world_id for (world_id,) in worlds])
+
+    async def check(self) -> None:
+        """See whether the index answers.
+
+        Raises:
+            StorageUnavailable: It does not.
+        """
+        await self._index.check()
 
     async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
         """Find the reader's own memories and those open to others, best first, ties by id.
@@ -90,15 +145,23 @@ class SyncedIndex:
             StorageUnavailable: The database or the index did not answer, or vectors are of another
                 length.
         """
-        fresh = await self.catch_up(world_id)
-        hits = await self._index.search(world_id, vector, reader, limit)
+        try:
+            fresh = await self.catch_up(world_id)
+            if world_id in self._behind:
+                return await self._exact.search(world_id, vector, reader, limit)
+            hits = await self._index.search(world_id, vector, reader, limit)
+        except StorageUnavailable:
+            # What a server has after it failed is not known: it is compared again.
+            self._fresh.pop(world_id, None)
+            raise
         return with_fresh(hits, fresh, vector, reader, limit)
 
     async def catch_up(self, world_id: str) -> Sequence[VectorEntry]:
         """Look at the vectors that were written since the last time, and return the fresh ones.
 
         They are not in the index yet: a write to it costs more than the rest of a search, so it
-        takes them a batch at a time. What is fresh is scored one by one (`with_fresh`).
+        takes them a batch at a time. What is fresh is scored one by one (`with_fresh`). Nothing is
+        fresh in a world that is being filled.
 
         Raises:
             StorageUnavailable: The database or the index did not answer.
@@ -106,8 +169,14 @@ class SyncedIndex:
         if self._index.kind == "exact":
             return ()
         async with self._carrying:
+            if world_id in self._behind:
+                return ()
             if world_id not in self._fresh:
-                await self._mend(world_id)
+                gap = await self._compare(world_id)
+                if len(gap.missing) > self._batch:
+                    self._fill([world_id])
+                    return ()
+                await self._mend(world_id, gap)
             while await self._look(world_id):
                 if len(self._fresh[world_id].entries) == self._batch:
                     await self._carry(world_id)
@@ -116,15 +185,24 @@ class SyncedIndex:
     async def reconcile(self, world_id: str) -> tuple[int, int]:
         """Carry what is fresh over, then compare SQL and index both ways and mend the index.
 
+        What is filled in the background is waited for.
+
         Returns:
             How many vectors were missing or old, and how many were too many.
+
+        Raises:
+            StorageUnavailable: The database or the index did not answer.
         """
         if self._index.kind == "exact":
             return 0, 0
+        if self._filling is not None:
+            await asyncio.wait([self._filling])
         async with self._carrying:
             if world_id in self._fresh:
                 await self._carry(world_id)
-            return await self._mend(world_id)
+            gap = await self._compare(world_id)
+            await self._mend(world_id, gap)
+        return len(gap.missing), len(gap.extra)
 
     async def rebuild(self, world_id: str) -> None:
         """Make the index of a world anew from the vectors in SQL.
@@ -136,13 +214,34 @@ class SyncedIndex:
         await self.reconcile(world_id)
 
     async def aclose(self) -> None:
-        """Let go of the index."""
+        """Let go of the index; what is not filled yet is filled the next time."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        await self._exact.aclose()
         await self._index.aclose()
+
+    def _fill(self, worlds: Sequence[str]) -> None:
+        """Fill worlds in the background, one after the other."""
+        self._behind += [world_id for world_id in worlds if world_id not in self._behind]
+        if self._behind and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(self._fill_all(), name="index rebuild")
+
+    async def _fill_all(self) -> None:
+        while self._behind:
+            world_id = self._behind[0]
+            try:
+                await self._mend(world_id, await self._compare(world_id))
+            except PersonaError as error:  # the next search finds it behind, and tries again
+                log.warning("index not rebuilt", world=world_id, reason=error.message)
+            # From here on the index answers there.
+            self._behind.remove(world_id)
 
     def _of(self, world_id: str) -> tuple[ColumnElement[bool], ...]:
         return V.world_id == world_id, V.model_id == self._model_id
 
-    async def _mend(self, world_id: str) -> tuple[int, int]:
+    async def _compare(self, world_id: str) -> Gap:
+        """Compare SQL and index, both ways."""
 
         def read(connection: Connection) -> tuple[int, dict[str, int]]:
             newest = connection.scalar(select(func.max(V.seq)).where(*self._of(world_id)))
@@ -151,18 +250,21 @@ class SyncedIndex:
 
         newest, wanted = await self._database.read(read)
         there = await self._index.versions(world_id)
-        extra = [memory_id for memory_id in there if memory_id not in wanted]
         missing = [m for m, version in wanted.items() if there.get(m, 0) < version]
-        await self._index.delete(world_id, extra)
-        for start in range(0, len(missing), self._batch):
-            batch = missing[start : start + self._batch]
+        return Gap(newest, missing, [m for m in there if m not in wanted])
+
+    async def _mend(self, world_id: str, gap: Gap) -> None:
+        """Close a gap, a batch at a time; from then on what is newer is looked at."""
+        await self._index.delete(world_id, gap.extra)
+        for start in range(0, len(gap.missing), self._batch):
+            batch = gap.missing[start : start + self._batch]
             query = ENTRIES.where(*self._of(world_id), V.memory_id.in_(batch))
             rows = await self._database.read(Prepared(query).all)
             await self._index.upsert(world_id, [to_entry(row) for row in rows])
-        self._fresh[world_id] = Fresh(newest)
-        if missing or extra:
-            log.info("index mended", world=world_id, missing=len(missing), extra=len(extra))
-        return len(missing), len(extra)
+        self._fresh[world_id] = Fresh(gap.newest)
+        if gap.missing or gap.extra:
+            missing, extra = len(gap.missing), len(gap.extra)
+            log.info("index mended", world=world_id, missing=missing, extra=extra)
 
     async def _look(self, world_id: str) -> bool:
         """Read vectors behind those that were seen; return whether there may be more."""

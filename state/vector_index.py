@@ -59,6 +59,19 @@ class VectorIndex(Protocol):
         """Which one it is."""
         ...
 
+    @property
+    def fault(self) -> str:
+        """Why it was begun anew, and so lacks what SQL has; empty if it was not."""
+        ...
+
+    async def check(self) -> None:
+        """See whether it answers.
+
+        Raises:
+            StorageUnavailable: It does not.
+        """
+        ...
+
     async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         """Write entries; an older version never overwrites a newer one, repeating changes nothing.
 

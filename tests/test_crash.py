@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import crash_memory
 from benchmarks.crash import play
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.service import open_service
@@ -99,3 +100,13 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None
     assert [life.faults for life in lives] == [[]] * ROUNDS
     assert sum(life.answered for life in lives) > 0
     assert sum(life.asked for life in lives) > sum(life.answered for life in lives)
+
+
+@pytest.mark.parametrize("what", list(crash_memory.LIVES))
+def test_kills_while_memories_are_written_or_indexed_leave_sql_and_index_agreed(
+    tmp_path: Path, what: str
+) -> None:
+    lives = list(crash_memory.play(tmp_path / "data", what, ROUNDS, seed=7))
+
+    assert [life.faults for life in lives] == [[]] * ROUNDS
+    assert sum(life.answered for life in lives) > 0

@@ -1,18 +1,23 @@
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 from structlog.testing import capture_logs
 
 from persona_mcp.config.database import ready_database
-from persona_mcp.config.index import FOLDER, LOCK, open_index
+from persona_mcp.config.index import FOLDER, LOCK, MISSING, open_index, scope_of
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.state.chroma_index import WRITING
+from persona_mcp.state.chroma_home import WRITING
 from persona_mcp.state.database import Database
+from persona_mcp.state.memory_tables import MemoryVector
+from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.vector_index import Kind, VectorEntry
+from tests.state.rows import NOW, remember, spec
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +30,8 @@ from pathlib import Path
 from persona_mcp.config.index import open_locked
 from persona_mcp.config.settings import Settings
 
-index = open_locked(Settings(data_dir=Path(sys.argv[1]), _env_file=None), "test-model-2", False)
+settings = Settings(data_dir=Path(sys.argv[1]), _env_file=None)
+index = open_locked(settings, "test-model-2", False, False)
 print(index.kind, flush=True)
 sys.stdin.read()
 """
@@ -142,18 +148,63 @@ every_damage = pytest.mark.parametrize(
 
 
 @every_damage
-async def test_a_damaged_folder_is_left_as_it_is_and_told_about(
+async def test_a_damaged_folder_is_made_anew_and_told_about(
     settings: Settings, database: Database, tmp_path: Path, spoil: Spoil
 ) -> None:
     spoil(tmp_path / FOLDER)
 
     with capture_logs() as logs:
+        index = await open_index(settings, database, MODEL)
+
+    assert (index.kind, await index.versions("main")) == ("chroma", {})
+    (entry,) = logs
+    assert (entry["log_level"], entry["reason"]) == ("warning", index.fault)
+    assert "made anew from the database" in entry["event"]
+    await index.aclose()
+    again = await open_index(settings, database, MODEL)
+    assert (again.kind, again.fault) == ("chroma", "")
+    await again.aclose()
+
+
+async def test_a_folder_that_cannot_be_made_anew_is_left_and_exact_scoring_serves(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / FOLDER).symlink_to("/dev/null")
+
+    with capture_logs() as logs:
         assert await opened_kind(settings, database) == "exact"
 
-    assert (tmp_path / FOLDER).exists()
-    (entry,) = logs
-    assert entry["log_level"] == "warning"
-    assert "persona memory reindex" in entry["event"]
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+async def test_a_missing_folder_is_told_about_where_there_are_vectors(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    new = await open_index(settings, database, MODEL)
+    await new.aclose()
+    await put(database)
+    shutil.rmtree(tmp_path / FOLDER)
+
+    index = await open_index(settings, database, MODEL)
+
+    assert (new.fault, index.fault) == ("", MISSING)
+    await index.aclose()
+
+
+async def put(database: Database) -> None:
+    """Store a memory and its vector."""
+    await PersonaStore(database).ensure_world("main", "main", [spec("Mara")], NOW)
+    await remember(database, "a", "The harbour froze.")
+    with database.writing() as connection:
+        vector = {"memory_id": "a", "persona_id": "mara", "model_id": MODEL, "version": 1}
+        connection.execute(insert(MemoryVector).values(world_id="main", vector=b"", **vector))
+
+
+def test_a_data_folder_has_one_name_at_a_server(settings: Settings, tmp_path: Path) -> None:
+    other = settings.model_copy(update={"data_dir": tmp_path / "other"})
+    other.data_dir.mkdir()
+
+    assert scope_of(settings) == scope_of(settings) != scope_of(other)
 
 
 @every_damage
@@ -161,11 +212,10 @@ async def test_a_damaged_folder_is_made_anew_on_request(
     settings: Settings, database: Database, tmp_path: Path, spoil: Spoil
 ) -> None:
     spoil(tmp_path / FOLDER)
-    assert await opened_kind(settings, database) == "exact"
 
     index = await open_index(settings, database, MODEL, anew=True)
 
-    assert index.kind == "chroma"
+    assert (index.kind, index.fault) == ("chroma", "")
     assert await index.versions("main") == {}
     await index.upsert("main", [ENTRY])
     await index.aclose()

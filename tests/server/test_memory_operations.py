@@ -252,4 +252,6 @@ async def test_memories_are_counted(service: Service) -> None:
         "created_today": 2,
         "pinned_count": 1,
         "archived_count": 1,
+        "importance_histogram": [0, 0, 1, 0, 0, 0, 0, 0, 1, 0],
+        "retention_histogram": [0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
     }

@@ -1,19 +1,21 @@
 """The dense index in step with SQL: what others wrote is found, and what is wrong is mended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, update
 
+from persona_mcp.config.index import open_index
+from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import pack
+from persona_mcp.state.embedding import Vector, pack
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex
-from persona_mcp.state.synced_index import SyncedIndex, with_fresh
-from persona_mcp.state.vector_index import Hit, VectorEntry, VectorIndex
+from persona_mcp.state.synced_index import BEHIND, SyncedIndex, with_fresh
+from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex
 from tests.doubles import FickleEmbedder
 from tests.state.rows import remember
 
@@ -163,6 +165,97 @@ async def test_an_index_is_made_anew_from_sql(
 
     assert len(await chroma.versions("main")) == BATCH + 2
     assert await index.catch_up("main") == ()
+
+
+async def test_an_index_that_lacks_more_than_a_batch_is_filled_while_exact_scoring_answers(
+    database: Database, write: Write, chroma: VectorIndex, embedder: FickleEmbedder
+) -> None:
+    index = synced(database, chroma)
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
+
+    assert await index.catch_up("main") == ()
+    assert index.trouble.startswith(f"{BEHIND}; it is rebuilt in the background")
+    hits = await index.search("main", await embedder.embed_query("m5"), "mara", 10)
+    assert await index.reconcile("main") == (0, 0)
+
+    assert hits[0].memory_id == "m5"
+    assert index.trouble == ""
+    assert len(await chroma.versions("main")) == len(hits) == BATCH + 2
+    again = await index.search("main", await embedder.embed_query("m5"), "mara", 10)
+    assert [hit.memory_id for hit in again] == [hit.memory_id for hit in hits]
+
+
+async def test_filling_that_was_stopped_goes_on_the_next_time(
+    database: Database, write: Write, settings: Settings, chroma: VectorIndex
+) -> None:
+    for number in range(3 * BATCH):
+        await write(f"m{number:02}")
+    first = synced(database, chroma)
+    await first.catch_up("main")
+    await first.aclose()
+
+    opened = await open_index(
+        settings.model_copy(update={"index": IndexSettings(kind="chroma")}), database, MODEL
+    )
+    second = synced(database, opened)
+    await second.reconcile("main")
+
+    assert len(await opened.versions("main")) == 3 * BATCH
+    await second.aclose()
+
+
+async def test_an_index_that_fails_while_it_is_filled_is_tried_again(
+    database: Database, write: Write, embedder: FickleEmbedder
+) -> None:
+    broken = Broken()
+    index = synced(database, broken)
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
+    vector = await embedder.embed_query("m5")
+    await index.search("main", vector, "mara", 10)
+
+    broken.down = True
+    with pytest.raises(StorageUnavailable):
+        await index.reconcile("main")
+    with pytest.raises(StorageUnavailable):
+        await index.search("main", vector, "mara", 10)
+    broken.down = False
+
+    hits = await index.search("main", vector, "mara", 10)
+    assert hits[0].memory_id == "m5"
+
+
+class Broken:
+    """An index that takes everything, keeps nothing, and fails when it is told to."""
+
+    kind: Kind = "chroma"
+    fault = ""
+    down = False
+
+    async def check(self) -> None:
+        if self.down:
+            raise StorageUnavailable("it is down")
+
+    async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
+        await self.check()
+
+    async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        await self.check()
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        await self.check()
+        return []
+
+    async def versions(self, world_id: str) -> dict[str, int]:
+        await self.check()
+        return {}
+
+    async def drop(self, world_id: str) -> None:
+        await self.check()
+
+    async def aclose(self) -> None:
+        pass
 
 
 def test_fresh_vectors_are_ranked_among_what_the_index_found_under_the_same_rule() -> None:

@@ -11,13 +11,8 @@ from sqlalchemy import delete, insert, update
 
 from persona_mcp.config.database import open_database, ready_database
 from persona_mcp.config.settings import Settings
-from persona_mcp.state.chroma_index import (
-    WRITING,
-    ChromaIndex,
-    collection_name,
-    damage,
-    open_chroma,
-)
+from persona_mcp.state.chroma_home import WRITING, damage, open_chroma
+from persona_mcp.state.chroma_index import ChromaIndex, collection_name
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, pack, unpack
 from persona_mcp.state.errors import StorageUnavailable
@@ -129,8 +124,7 @@ async def exact(database: Database) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def chroma(database: Database, tmp_path: Path) -> AsyncIterator[Store]:
-    client = await asyncio.to_thread(open_chroma, tmp_path / "chroma")
-    index = ChromaIndex(client, tmp_path / "chroma", MODEL)
+    index = ChromaIndex(await asyncio.to_thread(open_chroma, tmp_path / "chroma"), MODEL)
     yield Store(database, index)
     await index.aclose()
 
@@ -435,11 +429,24 @@ async def test_chroma_keeps_what_was_written_when_it_is_closed(
     await chroma.index.aclose()
     await chroma.index.aclose()
 
-    again = ChromaIndex(open_chroma(tmp_path / "chroma"), tmp_path / "chroma", MODEL)
+    again = ChromaIndex(open_chroma(tmp_path / "chroma"), MODEL)
     kept = await again.versions("main")
     await again.aclose()
 
     assert kept == {"a": 1}
+
+
+async def test_chroma_ends_a_write_whose_caller_is_stopped(chroma: Store, tmp_path: Path) -> None:
+    entries = [entry(f"m{i:04}", (1.0, i / 500)) for i in range(500)]
+    writing = asyncio.create_task(chroma.index.upsert("main", entries))
+    await asyncio.sleep(0)  # it has begun
+
+    writing.cancel()
+    await asyncio.wait([writing])
+
+    assert writing.cancelled()
+    assert len(await chroma.index.versions("main")) == 500
+    assert not (tmp_path / "chroma" / WRITING).exists()
 
 
 async def test_chroma_refuses_work_when_it_is_closed(chroma: Store) -> None:
@@ -464,6 +471,7 @@ def test_collections_are_named_after_world_model_and_owner() -> None:
     assert collection_name(*world, "aria") == "w-main.minilm-l6-int8-384.p-aria"
     assert collection_name(*world, None) == "w-main.minilm-l6-int8-384.open"
     assert collection_name(*world, "open") == "w-main.minilm-l6-int8-384.p-open"
+    assert collection_name(*world, "aria", "x") == "x.w-main.minilm-l6-int8-384.p-aria"
 
 
 @pytest.mark.parametrize("world_id", ["w" * 600, "größe", "a b", "a/b", "main"])
@@ -495,7 +503,7 @@ async def test_chroma_gives_no_more_to_others_what_is_private_now(chroma: Store)
 
 async def test_chroma_finds_every_shelf_again(tmp_path: Path) -> None:
     for again in range(2):
-        index = ChromaIndex(open_chroma(tmp_path / "chroma"), tmp_path / "chroma", MODEL)
+        index = ChromaIndex(open_chroma(tmp_path / "chroma"), MODEL)
         if not again:
             await index.upsert("main", [entry("a", EAST), entry("b", UP, "tom", "public")])
             await index.upsert("other", [entry("c", EAST)])
@@ -511,7 +519,7 @@ async def test_chroma_finds_every_shelf_again(tmp_path: Path) -> None:
 
 async def full_folder(path: Path) -> Path:
     """Write so many rows that Chroma puts its graph on disk; return the segment's folder."""
-    index = ChromaIndex(open_chroma(path), path, MODEL)
+    index = ChromaIndex(open_chroma(path), MODEL)
     await index.upsert("main", [entry(f"m{i:04}", (1.0, i / 1000)) for i in range(1100)])
     await index.aclose()
     assert damage(path) is None
