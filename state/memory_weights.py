@@ -8,9 +8,10 @@ from sqlalchemy import Connection, String, bindparam, case, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.memory import DAY_S
+from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_store import uses_of
 from persona_mcp.state.prepared import Prepared
-from persona_mcp.state.retention import RetentionParams, retention
+from persona_mcp.state.retention import retention
 
 M = tables.Memory
 BINS = 10

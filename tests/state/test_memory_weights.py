@@ -8,8 +8,8 @@ from sqlalchemy import insert
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_weights import BINS, by_tenths, read_weights
-from persona_mcp.state.retention import RetentionParams
 from tests.state.rows import NOW, remember
 
 pytestmark = pytest.mark.anyio
