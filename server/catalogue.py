@@ -3,6 +3,7 @@
 from persona_mcp.server import (
     chat_operations,
     memory_operations,
+    memory_sharing,
     persona_operations,
     relationship_operations,
     system_operations,
@@ -13,6 +14,7 @@ MODULES = (
     persona_operations,
     chat_operations,
     memory_operations,
+    memory_sharing,
     relationship_operations,
     system_operations,
 )

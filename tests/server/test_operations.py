@@ -31,10 +31,20 @@ NAMES = [
     "memory_get",
     "memory_list",
     "memory_stats",
+    "memory_search_cross_persona",
+    "memory_shared_stats",
+    "persona_memory",
     "relationship_get",
     "system_status",
 ]
-BESIDE = ["memory_get", "memory_list", "memory_stats"]
+BESIDE = [
+    "memory_get",
+    "memory_list",
+    "memory_stats",
+    "memory_search_cross_persona",
+    "memory_shared_stats",
+    "persona_memory",
+]
 """Those that the core toolset leaves out."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
@@ -48,6 +58,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_get": {"memory_id": "m1"},
     "memory_list": {"persona_id": "aria"},
     "memory_stats": {"persona_id": "aria"},
+    "memory_search_cross_persona": {"persona_id": "aria", "query": "boats"},
+    "memory_shared_stats": {},
+    "persona_memory": {"persona_id": "aria", "query": "boats"},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
     "system_status": {},
 }
