@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.nodes.portrait import example_section, identity
-from persona_mcp.nodes.wording import mood_in_words, relationship_in_words
+from persona_mcp.nodes.wording import memory_in_words, mood_in_words, relationship_in_words
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.memory import Recall, Recalled
@@ -200,7 +200,7 @@ def small_prompt(brief: Brief, shown: Shown) -> list[Message]:
             Message("assistant", example.reply),
         ]
     prompt += [spoken(scene, t, reminded(who, [], t.content)) for t in shown.window]
-    known = [f"{hit.memory.speaker_id} said: {plain(hit.memory.content)}" for hit in shown.memories]
+    known = [plain(memory_in_words(hit.memory)) for hit in shown.memories]
     return [*prompt, Message("user", reminded(who, known, brief.message))]
 
 

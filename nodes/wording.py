@@ -3,6 +3,7 @@
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.state import emotion, relationship
 from persona_mcp.state.effects import Feelings
+from persona_mcp.state.memory import HEARSAY, Memory
 from persona_mcp.state.relationship import RelationshipParams, Shown
 
 NOTABLE = 0.15
@@ -33,6 +34,15 @@ TIES = {
     "romantic": "You love {user}",
     "family": "{user} is family to you",
 }
+
+
+def memory_in_words(memory: Memory) -> str:
+    """Say what a memory is: `user said: Hello.`; hearsay says who told it, never that it was so."""
+    if memory.memory_type == HEARSAY:
+        return memory.indexed_text.partition("] ")[2]
+    if memory.speaker_id is None:
+        return memory.content
+    return f"{memory.speaker_id} said: {memory.content}"
 
 
 def mood_in_words(feelings: Feelings) -> str:

@@ -8,11 +8,12 @@ from pydantic import Field
 from persona_mcp.server.current import current_persona
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.relationship_operations import party
+from persona_mcp.server.telling import told_to
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Metadata, Moment, Number, Reference, Text
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.importance import Importance, Occasion, importance, interests_of
-from persona_mcp.state.memory import Memory, NewMemory, Recalled, Sought, rfc3339
+from persona_mcp.state.memory import HEARSAY, Memory, NewMemory, Recalled, Sought, rfc3339
 from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_store import Order, Wanted
 from persona_mcp.state.memory_weights import by_tenths, read_weights
@@ -51,6 +52,7 @@ class ShownMemory(Result):
     content: str
     memory_type: str
     speaker_id: str | None
+    told_by: str | None = Field(description="Who told it, where it is hearsay")
     importance: float
     effective_importance: float = Field(description="What is left of the importance now")
     retention: float = Field(description="Share that has not faded, 0..1")
@@ -128,6 +130,7 @@ def fields_of(memory: Memory, now: float, fading: RetentionParams) -> dict[str, 
         "content": memory.content,
         "memory_type": memory.memory_type,
         "speaker_id": memory.speaker_id,
+        "told_by": memory.source_id,
         "importance": memory.importance,
         "effective_importance": float(effective(memory.importance, left)),
         "retention": left,
@@ -150,7 +153,17 @@ class MemoryStoreArguments(Arguments):
     memory_type: MemoryType = Field(
         "user_input", description="user_input, fact, observation, goal, secret, ..."
     )
-    importance: Share | None = Field(None, description="Left out: weighed from the words")
+    told_by: Reference | None = Field(
+        None,
+        description="Persona or user who told it, where it is hearsay: then memory_type is hearsay",
+    )
+    source_memory_id: Id | None = Field(
+        None, description="The memory that told_by tells of; it has to know that one itself"
+    )
+    importance: Share | None = Field(
+        None,
+        description="Left out: weighed from the words; trust in told_by weighs either",
+    )
     emotional_valence: Annotated[Number, Field(ge=-1, le=1)] = Field(
         0.0, description="Unpleasant -1 to pleasant 1"
     )
@@ -188,7 +201,10 @@ async def memory_store(call: Call, arguments: MemoryStoreArguments) -> MemorySto
     The persona recalls it when a message bears on it. What is private stays with it.
     """
     persona = await current_persona(call, arguments.persona_id)
+    told = await told_to(call, persona, arguments)
     weighed = weigh(call, persona, arguments)
+    if told is not None:
+        weighed = told.weigh(weighed)
     request_id = arguments.request_id
     related = [await party(call, reference) for reference in arguments.related_personas]
     witnesses = [await party(call, reference) for reference in arguments.witnesses]
@@ -198,8 +214,11 @@ async def memory_store(call: Call, arguments: MemoryStoreArguments) -> MemorySto
         content=arguments.content,
         importance=weighed.value,
         importance_terms=dict(weighed.terms),
-        witnesses=tuple(witnesses),
-        memory_type=arguments.memory_type,
+        witnesses=(*witnesses, told.teller_id) if told else tuple(witnesses),
+        memory_type=HEARSAY if told else arguments.memory_type,
+        speaker_name=told.teller_name if told else "",
+        source_id=told.teller_id if told else None,
+        origin=told.origin if told else None,
         visibility=arguments.visibility,
         emotional_valence=arguments.emotional_valence,
         related_personas=tuple(dict.fromkeys(related)),
@@ -242,6 +261,10 @@ class FullMemory(ShownMemory):
     conversation_id: str | None
     exchange_id: str | None
     source_turn: str | None = Field(description="Id of the turn that it is made from")
+    origin: dict[str, Any] | None = Field(
+        description="Of hearsay: the memory that was told, who told whom (chain, trust 0..1), and "
+        "its weight; of a merged memory: its sources; of a summary: its turns and who made it"
+    )
     version: int
     updated_at: str
     last_used_at: str | None
@@ -271,6 +294,7 @@ async def memory_get(call: Call, arguments: MemoryGetArguments) -> MemoryGet:
             conversation_id=found.conversation_id,
             exchange_id=found.exchange_id,
             source_turn=found.turn_id,
+            origin=whole.origin,
             version=found.version,
             updated_at=rfc3339(found.updated_at),
             last_used_at=None if found.used_at is None else rfc3339(found.used_at),

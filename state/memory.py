@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 DAY_S = 86_400.0
+HEARSAY = "hearsay"
+"""The type of what was told; it stays that for good, however often it is passed on."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class NewMemory:
         importance_terms: What the importance is made of.
         witnesses: Parties that may know it because they were there; the owner always is.
         speaker_id: Who said it; None for what nobody said.
-        speaker_name: What that one is called.
+        speaker_name: What that one, or who told it, is called.
         turn_id: The turn that it is made from.
         related_personas: Whom it is shared with, where it is shared.
         details: What the caller wants to keep beside it.
+        source_id: Who told it, for hearsay.
+        origin: What else is known of where it comes from.
     """
 
     id: str
@@ -40,9 +44,17 @@ class NewMemory:
     related_personas: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     pinned: bool = False
+    source_id: str | None = None
+    origin: dict[str, Any] | None = None
 
     def indexed_text(self, now: float) -> str:
-        """Return what is embedded and searched: day and speaker help both sides (measured)."""
+        """Return what is embedded and searched: day and speaker help both sides (measured).
+
+        Prompts show it too: hearsay says there that it is.
+        """
+        if self.memory_type == HEARSAY:
+            told = f"{self.speaker_name} told you" if self.speaker_name else "You were told"
+            return f"[{day(now)}] {told}: {self.content}"
         if not self.speaker_name:
             return self.content
         return f"[{day(now)}] {self.speaker_name}: {self.content}"
@@ -56,6 +68,7 @@ class Memory:
         indexed_text: With day and speaker in front.
         accessed_count: In how many conversations it was in the prompt of a done exchange.
         used_at: When that was for the first time in the last of them; None if it never was.
+        source_id: Who told it, for hearsay.
     """
 
     id: str
@@ -78,6 +91,7 @@ class Memory:
     updated_at: float
     accessed_count: int = 0
     used_at: float | None = None
+    source_id: str | None = None
 
     def age_days(self, now: float) -> float:
         """Return the days since it was last used, else made."""
@@ -93,12 +107,14 @@ class WholeMemory:
         importance_terms: What its importance is made of.
         details: What the caller wanted to keep beside it.
         witnesses: Who may know it because they were there, in order of their ids.
+        origin: What else is known of where it comes from; None if nothing is.
     """
 
     memory: Memory
     importance_terms: dict[str, float]
     details: dict[str, Any]
     witnesses: tuple[str, ...]
+    origin: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

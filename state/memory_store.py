@@ -40,7 +40,9 @@ BY_IDS = Prepared(
     .where(M.world_id == WORLD, M.id.in_(IDS))
     .order_by(M.id)
 )
-REST = Prepared(select(M.importance_terms, M.details).where(M.world_id == WORLD, M.id.in_(IDS)))
+REST = Prepared(
+    select(M.importance_terms, M.details, M.origin).where(M.world_id == WORLD, M.id.in_(IDS))
+)
 THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
 WITNESSES = Prepared(
     select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)).order_by(W.party_id)
@@ -232,9 +234,12 @@ class MemoryStore:
 
 def is_of(stored: WholeMemory, new: NewMemory) -> bool:
     """Tell whether a stored memory is the one that was to be stored."""
-    same = ("persona_id", "content", "memory_type", "visibility", "related_personas")
-    return stored.details == new.details and all(
-        getattr(stored.memory, name) == getattr(new, name) for name in same
+    same = ("persona_id", "content", "memory_type", "visibility", "related_personas", "source_id")
+    of_one = [(one or {}).get("source_memory_id") for one in (stored.origin, new.origin)]
+    return (
+        stored.details == new.details
+        and of_one[0] == of_one[1]
+        and all(getattr(stored.memory, name) == getattr(new, name) for name in same)
     )
 
 
@@ -292,6 +297,8 @@ def values_of(
         "related_personas": list(memory.related_personas),
         "details": memory.details,
         "pinned": memory.pinned,
+        "source_id": memory.source_id,
+        "origin": memory.origin,
         "conversation_id": source.conversation_id if source else None,
         "exchange_id": source.exchange_id if source else None,
         "turn_id": memory.turn_id,
@@ -343,9 +350,9 @@ def read_whole(connection: Connection, world_id: str, memory_id: str) -> WholeMe
     if not found:
         return None
     its: dict[str, Any] = {"world": world_id, "ids": [memory_id]}
-    terms, details = REST.first(connection, **its)
+    terms, details, origin = REST.first(connection, **its)
     witnesses = tuple(party for (party,) in WITNESSES.all(connection, **its))
-    return WholeMemory(found[0], terms, details, witnesses)
+    return WholeMemory(found[0], terms, details, witnesses, origin)
 
 
 def whole_of(connection: Connection, world_id: str, memory_id: str) -> WholeMemory:

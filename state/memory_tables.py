@@ -57,6 +57,9 @@ class Memory(Base):
     """Of that turn in the conversation: its neighbours are found by it."""
     source_id: Mapped[str | None] = mapped_column(ID)
     """Who told it, for hearsay."""
+    origin: Mapped[dict[str, Any] | None]
+    """What else is known of where it comes from: the chain of hearsay; the memories that were
+    merged; the turns that are summed up. Ours alone: a caller writes `details`."""
     active: Mapped[bool] = mapped_column(default=True)
     archived_at: Mapped[float | None]
     created_at: Mapped[float]

@@ -9,6 +9,7 @@ from persona_mcp.nodes.wording import (
     TIES,
     degree,
     feeling_in_words,
+    memory_in_words,
     mood_in_words,
     relationship_in_words,
 )
@@ -17,7 +18,7 @@ from persona_mcp.state.arrow import Arrow, Priors
 from persona_mcp.state.emotion import EmotionParams, baseline
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.traits import BigFive
-from tests.scenes import NOW, feelings, scene
+from tests.scenes import NOW, feelings, hit, scene
 
 LAWS = RelationshipParams()
 
@@ -82,3 +83,13 @@ def test_no_feeling_is_ever_shown_as_a_number() -> None:
         said = relationship_in_words(scene(arrow=known), LAWS)
         assert said.endswith(".")
         assert not any(c.isdigit() for c in said)
+
+
+def test_a_memory_is_said_by_whom_it_is_and_hearsay_never_as_if_it_were_so() -> None:
+    spoken = hit(1, "Tom has a boat.").memory
+    text = "[14 November 2023] Kira told you: Tom has a boat."
+    heard = replace(spoken, memory_type="hearsay", speaker_id=None, indexed_text=text)
+
+    assert memory_in_words(spoken) == "ann said: Tom has a boat."
+    assert memory_in_words(replace(spoken, speaker_id=None)) == "Tom has a boat."
+    assert memory_in_words(heard) == "Kira told you: Tom has a boat."
