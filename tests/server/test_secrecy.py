@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ OPERATIONS = {operation.name: operation for operation in operations("all")}
 
 
 async def plant(service: Service, model: ScriptedModel) -> str:
-    """Let Aria know the secret in every way in which the reader does not; return where it was said."""
+    """Let Aria know the secret in every way but the reader's; return the talk where it was said."""
     ways = itertools.product(
         ("private", "shared"), ((), ("noor",), ("noor", "aria")), ((), OTHERS[:1], OTHERS)
     )
@@ -100,7 +101,7 @@ def arguments_of(operation: Operation, talk: str) -> dict[str, Any]:
     return given
 
 
-def example_of(schema: dict[str, Any]) -> Any:
+def example_of(schema: Mapping[str, Any]) -> Any:
     """Make a value that a schema allows."""
     if "enum" in schema or "const" in schema:
         return schema.get("const") or schema["enum"][0]

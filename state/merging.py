@@ -1,0 +1,220 @@
+"""Near duplicates merged in SQL: one memory for several, which are archived and can come back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    String,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from persona_mcp.state import tables
+from persona_mcp.state.consolidation import ConsolidationParams, Mergeable, groups_of
+from persona_mcp.state.embedding import unpack
+from persona_mcp.state.errors import Conflict
+from persona_mcp.state.ids import derived_id
+from persona_mcp.state.memory import NewMemory, WholeMemory
+from persona_mcp.state.memory_store import add_memories, whole_of
+from persona_mcp.state.prepared import Prepared
+
+M = tables.Memory
+V = tables.MemoryVector
+W = tables.MemoryWitness
+U = tables.MemoryUse
+WORLD, PERSONA = bindparam("world", type_=String), bindparam("persona", type_=String)
+ITS = (M.world_id == WORLD, M.persona_id == PERSONA, M.active, M.archived_at.is_(None))
+ITS_OWN = (*ITS, M.pinned.is_(False))
+MERGEABLE = Prepared(
+    select(
+        M.id,
+        M.memory_type,
+        M.visibility,
+        M.related_personas,
+        M.speaker_id,
+        M.source_id,
+        M.importance,
+        M.created_at,
+        V.vector,
+    )
+    .join(
+        V,
+        and_(
+            V.world_id == M.world_id,
+            V.memory_id == M.id,
+            V.model_id == bindparam("model", type_=String),
+            V.version == M.version,
+        ),
+    )
+    .where(*ITS_OWN)
+)
+PRESENT = Prepared(
+    select(W.memory_id, W.party_id)
+    .join(M, and_(M.world_id == W.world_id, M.id == W.memory_id))
+    .where(*ITS_OWN)
+    .order_by(W.memory_id, W.party_id)
+)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Memories that are, or would be, one.
+
+    Attributes:
+        id: Of the merged memory.
+        sources: What it is made of; the first one's words are kept.
+    """
+
+    id: str
+    sources: tuple[str, ...]
+
+
+def consolidate(
+    connection: Connection,
+    world_id: str,
+    persona_id: str,
+    model_id: str,
+    now: float,
+    params: ConsolidationParams,
+    *,
+    dry_run: bool = False,
+) -> list[Merge]:
+    """Merge a persona's near duplicates, inside a transaction; run again, it finds nothing.
+
+    Only memories of one type, visibility and speaker that the same parties know are merged; a
+    pinned one is left alone, and so is one without a vector. The merged memory is as weighty as the
+    weightiest, as old as the newest, and was used whenever one of them was. They are archived, and
+    `unmerge` brings them back.
+
+    Args:
+        connection: An open transaction; one that reads is enough for a dry run.
+        world_id: Where.
+        persona_id: Whose memories.
+        model_id: Whose vectors tell what is near.
+        now: Seconds since the epoch, UTC.
+        params: How near is near enough.
+        dry_run: Change nothing.
+
+    Returns:
+        What was merged, or would be.
+    """
+    memories = read_mergeable(connection, world_id, persona_id, model_id)
+    merges = [
+        Merge(derived_id(world_id, "merged", *sorted(ids)), ids)
+        for ids in groups_of(memories, params.similarity)
+    ]
+    if not dry_run:
+        for merge in merges:
+            write_merge(connection, world_id, merge, now)
+    return merges
+
+
+def read_mergeable(
+    connection: Connection, world_id: str, persona_id: str, model_id: str
+) -> list[Mergeable]:
+    """Read what may be merged, with what memories must share for it."""
+    its = {"world": world_id, "persona": persona_id}
+    present: dict[str, list[str]] = {}
+    for memory_id, party in PRESENT.all(connection, **its):
+        present.setdefault(memory_id, []).append(party)
+    return [
+        Mergeable(
+            row.id,
+            kind_of(row, present.get(row.id, [])),
+            row.importance,
+            row.created_at,
+            unpack(row.vector),
+        )
+        for row in MERGEABLE.all(connection, model=model_id, **its)
+    ]
+
+
+def kind_of(row: Row[Any], witnesses: Sequence[str]) -> tuple[Any, ...]:
+    """Return what memories must share to be merged; else the merged one would tell somebody."""
+    open_to = (row.visibility, *sorted(row.related_personas))
+    return row.memory_type, open_to, row.speaker_id, row.source_id, tuple(witnesses)
+
+
+def write_merge(connection: Connection, world_id: str, merge: Merge, now: float) -> None:
+    """Write the merged memory and archive its sources."""
+    sources = [whole_of(connection, world_id, id) for id in merge.sources]
+    kept = sources[0]
+    add_memories(connection, world_id, [merged(merge, sources, now)], now)
+    its = (M.world_id == world_id, M.id == merge.id)
+    newest = max(source.memory.created_at for source in sources)
+    words = {"indexed_text": kept.memory.indexed_text, "created_at": newest}
+    connection.execute(update(M).where(*its).values(**words))
+    of_sources = (M.world_id == world_id, M.id.in_(merge.sources))
+    connection.execute(update(M).where(*of_sources).values(archived_at=now))
+    used = (
+        select(
+            U.world_id,
+            bindparam("merged", merge.id, type_=String),
+            U.exchange_id,
+            U.conversation_id,
+            U.active,
+            func.min(U.at),
+        )
+        .where(U.world_id == world_id, U.memory_id.in_(merge.sources))
+        .group_by(U.world_id, U.exchange_id, U.conversation_id, U.active)
+    )
+    columns = ["world_id", "memory_id", "exchange_id", "conversation_id", "active", "at"]
+    connection.execute(insert(U).from_select(columns, used))
+
+
+def merged(merge: Merge, sources: Sequence[WholeMemory], now: float) -> NewMemory:
+    """Return the memory that stands for several: no turn any more, though it says what one said."""
+    kept = sources[0]
+    return NewMemory(
+        id=merge.id,
+        persona_id=kept.memory.persona_id,
+        content=kept.memory.content,
+        importance=max(source.memory.importance for source in sources),
+        importance_terms=kept.importance_terms,
+        witnesses=kept.witnesses,
+        speaker_id=kept.memory.speaker_id,
+        memory_type=kept.memory.memory_type,
+        visibility=kept.memory.visibility,
+        emotional_valence=kept.memory.emotional_valence,
+        related_personas=kept.memory.related_personas,
+        details=kept.details,
+        source_id=kept.memory.source_id,
+        origin={**(kept.origin or {}), "sources": list(merge.sources), "merged_at": now},
+    )
+
+
+def unmerge(connection: Connection, world_id: str, merged_id: str) -> list[str]:
+    """Bring back what was merged, as it was, and delete the merged memory.
+
+    Returns:
+        The ids of the memories that are back; one that was archived otherwise stays so.
+
+    Raises:
+        NotFound: The memory is not there.
+        Conflict: It is no merged memory, or was itself merged or archived.
+    """
+    whole = whole_of(connection, world_id, merged_id)
+    origin = whole.origin or {}
+    if "sources" not in origin:
+        raise Conflict(f"memory '{merged_id}' was not merged from others; nothing to undo")
+    if whole.memory.archived_at is not None:
+        raise Conflict(f"memory '{merged_id}' is archived; undo first what archived it")
+    back = select(M.id).where(
+        M.world_id == world_id,
+        M.id.in_(origin["sources"]),
+        M.archived_at == origin["merged_at"],
+    )
+    ids = list(connection.scalars(back.order_by(M.seq)))
+    connection.execute(
+        update(M).where(M.world_id == world_id, M.id.in_(ids)).values(archived_at=None)
+    )
+    connection.execute(delete(M).where(M.world_id == world_id, M.id == merged_id))
+    return ids

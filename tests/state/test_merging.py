@@ -1,0 +1,175 @@
+"""Near duplicates merged: nothing is lost, nobody learns anything, and it can be undone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from persona_mcp.state import tables
+from persona_mcp.state.consolidation import ConsolidationParams
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import pack
+from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.memory import WholeMemory
+from persona_mcp.state.memory_store import add_uses, read_memories, whole_of
+from persona_mcp.state.merging import Merge, consolidate, unmerge
+from tests.doubles import WordEmbedder
+from tests.state.rows import NOW, remember, rows_of
+
+pytestmark = pytest.mark.anyio
+
+P = ConsolidationParams()
+LATER = NOW + 100
+FROZE = "The harbour froze."
+
+
+async def embed(database: Database) -> None:
+    """Write the vectors that are missing."""
+    with database.writing() as connection:
+        seen = set(connection.scalars(select(tables.MemoryVector.memory_id)))
+        for row in connection.execute(select(tables.Memory)).all():
+            if row.id not in seen:
+                values = {
+                    "world_id": row.world_id,
+                    "memory_id": row.id,
+                    "persona_id": row.persona_id,
+                    "model_id": "double-64",
+                    "version": row.version,
+                    "vector": pack(await WordEmbedder().embed_query(row.content)),
+                }
+                connection.execute(insert(tables.MemoryVector).values(values))
+
+
+async def merge(database: Database, *, dry_run: bool = False) -> list[Merge]:
+    await embed(database)
+    with database.writing() as connection:
+        return consolidate(connection, "main", "mara", "double-64", LATER, P, dry_run=dry_run)
+
+
+async def memory(database: Database, id: str) -> WholeMemory:
+    with database.reading() as connection:
+        return whole_of(connection, "main", id)
+
+
+async def snapshot(database: Database, ids: Sequence[str]) -> list[Any]:
+    """Read the memories as searches and pages see them."""
+    with database.reading() as connection:
+        return list(read_memories(connection, "main", ids))
+
+
+async def test_duplicates_become_one_that_keeps_every_source(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", FROZE, importance=0.4, turn_id="t1")
+    await remember(database, "m2", FROZE, importance=0.8, turn_id="t2", now=NOW + 5)
+    await remember(database, "m3", "A dog barked.")
+    with database.writing() as connection:
+        for id, conversation, exchange in (
+            ("m1", "c1", "x1"),
+            ("m2", "c1", "x1"),
+            ("m2", "c2", "x2"),
+        ):
+            add_uses(connection, "main", [id], conversation, exchange, NOW + 50)
+
+    (made,) = await merge(database)
+
+    whole = await memory(database, made.id)
+    assert made.sources == ("m2", "m1")
+    assert whole.origin == {"sources": ["m2", "m1"], "merged_at": LATER}
+    found = whole.memory
+    assert (found.content, found.importance, found.turn_id) == (FROZE, 0.8, None)
+    assert (found.indexed_text, found.created_at) == (
+        "[14 November 2023] Ann: The harbour froze.",
+        NOW + 5,
+    )
+    assert (found.accessed_count, found.used_at) == (2, NOW + 50)
+    assert whole.witnesses == ("ann", "mara")
+    archived = {m.id: m.archived_at for m in await snapshot(database, ["m1", "m2", "m3"])}
+    assert archived == {"m1": LATER, "m2": LATER, "m3": None}
+    work = [row.memory_id for row in await rows_of(database, tables.OutboxEntry)]
+    assert made.id in work
+
+
+async def test_a_second_run_finds_nothing_and_a_dry_run_changes_nothing(
+    database: Database, world: str
+) -> None:
+    for number in range(4):
+        await remember(database, f"m{number}", FROZE, importance=number / 10)
+    await embed(database)
+    before = await rows_of(database, tables.Memory)
+
+    planned = await merge(database, dry_run=True)
+    assert await rows_of(database, tables.Memory) == before
+
+    assert await merge(database) == planned
+    assert await merge(database) == []
+
+
+async def test_undo_brings_the_sources_back_as_they_were(database: Database, world: str) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE)
+    before = await snapshot(database, ["m1", "m2"])
+    (made,) = await merge(database)
+
+    with database.writing() as connection:
+        assert unmerge(connection, "main", made.id) == ["m1", "m2"]
+
+    after = await snapshot(database, ["m1", "m2"])
+    assert after == before
+    with pytest.raises(NotFound):
+        await memory(database, made.id)
+    assert await merge(database) == [made]
+
+
+async def test_what_was_merged_may_be_merged_again_and_still_leads_to_every_source(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE)
+    (first,) = await merge(database)
+    await remember(database, "m3", FROZE, importance=0.9)
+
+    (second,) = await merge(database)
+
+    assert set(second.sources) == {first.id, "m3"}
+    with database.writing() as connection:
+        with pytest.raises(Conflict, match="archived"):
+            unmerge(connection, "main", first.id)
+        with pytest.raises(Conflict, match="not merged"):
+            unmerge(connection, "main", "m3")
+        assert set(unmerge(connection, "main", second.id)) == {first.id, "m3"}
+        assert unmerge(connection, "main", first.id) == ["m1", "m2"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"witnesses": ("mara",)},
+        {"witnesses": ("ann", "mara", "tobin")},
+        {"visibility": "public"},
+        {"memory_type": "fact"},
+        {"speaker_id": "tobin"},
+        {"source_id": "tobin"},
+        {"pinned": True},
+        {"persona_id": "tobin"},
+        {"related": ("tobin",)},
+        {"values": {"active": False}},
+        {"values": {"archived_at": NOW}},
+    ],
+)
+async def test_only_what_the_same_parties_know_alike_is_merged(
+    database: Database, world: str, other: dict[str, Any]
+) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE, **other)
+
+    assert await merge(database) == []
+
+
+async def test_what_has_no_vector_yet_waits(database: Database, world: str) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE)
+
+    with database.writing() as connection:
+        assert consolidate(connection, "main", "mara", "double-64", LATER, P) == []
