@@ -30,6 +30,7 @@ from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memory_params import RetentionParams, RetrievalParams
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship_params import RelationshipParams
+from persona_mcp.state.summarising import SummaryParams
 
 PREFIX = "PERSONA_"
 
@@ -366,6 +367,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     sessions: SessionSettings = SessionSettings()
     prompts: PromptParams = PromptParams()
+    summaries: SummaryParams = SummaryParams()
     retrieval: RetrievalParams = RetrievalParams()
     importance: ImportanceParams = ImportanceParams()
     retention: RetentionParams = RetentionParams()

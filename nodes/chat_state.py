@@ -15,6 +15,7 @@ from persona_mcp.state.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import Arrow
+from persona_mcp.state.summarising import Summary
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Scene:
         arrow: How it sees the user now; None before the first meeting.
         feelings: What it feels and has left now.
         answers: Replies that it has given in this conversation.
+        summaries: The last ones of what was said here before the window, oldest first.
     """
 
     now: float
@@ -38,6 +40,7 @@ class Scene:
     arrow: Arrow | None
     feelings: Feelings
     answers: int
+    summaries: tuple[Summary, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from sqlalchemy import Connection
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.state import conversations, effects, personas, relationship
+from persona_mcp.state.exchange import Conversation, Turn
+from persona_mcp.state.summaries import Outgrown, recent
+from persona_mcp.state.summarising import Summary
 
 
 async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
@@ -48,6 +51,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             answers=conversations.spoken(connection, world_id, conversation.id, persona.id)
             if runtime.context.routing == "score"
             else 0,
+            summaries=summaries_of(connection, parts, world_id, conversation, follows, window),
         )
 
     scene = await parts.database.read(read)
@@ -60,3 +64,20 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         attempts=0,
         reply="",
     )
+
+
+def summaries_of(
+    connection: Connection,
+    parts: Parts,
+    world_id: str,
+    conversation: Conversation,
+    head: str | None,
+    window: list[Turn],
+) -> tuple[Summary, ...]:
+    """Read what was summed up of a conversation; nothing is looked for while it fits the window."""
+    turns, params = parts.limits.window_turns, parts.laws.summaries
+    if head is None or not params.shown or conversation.turn_count < turns + params.every:
+        return ()
+    before = window[0].number if window else conversation.turn_count + 1
+    talk = Outgrown(world_id, conversation.id, conversation.persona_id, head)
+    return tuple(recent(connection, talk, turns, before, params))

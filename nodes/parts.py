@@ -15,6 +15,8 @@ from persona_mcp.state.local_appraiser import Appraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
+from persona_mcp.state.summaries import Outgrown
+from persona_mcp.state.summarising import SummaryParams
 
 
 class ChatIds(TypedDict, total=False):
@@ -33,6 +35,7 @@ class Laws:
     continuation: ContinuationParams
     importance: ImportanceParams
     prompts: PromptParams
+    summaries: SummaryParams
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Parts:
         process: Under which name leases are held.
         now: The clock, in seconds since the epoch, UTC.
         written: Called after a commit: there is work for the index.
+        outgrown: Called after a commit: turns that left the window are to be summed up.
         accept: Accepts the message of a run that was started without an exchange, as Studio does:
             from the state and the knobs to `{world_id, conversation_id, exchange_id}`.
     """
@@ -77,6 +81,7 @@ class Parts:
     process: str
     now: Callable[[], float]
     written: Callable[[], None]
+    outgrown: Callable[[Outgrown], None]
     accept: "Callable[[Mapping[str, Any], ChatContext], Awaitable[ChatIds]] | None" = None
 
 

@@ -4,6 +4,8 @@ from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.commit import Commit, commit_exchange
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.summaries import Outgrown
+from persona_mcp.state.summarising import is_due
 
 
 async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
@@ -30,6 +32,17 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
     )
     await commit_exchange(parts.database, commit, parts.laws.effects)
     parts.written()
+    before, limits = state["scene"].conversation.turn_count, parts.limits
+    after = before + len(made.turns)
+    if is_due(before, after, limits.window_turns, parts.laws.summaries.every):
+        parts.outgrown(
+            Outgrown(
+                lease.world_id,
+                lease.conversation_id,
+                state["scene"].persona.id,
+                lease.exchange_id,
+            )
+        )
     return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,8 +22,10 @@ from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.nodes.parts import Limits, Parts
+from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
+from persona_mcp.server.summaries import Summaries
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.database import Database
@@ -68,6 +71,7 @@ class Service(Store):
     checkpointer: PersonaSqliteSaver
     process: str
     runs: Runs
+    summaries: Summaries
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
@@ -293,7 +297,8 @@ async def open_service(
         indexer = indexer_of(settings, database, index, embedder, liveness)
         memories = MemorySearch(database, index, embedder, settings.retrieval)
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
-        parts = parts_of(store, memories, model, embedder, indexer, liveness.owner)
+        summaries = Summaries()
+        parts = parts_of(store, memories, model, embedder, indexer, summaries, liveness.owner)
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
@@ -307,12 +312,15 @@ async def open_service(
             checkpointer=checkpointer,
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
+            summaries=summaries,
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
         await index.start()
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
+        summing = asyncio.create_task(summaries.run(partial(sum_up, parts)), name="summaries")
+        stack.push_async_callback(stop_summaries, summing)
         stack.push_async_callback(service.runs.stop)
         yield service
 
@@ -336,6 +344,7 @@ def parts_of(
     model: ChatModel,
     embedder: Embedder,
     indexer: Indexer,
+    summaries: Summaries,
     process: str,
 ) -> Parts:
     """Collect what the nodes of the graphs work with."""
@@ -354,6 +363,7 @@ def parts_of(
         process=process,
         now=time.time,
         written=indexer.wake,
+        outgrown=summaries.ask,
     )
 
 
@@ -367,6 +377,12 @@ async def drain(indexer: Indexer, limit_s: float) -> None:
         return
     except Exception:  # as in the worker: a row that cannot be embedded must not stop the start
         log.exception("what was left over is not indexed yet")
+
+
+async def stop_summaries(summing: asyncio.Task[None]) -> None:
+    """Stop what is being summed up: it is made when the conversation goes on."""
+    summing.cancel()
+    await asyncio.wait([summing])
 
 
 async def stop_worker(indexer: Indexer, worker: asyncio.Task[None], limit_s: float) -> None:

@@ -66,4 +66,5 @@ def laws_of(settings: Settings) -> Laws:
         continuation=settings.continuation,
         importance=settings.importance,
         prompts=settings.prompts,
+        summaries=settings.summaries,
     )

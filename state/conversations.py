@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
+    ColumnElement,
     Connection,
     Integer,
     Row,
@@ -49,7 +51,12 @@ TRACES = [
     )
     for query, table in (
         (select(T.exchange_id, T.number).order_by(T.number), T),
-        (select(M.exchange_id, M.turn_id, M.id).order_by(M.seq), M),
+        (
+            select(M.exchange_id, M.turn_id, M.id)
+            .where(M.turn_id.is_not(None))  # a summary is of more turns than an exchange has
+            .order_by(M.seq),
+            M,
+        ),
         (select(U.exchange_id, U.memory_id).order_by(U.memory_id), U),
         (select(E.exchange_id, E.id).order_by(E.seq), E),
     )
@@ -217,19 +224,25 @@ def window(
     return [to_turn(row) for row in reversed(rows)]
 
 
-def window_query() -> Select[*tuple[Any, ...]]:
-    """Return the query of `window`: it walks along the chain, then reads the turns on it."""
-    world, most = bindparam("world", type_=String), bindparam("most", type_=Integer)
+def chain_of(most: ColumnElement[int]) -> CTE:
+    """Return the ids of an exchange, `head`, of the one that it follows, and so on."""
+    world = bindparam("world", type_=String)
     chain = (
         select(X.id, X.follows_id, literal(1).label("depth"))
         .where(X.world_id == world, X.id == bindparam("head"))
         .cte("chain", recursive=True)
     )
-    chain = chain.union_all(
+    return chain.union_all(
         select(X.id, X.follows_id, chain.c.depth + 1).where(
             X.world_id == world, X.id == chain.c.follows_id, chain.c.depth < most
         )
     )
+
+
+def window_query() -> Select[*tuple[Any, ...]]:
+    """Return the query of `window`: it walks along the chain, then reads the turns on it."""
+    world, most = bindparam("world", type_=String), bindparam("most", type_=Integer)
+    chain = chain_of(most)
     heard = and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == bindparam("reader"))
     return (
         select(T)
