@@ -1,10 +1,11 @@
 """Summing up what has left a window: beside the exchanges, after their commit."""
 
+import asyncio
 from contextlib import aclosing
 
 import structlog
 
-from persona_mcp.nodes.parts import Parts
+from persona_mcp.nodes.parts import Laws, Parts
 from persona_mcp.nodes.prompts import plain
 from persona_mcp.nodes.validation import LAST_STOP
 from persona_mcp.state import personas
@@ -62,13 +63,18 @@ async def summary_of(parts: Parts, span: Span, names: dict[str, str]) -> tuple[s
         text = ""
     if text:
         return text, "model"
-    laws = parts.laws
+    # In a thread: turns may be long, and a reply may be on its way.
+    return await asyncio.to_thread(extract_of, parts.laws, span, names), "extractive"
+
+
+def extract_of(laws: Laws, span: Span, names: dict[str, str]) -> str:
+    """Sum turns up without a model."""
 
     def weigh(sentence: str) -> float:
         return importance(sentence, Interests(), None, Occasion(), laws.importance).value
 
     sentences = sentences_of(span.turns, weigh, names)
-    return extract(sentences, laws.summaries.tokens, laws.prompts.bytes_per_token), "extractive"
+    return extract(sentences, laws.summaries.tokens, laws.prompts.bytes_per_token)
 
 
 async def by_model(parts: Parts, info: ModelInfo, span: Span, names: dict[str, str]) -> str:
