@@ -52,7 +52,7 @@ def open_locked(settings: Settings, model_id: str, anew: bool) -> VectorIndex | 
             reason=type(error).__name__,
         )
         return None
-    from persona_mcp.state import chroma_index  # noqa: PLC0415 - takes over a second
+    from persona_mcp.state import chroma_folder, chroma_index  # noqa: PLC0415 - takes over a second
 
     folder = settings.data_dir / FOLDER
     if anew:
@@ -60,7 +60,7 @@ def open_locked(settings: Settings, model_id: str, anew: bool) -> VectorIndex | 
         if folder.is_file():
             folder.unlink()
     try:
-        client = chroma_index.open_chroma(folder)
+        client = chroma_folder.open_chroma(folder)
     except StorageUnavailable as error:
         lock.release()
         log.warning(

@@ -2,6 +2,7 @@
 
 from persona_mcp.server import (
     chat_operations,
+    memory_changes,
     memory_operations,
     persona_operations,
     relationship_operations,
@@ -13,6 +14,7 @@ MODULES = (
     persona_operations,
     chat_operations,
     memory_operations,
+    memory_changes,
     relationship_operations,
     system_operations,
 )

@@ -230,6 +230,14 @@ class MemoryGetArguments(Arguments):
     memory_id: Id = Field(description="From memory_search, memory_list or memory_store")
 
 
+class ShownRevision(Result):
+    """What one change of a memory replaced."""
+
+    version: int = Field(description="Of the memory before the change")
+    replaced_at: str
+    before: dict[str, Any] = Field(description="The fields that it changed, as they were")
+
+
 class FullMemory(ShownMemory):
     """A memory with everything that is kept of it."""
 
@@ -245,6 +253,7 @@ class FullMemory(ShownMemory):
     updated_at: str
     last_used_at: str | None
     archived_at: str | None
+    revisions: list[ShownRevision] = Field(description="What changes replaced, oldest first")
 
 
 class MemoryGet(Result):
@@ -274,6 +283,12 @@ async def memory_get(call: Call, arguments: MemoryGetArguments) -> MemoryGet:
             updated_at=rfc3339(found.updated_at),
             last_used_at=None if found.used_at is None else rfc3339(found.used_at),
             archived_at=None if found.archived_at is None else rfc3339(found.archived_at),
+            revisions=[
+                ShownRevision(
+                    version=one.version, replaced_at=rfc3339(one.replaced_at), before=one.before
+                )
+                for one in whole.revisions
+            ],
         )
     )
 

@@ -9,21 +9,18 @@ Importing this module takes over a second: do it in a thread, where Chroma is us
 import asyncio
 import hashlib
 import re
-import sqlite3
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import chromadb
 from chromadb.api.client import Client
-from chromadb.api.shared_system_client import SharedSystemClient
-from chromadb.config import Settings
-from chromadb.errors import ChromaError
+from chromadb.errors import ChromaError, NotFoundError
 from langchain_chroma import Chroma
 
+from persona_mcp.state.chroma_folder import WRITING, sweep
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.vector_index import OPEN, Hit, Kind, VectorEntry, ranked
@@ -35,15 +32,6 @@ SPACE: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 """Twice the usual width of the search: costs nothing measurable, finds 99.8 % of the nearest 50."""
 NAME_CHARS = 120
 HASH_CHARS = 16
-WRITING = "writing"
-"""A file in the folder while something is written; found at opening, that write was cut off."""
-
-# What hnswlib writes first: version, level offset, room, rows, bytes a row.
-HEADER = struct.Struct("<iQQQQ")
-HEADER_VERSION = 1
-LENGTH_BYTES = 4
-PERSISTED = """SELECT id FROM segments JOIN max_seq_id ON max_seq_id.segment_id = segments.id
-WHERE scope = 'VECTOR'"""
 
 
 def collection_name(world_id: str, model_id: str, owner: str | None) -> str:
@@ -134,6 +122,16 @@ class ChromaIndex:
         """
         return await self._in_thread(lambda: self._versions(world_id))
 
+    async def worlds(self) -> set[str]:
+        """Give the worlds of which the folder holds anything, by whatever embedder.
+
+        Raises:
+            StorageUnavailable: Chroma did not answer.
+        """
+        return await self._in_thread(
+            lambda: {str(of["world"]) for _, of in self._named() if "world" in of}
+        )
+
     async def drop(self, world_id: str) -> None:
         """Forget a world; unknown worlds are left alone.
 
@@ -166,14 +164,24 @@ class ChromaIndex:
         """Return the shelves of a world; those in the folder are looked for once."""
         if world_id not in self._shelves:
             found = {}
-            for collection in self._client.list_collections():
-                metadata = collection.metadata or {}
-                if (metadata.get("world"), metadata.get("model")) == (world_id, self._model_id):
-                    owner = metadata.get("owner")
-                    owner = None if owner is None else str(owner)
+            for _, of in self._named():
+                if (of.get("world"), of.get("model")) == (world_id, self._model_id):
+                    owner = None if of.get("owner") is None else str(of["owner"])
                     found[owner] = self._shelf(world_id, owner)
             self._shelves.setdefault(world_id, found)
         return self._shelves[world_id]
+
+    def _named(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """List all collections of the folder: their names, and whose they are."""
+        return [(one.name, one.metadata or {}) for one in self._client.list_collections()]
+
+    def _of_others(self, world_id: str) -> list[chromadb.Collection]:
+        """Return the collections of a world that other embedders' vectors are in."""
+        return [
+            self._client.get_collection(name, embedding_function=None)
+            for name, of in self._named()
+            if of.get("world") == world_id and of.get("model") != self._model_id
+        ]
 
     def _open(self, world_id: str, owner: str | None) -> Shelf:
         """Return a shelf; make it if it is not there."""
@@ -222,15 +230,26 @@ class ChromaIndex:
                 write(self._open(world_id, None), shared)
             if None in self._of(world_id):
                 closed = [entry.memory_id for entry in new if entry.visibility not in OPEN]
-                forget(self._open(world_id, None), closed)
+                forget(self._open(world_id, None).collection, closed)
             write(own, new)
 
     def _delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
         shelves = self._of(world_id)
+        owners = sorted(shelves, key=lambda owner: owner is not None)
+        collections = [shelves[owner].collection for owner in owners]
+        collections += self._of_others(world_id)
         with self._marked():
             for chunk in self._chunks(list(dict.fromkeys(memory_ids))):
-                for owner in sorted(shelves, key=lambda owner: owner is not None):
-                    forget(shelves[owner], chunk)
+                for collection in collections:
+                    forget(collection, chunk)
+            # The vectors in a file are only marked as deleted; without rows, the file can go.
+            gone = {one.name for one in collections if not one.count()}
+            self._shelves[world_id] = {
+                owner: shelf
+                for owner, shelf in shelves.items()
+                if shelf.collection.name not in gone
+            }
+            self._remove(gone)
 
     def _chunks(self, rows: Sequence[R]) -> Iterator[Sequence[R]]:
         most = self._client.get_max_batch_size()
@@ -241,18 +260,27 @@ class ChromaIndex:
         cosines: dict[str, float] = {}
         for owner in (None, reader):
             if owner in shelves:
-                found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
-                    vector.tolist(), k=limit
-                )
+                try:
+                    found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
+                        vector.tolist(), k=limit
+                    )
+                except NotFoundError:  # the last memory in it was deleted meanwhile
+                    continue
                 # What LangChain calls relevance here is Chroma's distance: 1 - cosine.
                 cosines |= {str(document.id): 1.0 - distance for document, distance in found}
         return ranked(cosines, limit)
 
     def _drop(self, world_id: str) -> None:
         with self._marked():
-            for shelf in self._of(world_id).values():
-                self._client.delete_collection(shelf.collection.name)
-        self._shelves.pop(world_id, None)
+            self._shelves.pop(world_id, None)
+            self._remove({name for name, of in self._named() if of.get("world") == world_id})
+
+    def _remove(self, names: set[str]) -> None:
+        """Delete collections, and the files with their vectors, which Chroma leaves behind."""
+        for name in sorted(names):
+            self._client.delete_collection(name)
+        if names:
+            sweep(self._folder)
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
@@ -274,10 +302,10 @@ def versions(shelf: Shelf, ids: list[str] | None = None) -> dict[str, int]:
     }
 
 
-def forget(shelf: Shelf, ids: Sequence[str]) -> None:
+def forget(collection: chromadb.Collection, ids: Sequence[str]) -> None:
     """Delete those of these memories that are there."""
-    if ids and (there := list(versions(shelf, list(ids)))):
-        shelf.store.delete(there)
+    if ids and (there := collection.get(ids=list(ids), include=[])["ids"]):
+        collection.delete(ids=there)
 
 
 def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:
@@ -291,62 +319,3 @@ def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:
         documents=[""] * len(entries),
         metadatas=[{"version": entry.version} for entry in entries],
     )
-
-
-def open_chroma(folder: Path) -> Client:
-    """Open the folder, or make it; blocks.
-
-    Raises:
-        StorageUnavailable: It is damaged.
-    """
-    if fault := damage(folder):
-        raise StorageUnavailable(f"in the folder of the dense index, {fault}")
-    settings = Settings(anonymized_telemetry=False)
-    try:
-        client = chromadb.PersistentClient(folder, settings=settings)
-        client.list_collections()
-    except (ChromaError, ValueError, RuntimeError, OSError) as error:
-        # Chroma keeps the half-open system, and would hand it out at the next try.
-        SharedSystemClient._identifier_to_system.pop(str(folder), None)
-        raise StorageUnavailable("Chroma cannot open the folder of the dense index") from error
-    return cast("Client", client)
-
-
-def damage(folder: Path) -> str | None:
-    """Say what is wrong with a folder, as far as that can be seen without opening it.
-
-    Chroma reads its vectors without checking them: a file that was cut off ends the process, and a
-    missing one silently loses rows.
-    """
-    record = folder / "chroma.sqlite3"
-    if not folder.is_dir():
-        return "there is a file in its place" if folder.exists() else None
-    if (folder / WRITING).exists():
-        return "a write was cut off"
-    if not record.exists():
-        return "the record is missing" if any(folder.iterdir()) else None
-    try:
-        read_only = f"{record.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True)) as connection:
-            segments = [id for (id,) in connection.execute(PERSISTED)]
-    except sqlite3.OperationalError:  # not readable, or without tables yet: Chroma will tell
-        return None
-    except sqlite3.DatabaseError:
-        return "the record cannot be read"
-    if not all(is_whole(folder / segment) for segment in segments):
-        return "vectors are missing"
-    return None
-
-
-def is_whole(segment: Path) -> bool:
-    """Compare the sizes of a segment's files with the number of rows that it names."""
-    try:
-        header = (segment / "header.bin").read_bytes()
-        version, _, _, rows, row_bytes = HEADER.unpack_from(header)
-        if version != HEADER_VERSION:
-            return True
-        vectors = (segment / "data_level0.bin").stat().st_size
-        lengths = (segment / "length.bin").stat().st_size
-    except (OSError, struct.error):
-        return False
-    return bool(vectors >= rows * row_bytes and lengths >= rows * LENGTH_BYTES)

@@ -23,6 +23,7 @@ class NewMemory:
         turn_id: The turn that it is made from.
         related_personas: Whom it is shared with, where it is shared.
         details: What the caller wants to keep beside it.
+        heading: What it stands under in a document; is searched with it.
     """
 
     id: str
@@ -40,12 +41,13 @@ class NewMemory:
     related_personas: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     pinned: bool = False
+    heading: str = ""
 
     def indexed_text(self, now: float) -> str:
         """Return what is embedded and searched: day and speaker help both sides (measured)."""
-        if not self.speaker_name:
-            return self.content
-        return f"[{day(now)}] {self.speaker_name}: {self.content}"
+        if self.speaker_name:
+            return f"[{day(now)}] {self.speaker_name}: {self.content}"
+        return f"{self.heading}: {self.content}" if self.heading else self.content
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,21 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """What a change of a memory replaced.
+
+    Attributes:
+        version: Of the memory before it.
+        before: The fields that it changed, as they were.
+        replaced_at: When, seconds since the epoch, UTC.
+    """
+
+    version: int
+    before: dict[str, Any]
+    replaced_at: float
+
+
+@dataclass(frozen=True)
 class WholeMemory:
     """A stored memory with what a search does not need.
 
@@ -93,12 +110,14 @@ class WholeMemory:
         importance_terms: What its importance is made of.
         details: What the caller wanted to keep beside it.
         witnesses: Who may know it because they were there, in order of their ids.
+        revisions: What its changes replaced, the oldest first.
     """
 
     memory: Memory
     importance_terms: dict[str, float]
     details: dict[str, Any]
     witnesses: tuple[str, ...]
+    revisions: tuple[Revision, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from persona_mcp.config.database import ready_database
 from persona_mcp.config.index import FOLDER, LOCK, open_index
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.state.chroma_index import WRITING
+from persona_mcp.state.chroma_folder import WRITING
 from persona_mcp.state.database import Database
 from persona_mcp.state.vector_index import Kind, VectorEntry
 
