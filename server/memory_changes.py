@@ -79,7 +79,6 @@ async def memory_update(call: Call, arguments: MemoryUpdateArguments) -> MemoryU
     """Change a memory: what it says, weighs, who may know it; or archive and restore it.
 
     Fields that are left out stay. What was there is kept, and memory_get shows it as revisions.
-    Who has been told something still knows it when its visibility is narrowed.
     """
     related = arguments.related_personas
     if related is not None:

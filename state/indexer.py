@@ -26,6 +26,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.exact_index import found, its_memory
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.synced_index import SyncedIndex
 
@@ -217,7 +218,8 @@ class Indexer:
             await self._embed([(world_id, id) for id in batch], Prepared(done).run)
         progress(len(todo), len(todo))
         await self._index.rebuild(world_id)
-        indexed = select(func.count()).where(*self._of(world_id))
+        indexed = select(func.count()).select_from(V).join(M, its_memory())
+        indexed = indexed.where(*self._of(world_id), *found())
         count: int = await self._database.read(Prepared(indexed).scalar)
         return count
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_mcp.state.documents import WORD, Part, split
@@ -26,12 +26,14 @@ DOCUMENTS = st.one_of(
     st.text(st.sampled_from("ab.#`=- \n\t漢"), max_size=400),
 )
 MOST = st.integers(1, 60)
+quick = settings(max_examples=100, deadline=None)
 
 
 def bare(text: str) -> str:
     return "".join(text.split())
 
 
+@quick
 @given(DOCUMENTS, MOST)
 def test_no_word_is_lost_and_none_moves(text: str, most: int) -> None:
     parts = split(text, most)
@@ -42,6 +44,7 @@ def test_no_word_is_lost_and_none_moves(text: str, most: int) -> None:
         where = text.index(part.text, where) + len(part.text)
 
 
+@quick
 @given(DOCUMENTS, MOST)
 def test_no_part_is_empty_or_longer_than_allowed(text: str, most: int) -> None:
     for part in split(text, most):
@@ -49,6 +52,7 @@ def test_no_part_is_empty_or_longer_than_allowed(text: str, most: int) -> None:
         assert part.text == part.text.strip()
 
 
+@quick
 @given(st.lists(st.text("ab.!", min_size=1, max_size=12), min_size=1, max_size=200), MOST)
 def test_words_stay_whole(words: list[str], most: int) -> None:
     parts = split(" ".join(words), most)
@@ -56,11 +60,13 @@ def test_words_stay_whole(words: list[str], most: int) -> None:
     assert [word for part in parts for word in part.text.split()] == words
 
 
+@quick
 @given(DOCUMENTS, MOST)
 def test_the_same_text_gives_the_same_parts(text: str, most: int) -> None:
     assert split(text, most) == split(text, most)
 
 
+@quick
 @given(DOCUMENTS)
 def test_a_part_begins_with_its_headings_or_continues_what_is_under_them(text: str) -> None:
     for part in split(text, 40):
