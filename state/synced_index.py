@@ -55,7 +55,7 @@ TO_FORGET = Prepared(
 )
 FORGOTTEN = Prepared(delete(O).where(O.seq.in_(bindparam("seqs", expanding=True, type_=Integer))))
 STILL_HELD = Prepared(
-    HELD.where(
+    ENTRIES.where(
         V.world_id == bindparam("world"),
         V.memory_id.in_(bindparam("ids", expanding=True)),
         V.model_id == bindparam("model"),
@@ -93,7 +93,7 @@ class SyncedIndex:
         self._model_id = model_id
         self._batch = batch
         self._fresh: dict[str, Fresh] = {}
-        self._found: set[str] | None = None
+        self._at_first: set[str] | None = None
         """Worlds that were in the index at first; None before it was looked at."""
         self._carrying = asyncio.Lock()
 
@@ -231,26 +231,29 @@ class SyncedIndex:
         fresh.entries.clear()
 
     async def _forget(self, world_id: str, memory_ids: Sequence[str]) -> None:
-        """Take memories out that are not to be held; one may be there again by now."""
+        """Take memories out; one that is there again by now is put in as it is now.
+
+        It may have begun anew with version 1, which would not overwrite what was there before.
+        """
         rows = await self._database.read(
             STILL_HELD.all, world=world_id, ids=list(memory_ids), model=self._model_id
         )
-        gone = set(memory_ids) - {row.memory_id for row in rows}
         if world_id in self._fresh:
-            for memory_id in gone:
+            for memory_id in set(memory_ids) - {row.memory_id for row in rows}:
                 self._fresh[world_id].entries.pop(memory_id, None)
-        await self._index.delete(world_id, sorted(gone))
+        await self._index.delete(world_id, memory_ids)
+        await self._index.upsert(world_id, [to_entry(row) for row in rows])
 
     async def _forget_worlds(self) -> None:
         """Take the worlds out that are gone."""
-        if self._found is None:
-            self._found = await self._index.worlds()
-        held = self._found | self._fresh.keys()
+        if self._at_first is None:
+            self._at_first = await self._index.worlds()
+        held = self._at_first | self._fresh.keys()
         there = {row.id for row in await self._database.read(WORLDS.all)}
         for world_id in sorted(held - there):
             await self._index.drop(world_id)
             self._fresh.pop(world_id, None)
-            self._found.discard(world_id)
+            self._at_first.discard(world_id)
             log.info("index forgot a world", world=world_id)
 
 

@@ -224,6 +224,22 @@ async def test_a_memory_that_is_there_again_is_not_forgotten(
     assert await chroma.versions("main") == {"m1": 1}
 
 
+async def test_a_memory_that_was_purged_and_stored_again_is_held_as_it_is_now(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    await write("m1")
+    await chroma.upsert("main", [entry("m1", (1.0,) * 64, "mara", "public", 7)])
+    await MemoryChanges(database).delete("main", ["m1"], purge=True, dry_run=False, now=NOW)
+    await write("m1")
+
+    await index.forget()
+
+    assert await chroma.versions("main") == {"m1": 1}
+    found = await chroma.search("main", np.ones(64, dtype=np.float32), "tobin", 5)
+    assert found == []
+
+
 async def test_an_archived_memory_is_no_more_held_after_a_comparison(
     database: Database, write: Write, chroma: VectorIndex
 ) -> None:
