@@ -294,7 +294,10 @@ class ServerSettings(Section):
         [], description="Further origins whose web pages may call, as https://name[:port]"
     )
     max_body_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, le=1 << 30, description="Longest request body, in bytes"
+        8 * 1024 * 1024,
+        ge=1024,
+        le=1 << 30,
+        description="Longest request body, in bytes; a document of 4 MiB as base64 fits",
     )
     grace_s: Seconds = Field(
         30.0,

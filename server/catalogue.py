@@ -2,7 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    memory_changes,
     memory_operations,
+    memory_reading,
     memory_sharing,
     persona_operations,
     relationship_operations,
@@ -14,7 +16,9 @@ MODULES = (
     persona_operations,
     chat_operations,
     memory_operations,
+    memory_reading,
     memory_sharing,
+    memory_changes,
     relationship_operations,
     system_operations,
 )

@@ -13,6 +13,7 @@ from persona_mcp.nodes.parts import Laws
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.memory_changes import MemoryChanges
 from persona_mcp.state.memory_store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.sessions import SessionStore
@@ -28,6 +29,7 @@ class Store:
     conversations: ConversationStore
     sessions: SessionStore
     memory_store: MemoryStore
+    memory_changes: MemoryChanges
     laws: Laws
     started_at: float
 
@@ -52,6 +54,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             conversations=ConversationStore(database),
             sessions=SessionStore(database, settings.sessions.kept_s),
             memory_store=MemoryStore(database),
+            memory_changes=MemoryChanges(database),
             laws=laws_of(settings),
             started_at=now,
         )

@@ -3,6 +3,7 @@
 Importing this module takes over a second: do it in a thread, where Chroma is used.
 """
 
+import shutil
 import sqlite3
 import struct
 import threading
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import chromadb
 import httpx
@@ -24,6 +26,7 @@ from persona_mcp.state.errors import StorageUnavailable
 WRITING = "writing"
 """A file in the folder while something is written; found at opening, that write was cut off."""
 
+RECORD = "chroma.sqlite3"
 # What hnswlib writes first: version, level offset, room, rows, bytes a row.
 HEADER = struct.Struct("<iQQQQ")
 HEADER_VERSION = 1
@@ -31,6 +34,7 @@ LENGTH_BYTES = 4
 HTTP_PORT, HTTPS_PORT = 80, 443
 FAULTS = (ChromaError, httpx.HTTPError, ValueError, RuntimeError, OSError)
 """What Chroma raises when it does not answer, or not as it should."""
+SEGMENTS = "SELECT id FROM segments WHERE scope = 'VECTOR'"
 PERSISTED = """SELECT id FROM segments JOIN max_seq_id ON max_seq_id.segment_id = segments.id
 WHERE scope = 'VECTOR'"""
 
@@ -54,6 +58,10 @@ class ChromaHome(Protocol):
 
     def writing(self) -> AbstractContextManager[None]:
         """Surround a write."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what deleted collections leave behind; only while nothing else is written."""
         ...
 
     def close(self) -> None:
@@ -88,6 +96,10 @@ class ChromaFolder:
             yield
         finally:
             marker.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the files of collections that are deleted."""
+        sweep(self._folder)
 
     def close(self) -> None:
         """Close the folder; what was written is on disk."""
@@ -146,6 +158,9 @@ class ChromaServer:
         """Surround a write: it is whole or not there, and the server sees to that."""
         return nullcontext()
 
+    def sweep(self) -> None:
+        """Do nothing: the server's files are its own."""
+
     def close(self) -> None:
         """Close the connections."""
         if self._client is not None:
@@ -169,6 +184,7 @@ def open_chroma(folder: Path) -> ChromaFolder:
     """
     if fault := damage(folder):
         raise StorageUnavailable(f"in the folder of the dense index, {fault}")
+    sweep(folder)
     settings = Settings(anonymized_telemetry=False)
     try:
         client = chromadb.PersistentClient(folder, settings=settings)
@@ -186,7 +202,7 @@ def damage(folder: Path) -> str | None:
     Chroma reads its vectors without checking them: a file that was cut off ends the process, and a
     missing one silently loses rows.
     """
-    record = folder / "chroma.sqlite3"
+    record = folder / RECORD
     if not folder.is_dir():
         return "there is a file in its place" if folder.exists() else None
     if (folder / WRITING).exists():
@@ -194,9 +210,7 @@ def damage(folder: Path) -> str | None:
     if not record.exists():
         return "the record is missing" if any(folder.iterdir()) else None
     try:
-        read_only = f"{record.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True)) as connection:
-            segments = [id for (id,) in connection.execute(PERSISTED)]
+        segments = ids_of(record, PERSISTED)
     except sqlite3.OperationalError:  # not readable, or without tables yet: Chroma will tell
         return None
     except sqlite3.DatabaseError:
@@ -218,3 +232,38 @@ def is_whole(segment: Path) -> bool:
     except (OSError, struct.error):
         return False
     return bool(vectors >= rows * row_bytes and lengths >= rows * LENGTH_BYTES)
+
+
+def ids_of(record: Path, query: str) -> list[str]:
+    """Ask Chroma's record for ids of segments.
+
+    Raises:
+        sqlite3.DatabaseError: It cannot be read.
+    """
+    read_only = f"{record.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(read_only, uri=True)) as connection:
+        return [id for (id,) in connection.execute(query)]
+
+
+def sweep(folder: Path) -> None:
+    """Remove the files of collections that are deleted: Chroma leaves them, vectors and all.
+
+    Whoever calls this writes to the folder alone. What cannot be removed now, since it is still
+    open, is removed when the folder is opened again.
+    """
+    try:
+        known = set(ids_of(folder / RECORD, SEGMENTS))
+        found = [path for path in folder.iterdir() if path.is_dir() and path.name not in known]
+    except (sqlite3.DatabaseError, OSError):  # no record, no tables in it yet: nothing to compare
+        return
+    for path in found:
+        if is_segment(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_segment(name: str) -> bool:
+    """Tell whether a folder is named as Chroma names those of segments."""
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False

@@ -9,11 +9,12 @@ Importing this module takes over a second: do it in a thread, where Chroma is us
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import chromadb
+from chromadb.errors import NotFoundError
 from langchain_chroma import Chroma
 
 from persona_mcp.state.chroma_home import FAULTS, ChromaHome
@@ -115,6 +116,16 @@ class ChromaIndex:
         """
         return await self._in_thread(lambda: self._versions(world_id))
 
+    async def worlds(self) -> set[str]:
+        """Give the worlds of which the folder holds anything, by whatever embedder.
+
+        Raises:
+            StorageUnavailable: Chroma did not answer.
+        """
+        return await self._in_thread(
+            lambda: {str(of["world"]) for _, of in self._named() if "world" in of}
+        )
+
     async def drop(self, world_id: str) -> None:
         """Forget a world; unknown worlds are left alone.
 
@@ -160,24 +171,14 @@ class ChromaIndex:
 
     def _of(self, world_id: str) -> dict[str | None, Shelf]:
         """Return the shelves of a world; those in the folder are looked for once."""
-        known = self._shelves.get(world_id)
-        if known is not None:
-            return known
-        found: dict[str | None, Shelf] = {}
-        its = self._metadata(world_id, None)
-        for metadata in self._collections():
-            if {**metadata, "owner": None} == {**its, "owner": None}:
-                owner = metadata.get("owner")
-                owner = None if owner is None else str(owner)
-                found[owner] = self._shelf(world_id, owner)
-        return self._shelves.setdefault(world_id, found)
-
-    def _collections(self) -> Iterator[dict[str, Any]]:
-        """Read what is kept beside each collection, whoever made it."""
-        client, start = self._home.client(), 0
-        while page := client.list_collections(limit=PAGE, offset=start):
-            yield from (dict(collection.metadata or {}) for collection in page)
-            start += len(page)
+        if world_id not in self._shelves:
+            found = {}
+            for _, of in self._named():
+                if (of.get("world"), of.get("model")) == (world_id, self._model_id):
+                    owner = None if of.get("owner") is None else str(of["owner"])
+                    found[owner] = self._shelf(world_id, owner)
+            self._shelves.setdefault(world_id, found)
+        return self._shelves[world_id]
 
     def _metadata(self, world_id: str, owner: str | None) -> dict[str, str]:
         its = {
@@ -187,6 +188,23 @@ class ChromaIndex:
             "scope": self._home.scope,
         }
         return {key: value for key, value in its.items() if value}
+
+    def _named(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """List our collections, of every world and embedder: their names, and whose they are."""
+        client, named = self._home.client(), list[tuple[str, Mapping[str, Any]]]()
+        start = 0
+        while page := client.list_collections(limit=PAGE, offset=start):
+            named += [(one.name, one.metadata or {}) for one in page]
+            start += len(page)
+        return [(name, of) for name, of in named if of.get("scope", "") == self._home.scope]
+
+    def _of_others(self, world_id: str) -> list[chromadb.Collection]:
+        """Return the collections of a world that other embedders' vectors are in."""
+        return [
+            self._home.client().get_collection(name, embedding_function=None)
+            for name, of in self._named()
+            if of.get("world") == world_id and of.get("model") != self._model_id
+        ]
 
     def _open(self, world_id: str, owner: str | None) -> Shelf:
         """Return a shelf; make it if it is not there."""
@@ -234,15 +252,26 @@ class ChromaIndex:
                 write(self._open(world_id, None), shared)
             if None in self._of(world_id):
                 closed = [entry.memory_id for entry in new if entry.visibility not in OPEN]
-                forget(self._open(world_id, None), closed)
+                forget(self._open(world_id, None).collection, closed)
             write(own, new)
 
     def _delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
         shelves = self._of(world_id)
+        owners = sorted(shelves, key=lambda owner: owner is not None)
+        collections = [shelves[owner].collection for owner in owners]
+        collections += self._of_others(world_id)
         with self._home.writing():
             for chunk in self._chunks(list(dict.fromkeys(memory_ids))):
-                for owner in sorted(shelves, key=lambda owner: owner is not None):
-                    forget(shelves[owner], chunk)
+                for collection in collections:
+                    forget(collection, chunk)
+            # The vectors in a file are only marked as deleted; without rows, the file can go.
+            gone = {one.name for one in collections if not one.count()}
+            self._shelves[world_id] = {
+                owner: shelf
+                for owner, shelf in shelves.items()
+                if shelf.collection.name not in gone
+            }
+            self._remove(gone)
 
     def _chunks(self, rows: Sequence[R]) -> Iterator[Sequence[R]]:
         most = self._home.client().get_max_batch_size()
@@ -253,18 +282,27 @@ class ChromaIndex:
         cosines: dict[str, float] = {}
         for owner in (None, reader):
             if owner in shelves:
-                found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
-                    vector.tolist(), k=limit
-                )
+                try:
+                    found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
+                        vector.tolist(), k=limit
+                    )
+                except NotFoundError:  # the last memory in it was deleted meanwhile
+                    continue
                 # What LangChain calls relevance here is Chroma's distance: 1 - cosine.
                 cosines |= {str(document.id): 1.0 - distance for document, distance in found}
         return ranked(cosines, limit)
 
     def _drop(self, world_id: str) -> None:
         with self._home.writing():
-            for shelf in self._of(world_id).values():
-                self._home.client().delete_collection(shelf.collection.name)
-        self._shelves.pop(world_id, None)
+            self._shelves.pop(world_id, None)
+            self._remove({name for name, of in self._named() if of.get("world") == world_id})
+
+    def _remove(self, names: set[str]) -> None:
+        """Delete collections, and the files with their vectors, which Chroma leaves behind."""
+        for name in sorted(names):
+            self._home.client().delete_collection(name)
+        if names:
+            self._home.sweep()
 
 
 def versions(shelf: Shelf, ids: list[str] | None = None) -> dict[str, int]:
@@ -276,10 +314,10 @@ def versions(shelf: Shelf, ids: list[str] | None = None) -> dict[str, int]:
     }
 
 
-def forget(shelf: Shelf, ids: Sequence[str]) -> None:
+def forget(collection: chromadb.Collection, ids: Sequence[str]) -> None:
     """Delete those of these memories that are there."""
-    if ids and (there := list(versions(shelf, list(ids)))):
-        shelf.store.delete(there)
+    if ids and (there := collection.get(ids=list(ids), include=[])["ids"]):
+        collection.delete(ids=there)
 
 
 def write(shelf: Shelf, entries: Sequence[VectorEntry]) -> None:

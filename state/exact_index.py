@@ -186,6 +186,18 @@ class ExactIndex:
 
         return await self._database.read(read)
 
+    async def worlds(self) -> set[str]:
+        """Give the worlds that have vectors.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        statement = (
+            select(MemoryVector.world_id).where(MemoryVector.model_id == self._model_id).distinct()
+        )
+        rows = await self._database.read(Prepared(statement).all)
+        return {row.world_id for row in rows}
+
     async def drop(self, world_id: str) -> None:
         """Forget what is in memory of a world; its vectors in SQL stay."""
         await asyncio.to_thread(self._forget, world_id)

@@ -26,6 +26,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.exact_index import found, its_memory
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.synced_index import SyncedIndex
 
@@ -44,6 +45,7 @@ FREE = Prepared(
             O.claimed_by.in_(listed("gone")),
         ),
         O.attempts < bindparam("tries"),
+        O.operation == "upsert",
     )
     .order_by(O.attempts, O.seq)
     .limit(bindparam("most", type_=Integer))
@@ -135,18 +137,22 @@ class Indexer:
         """Work until stopped; a failure is logged and tried again."""
         while not self._stopping:
             self._wake.clear()
-            try:
-                while not self._stopping and await self.work_off():
-                    pass
-            except PersonaError as error:
-                log.warning("outbox waits", reason=error.message, code=error.code)
-            except Exception:  # the worker outlives a defect; its row is given up after some tries
-                log.exception("outbox worker failed")
+            for work in (self._index.forget, self._work_off_all):  # neither waits for the other
+                try:
+                    await work()
+                except PersonaError as error:
+                    log.warning("outbox waits", reason=error.message, code=error.code)
+                except Exception:  # it outlives a defect; a row is given up after some tries
+                    log.exception("outbox worker failed")
             try:
                 async with asyncio.timeout(self._limits.poll_s):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def _work_off_all(self) -> None:
+        while not self._stopping and await self.work_off():
+            pass
 
     async def work_off(self) -> int:
         """Embed one batch of the outbox; return how many rows were done or given up."""
@@ -168,7 +174,7 @@ class Indexer:
         return len(claimed)
 
     async def pending(self) -> int:
-        """Count the outbox rows that are still to be done."""
+        """Count the outbox rows that are still to be embedded."""
         return await self._count(O.attempts < self._limits.attempts)
 
     async def given_up(self) -> int:
@@ -176,7 +182,7 @@ class Indexer:
         return await self._count(O.attempts >= self._limits.attempts)
 
     async def _count(self, which: ColumnElement[bool]) -> int:
-        query = select(func.count()).select_from(O).where(which)
+        query = select(func.count()).select_from(O).where(O.operation == "upsert", which)
         count: int = await self._database.read(Prepared(query).scalar)
         return count
 
@@ -206,10 +212,12 @@ class Indexer:
             progress(start, len(todo))
             batch = todo[start : start + self._limits.batch]
             done = delete(O).where(O.world_id == world_id, O.memory_id.in_(batch), O.seq <= newest)
+            done = done.where(O.operation == "upsert")
             await self._embed([(world_id, id) for id in batch], Prepared(done).run)
         progress(len(todo), len(todo))
         await self._index.rebuild(world_id)
-        indexed = select(func.count()).where(*self._of(world_id))
+        indexed = select(func.count()).select_from(V).join(M, its_memory())
+        indexed = indexed.where(*self._of(world_id), *found())
         count: int = await self._database.read(Prepared(indexed).scalar)
         return count
 

@@ -27,6 +27,7 @@ class NewMemory:
         details: What the caller wants to keep beside it.
         source_id: Who told it, for hearsay.
         origin: What else is known of where it comes from.
+        heading: What it stands under in a document; is searched with it.
     """
 
     id: str
@@ -46,6 +47,7 @@ class NewMemory:
     pinned: bool = False
     source_id: str | None = None
     origin: dict[str, Any] | None = None
+    heading: str = ""
 
     def indexed_text(self, now: float) -> str:
         """Return what is embedded and searched: day and speaker help both sides (measured).
@@ -55,9 +57,9 @@ class NewMemory:
         if self.memory_type == HEARSAY:
             told = f"{self.speaker_name} told you" if self.speaker_name else "You were told"
             return f"[{day(now)}] {told}: {self.content}"
-        if not self.speaker_name:
-            return self.content
-        return f"[{day(now)}] {self.speaker_name}: {self.content}"
+        if self.speaker_name:
+            return f"[{day(now)}] {self.speaker_name}: {self.content}"
+        return f"{self.heading}: {self.content}" if self.heading else self.content
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,21 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """What a change of a memory replaced.
+
+    Attributes:
+        version: Of the memory before it.
+        before: The fields that it changed, as they were.
+        replaced_at: When, seconds since the epoch, UTC.
+    """
+
+    version: int
+    before: dict[str, Any]
+    replaced_at: float
+
+
+@dataclass(frozen=True)
 class WholeMemory:
     """A stored memory with what a search does not need.
 
@@ -108,6 +125,7 @@ class WholeMemory:
         details: What the caller wanted to keep beside it.
         witnesses: Who may know it because they were there, in order of their ids.
         origin: What else is known of where it comes from; None if nothing is.
+        revisions: What its changes replaced, the oldest first.
     """
 
     memory: Memory
@@ -115,6 +133,7 @@ class WholeMemory:
     details: dict[str, Any]
     witnesses: tuple[str, ...]
     origin: dict[str, Any] | None = None
+    revisions: tuple[Revision, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,19 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.memory import DAY_S, Memory, NewMemory, WholeMemory
+from persona_mcp.state.memory import DAY_S, Memory, NewMemory, Revision, WholeMemory
 from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
 U = tables.MemoryUse
+R = tables.MemoryRevision
 WORLD = bindparam("world", type_=String)
 IDS = listed("ids")
 IMPORTANT = 0.7
 ROW_ONLY = ("accessed_count", "used_at")
 Order = Literal["created", "importance", "accessed"]
+Work = Literal["upsert", "delete"]
 
 COLUMNS = tuple(name for name in Memory.__dataclass_fields__ if name not in ROW_ONLY)
 BY_IDS = Prepared(
@@ -44,6 +46,11 @@ REST = Prepared(
     select(M.importance_terms, M.details, M.origin).where(M.world_id == WORLD, M.id.in_(IDS))
 )
 THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
+REVISIONS = Prepared(
+    select(R.version, R.before, R.replaced_at)
+    .where(R.world_id == WORLD, R.memory_id.in_(IDS))
+    .order_by(R.version)
+)
 WITNESSES = Prepared(
     select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)).order_by(W.party_id)
 )
@@ -262,19 +269,33 @@ def add_memories(
             for party in sorted({m.persona_id, *m.witnesses})
         ],
     )
-    ADD_WORK.run(
-        connection,
-        [
-            {
-                "world_id": world_id,
-                "memory_id": m.id,
-                "operation": "upsert",
-                "version": 1,
-                "created_at": now,
-            }
-            for m in memories
-        ],
-    )
+    add_work(connection, world_id, "upsert", {m.id: 1 for m in memories}, now)
+
+
+def add_work(
+    connection: Connection, world_id: str, work: Work, versions: Mapping[str, int], now: float
+) -> None:
+    """Write work for the index, inside the transaction that makes it necessary.
+
+    Args:
+        connection: That transaction.
+        world_id: Where.
+        work: Whether the vectors are to be made anew, or the index is to forget them.
+        versions: Of the memories, by their ids.
+        now: Seconds since the epoch, UTC.
+    """
+    rows = [
+        {
+            "world_id": world_id,
+            "memory_id": id,
+            "operation": work,
+            "version": version,
+            "created_at": now,
+        }
+        for id, version in versions.items()
+    ]
+    if rows:
+        ADD_WORK.run(connection, rows)
 
 
 def values_of(
@@ -352,7 +373,8 @@ def read_whole(connection: Connection, world_id: str, memory_id: str) -> WholeMe
     its: dict[str, Any] = {"world": world_id, "ids": [memory_id]}
     terms, details, origin = REST.first(connection, **its)
     witnesses = tuple(party for (party,) in WITNESSES.all(connection, **its))
-    return WholeMemory(found[0], terms, details, witnesses, origin)
+    revisions = tuple(Revision(**row._mapping) for row in REVISIONS.all(connection, **its))
+    return WholeMemory(found[0], terms, details, witnesses, origin, revisions)
 
 
 def whole_of(connection: Connection, world_id: str, memory_id: str) -> WholeMemory:

@@ -101,6 +101,24 @@ class MemoryUse(Base):
     at: Mapped[float]
 
 
+class MemoryRevision(Base):
+    """What a change of a memory replaced: only the fields that it changed, as they were."""
+
+    __tablename__ = "memory_revisions"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["world_id", "memory_id"], ["memories.world_id", "memories.id"], ondelete="CASCADE"
+        ),
+    )
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    memory_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Of the memory before the change."""
+    before: Mapped[dict[str, Any]]
+    replaced_at: Mapped[float]
+
+
 class MemoryVector(Base):
     """The vector of a memory by one embedder, as little-endian float16."""
 
@@ -139,7 +157,7 @@ class OutboxEntry(Base):
     world_id: Mapped[str] = mapped_column(ID)
     memory_id: Mapped[str] = mapped_column(ID)
     operation: Mapped[str] = mapped_column(String(8))
-    """upsert or delete"""
+    """upsert: its vector is to be made; delete: an index that has its vector is to forget it."""
     version: Mapped[int]
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None]

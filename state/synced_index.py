@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import structlog
-from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, delete, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
-from persona_mcp.state.exact_index import ExactIndex
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.exact_index import ExactIndex, found, its_memory
+from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.vector_index import (
     OPEN,
     Hit,
@@ -34,9 +34,10 @@ log = structlog.get_logger(__name__)
 
 M = tables.Memory
 V = tables.MemoryVector
-ENTRIES = select(V.seq, V.memory_id, V.persona_id, V.version, V.vector, M.visibility).join(
-    M, (M.world_id == V.world_id) & (M.id == V.memory_id)
-)
+O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
+# What cannot be found would only take the place of what can in an index.
+HELD = select(V.memory_id, V.version).join(M, its_memory()).where(*found())
+ENTRIES = HELD.add_columns(V.seq, V.persona_id, V.vector, M.visibility)
 NEW_ENTRIES = Prepared(
     ENTRIES.where(
         # By the key of the table: the conditions on it that an index knows are kept from it.
@@ -47,10 +48,25 @@ NEW_ENTRIES = Prepared(
     .order_by(V.seq)
     .limit(bindparam("most", type_=Integer))
 )
-WORLDS = Prepared(
+EMBEDDED_WORLDS = Prepared(
     select(V.world_id).where(V.model_id == bindparam("model")).distinct().order_by(V.world_id)
 )
 BEHIND = "it lacks what was written meanwhile"
+WORLDS = Prepared(select(tables.World.id))
+TO_FORGET = Prepared(
+    select(O.seq, O.world_id, O.memory_id)
+    .where(O.operation == "delete")
+    .order_by(O.seq)
+    .limit(bindparam("most", type_=Integer))
+)
+FORGOTTEN = Prepared(delete(O).where(O.seq.in_(listed("seqs"))))
+STILL_HELD = Prepared(
+    ENTRIES.where(
+        V.world_id == bindparam("world"),
+        V.memory_id.in_(listed("ids")),
+        V.model_id == bindparam("model"),
+    )
+)
 
 
 @dataclass
@@ -107,6 +123,8 @@ class SyncedIndex:
         self._model_id = model_id
         self._batch = batch
         self._fresh: dict[str, Fresh] = {}
+        self._at_first: set[str] | None = None
+        """Worlds that were in the index at first; None before it was looked at."""
         self._carrying = asyncio.Lock()
         self._behind: list[str] = []
         self._filling: asyncio.Task[None] | None = None
@@ -127,7 +145,7 @@ class SyncedIndex:
     async def start(self) -> None:
         """Fill an index that was begun anew, in the background."""
         if self._index.fault:
-            worlds = await self._database.read(WORLDS.all, model=self._model_id)
+            worlds = await self._database.read(EMBEDDED_WORLDS.all, model=self._model_id)
             self._fill([world_id for (world_id,) in worlds])
 
     async def check(self) -> None:
@@ -204,6 +222,32 @@ class SyncedIndex:
             await self._mend(world_id, gap)
         return len(gap.missing), len(gap.extra)
 
+    async def forget(self) -> int:
+        """Take out of the index what was deleted or archived, by any process.
+
+        The rows of the outbox that say so go when that is done: cut off, it is done again. A world
+        that is gone has taken its rows with it, so worlds are compared. A process with an exact
+        index leaves the rows to the one that holds Chroma.
+
+        Returns:
+            How many memories were looked at.
+
+        Raises:
+            StorageUnavailable: The database or the index did not answer.
+        """
+        if self._index.kind == "exact":
+            return 0
+        async with self._carrying:
+            await self._forget_worlds()
+            looked_at = 0
+            while rows := await self._database.read(TO_FORGET.all, most=self._batch):
+                for world_id in sorted({row.world_id for row in rows}):
+                    its = [row.memory_id for row in rows if row.world_id == world_id]
+                    await self._forget(world_id, its)
+                await self._database.write(FORGOTTEN.run, {"seqs": [row.seq for row in rows]})
+                looked_at += len(rows)
+            return looked_at
+
     async def rebuild(self, world_id: str) -> None:
         """Make the index of a world anew from the vectors in SQL.
 
@@ -245,7 +289,7 @@ class SyncedIndex:
 
         def read(connection: Connection) -> tuple[int, dict[str, int]]:
             newest = connection.scalar(select(func.max(V.seq)).where(*self._of(world_id)))
-            rows = connection.execute(select(V.memory_id, V.version).where(*self._of(world_id)))
+            rows = connection.execute(HELD.where(*self._of(world_id)))
             return newest or 0, {row.memory_id: row.version for row in rows}
 
         newest, wanted = await self._database.read(read)
@@ -286,6 +330,32 @@ class SyncedIndex:
         fresh = self._fresh[world_id]
         await self._index.upsert(world_id, list(fresh.entries.values()))
         fresh.entries.clear()
+
+    async def _forget(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        """Take memories out; one that is there again by now is put in as it is now.
+
+        It may have begun anew with version 1, which would not overwrite what was there before.
+        """
+        rows = await self._database.read(
+            STILL_HELD.all, world=world_id, ids=list(memory_ids), model=self._model_id
+        )
+        if world_id in self._fresh:
+            for memory_id in set(memory_ids) - {row.memory_id for row in rows}:
+                self._fresh[world_id].entries.pop(memory_id, None)
+        await self._index.delete(world_id, memory_ids)
+        await self._index.upsert(world_id, [to_entry(row) for row in rows])
+
+    async def _forget_worlds(self) -> None:
+        """Take the worlds out that are gone."""
+        if self._at_first is None:
+            self._at_first = await self._index.worlds()
+        held = self._at_first | self._fresh.keys()
+        there = {row.id for row in await self._database.read(WORLDS.all)}
+        for world_id in sorted(held - there):
+            await self._index.drop(world_id)
+            self._fresh.pop(world_id, None)
+            self._at_first.discard(world_id)
+            log.info("index forgot a world", world=world_id)
 
 
 def to_entry(row: Row[Any]) -> VectorEntry:

@@ -13,6 +13,7 @@ from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persona_mcp.state.memory_tables import Memory as Memory
+from persona_mcp.state.memory_tables import MemoryRevision as MemoryRevision
 from persona_mcp.state.memory_tables import MemoryUse as MemoryUse
 from persona_mcp.state.memory_tables import MemoryVector as MemoryVector
 from persona_mcp.state.memory_tables import MemoryWitness as MemoryWitness

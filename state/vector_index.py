@@ -104,6 +104,14 @@ class VectorIndex(Protocol):
         """
         ...
 
+    async def worlds(self) -> set[str]:
+        """Give the worlds of which it holds anything.
+
+        Raises:
+            StorageUnavailable: The index did not answer.
+        """
+        ...
+
     async def drop(self, world_id: str) -> None:
         """Forget a world; unknown worlds are left alone.
 

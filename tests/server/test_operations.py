@@ -34,18 +34,21 @@ NAMES = [
     "memory_search_cross_persona",
     "memory_shared_stats",
     "persona_memory",
+    "memory_update",
+    "memory_delete",
+    "memory_import",
+    "memory_export",
     "relationship_get",
     "system_status",
 ]
 BESIDE = [
-    "memory_get",
-    "memory_list",
-    "memory_stats",
-    "memory_search_cross_persona",
-    "memory_shared_stats",
-    "persona_memory",
+    *("memory_get", "memory_list", "memory_stats"),
+    *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
+    *("memory_update", "memory_delete", "memory_import", "memory_export"),
 ]
 """Those that the core toolset leaves out."""
+REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+"""Those that change something, and the same call again nothing more."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
@@ -61,6 +64,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_search_cross_persona": {"persona_id": "aria", "query": "boats"},
     "memory_shared_stats": {},
     "persona_memory": {"persona_id": "aria", "query": "boats"},
+    "memory_update": {"memory_id": "m1", "content": "Tom sold the boat."},
+    "memory_delete": {"memory_id": "m1"},
+    "memory_import": {"persona_id": "aria", "text": "Tom sold the boat."},
+    "memory_export": {"persona_id": "aria"},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
     "system_status": {},
 }
@@ -141,7 +148,7 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
         assert schema.get("description"), field
     assert operation.input_schema["additionalProperties"] is False
     assert operation.read_only == (operation.scope == "read")
-    assert operation.idempotent == operation.read_only
+    assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
 def test_only_the_chat_reaches_out_to_a_model() -> None:
@@ -244,7 +251,7 @@ async def test_every_result_is_what_its_schema_says(
         arguments["conversation_id"] = first["conversation_id"]
     if name == "relationship_get":
         arguments["persona2_id"] = "user"
-    if name == "memory_get":
+    if name in ("memory_get", "memory_update"):
         arguments["memory_id"] = first["memory_ids"][0]
 
     result = await call_operation(service, name, arguments)

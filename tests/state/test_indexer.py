@@ -14,6 +14,7 @@ from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.memory_changes import MemoryChanges
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.vector_index import VectorIndex
 from tests.doubles import FickleEmbedder, FixedClock
@@ -338,6 +339,40 @@ async def test_a_reindex_takes_up_what_was_given_up(
 
     assert await indexer.reindex("main", lambda *_: None) == 1
     assert await waiting(database) == []
+
+
+async def test_an_index_that_does_not_answer_does_not_stop_the_embedding(
+    database: Database, make: Make, chroma: VectorIndex
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await chroma.aclose()
+    indexer = make(chroma)
+
+    with capture_logs() as logs:
+        worker = asyncio.create_task(indexer.run())
+        async with asyncio.timeout(GIVE_UP_S):
+            while await indexer.pending():
+                await asyncio.sleep(0.002)
+        indexer.stop()
+        await worker
+
+    assert await embedded(database) == ["m1"]
+    assert "the dense index is closed" in str(logs)
+
+
+async def test_work_to_forget_is_left_by_the_embedding_and_by_a_reindex(
+    database: Database, make: Make, chroma: VectorIndex
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await remember(database, "m2", "The harbour thawed.")
+    beside = make()
+    await work_off_all(beside)
+    await MemoryChanges(database).delete("main", ["m1"], purge=False, dry_run=False, now=NOW)
+
+    assert (await beside.pending(), await beside.work_off()) == (0, 0)
+    assert await beside.reindex("main", lambda *_: None) == 1
+
+    assert [(id, claimed) for id, _, claimed in await waiting(database)] == [("m1", None)]
 
 
 async def test_a_reindex_can_compute_every_vector_anew(

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from persona_mcp.config.index import open_index
 from persona_mcp.config.settings import IndexSettings, Settings
@@ -14,14 +14,16 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, pack
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.memory_changes import Change, MemoryChanges, purge_memories
+from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.synced_index import BEHIND, SyncedIndex, with_fresh
 from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex
 from tests.doubles import FickleEmbedder
-from tests.state.rows import remember
+from tests.state.rows import NOW, remember, rows_of
 
 pytestmark = pytest.mark.anyio
 
-V = tables.MemoryVector
+M, O, V = tables.Memory, tables.OutboxEntry, tables.MemoryVector  # noqa: E741
 MODEL = "double-64"
 BATCH = 4
 EAST, NORTH, NORTH_EAST = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.6, 0.8, 0.0))
@@ -254,8 +256,139 @@ class Broken:
     async def drop(self, world_id: str) -> None:
         await self.check()
 
+    async def worlds(self) -> set[str]:
+        await self.check()
+        return set()
+
     async def aclose(self) -> None:
         pass
+
+
+async def rows_left(database: Database) -> list[str]:
+    return [row.memory_id for row in await rows_of(database, O, O.seq) if row.operation == "delete"]
+
+
+async def test_what_is_archived_or_purged_leaves_the_index_and_what_is_fresh(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index, changes = synced(database, chroma), MemoryChanges(database)
+    for number in range(BATCH):
+        await write(f"m{number}")
+    await index.reconcile("main")
+    await write("fresh")
+    await write("kept")
+    assert len(await index.catch_up("main")) == 2
+
+    await changes.delete("main", ["m0", "fresh"], purge=True, dry_run=False, now=NOW)
+    await changes.delete("main", ["m1"], purge=False, dry_run=False, now=NOW)
+    assert await rows_left(database) == ["fresh", "m0", "m1"]
+
+    assert await index.forget() == 3
+    assert [entry.memory_id for entry in await index.catch_up("main")] == ["kept"]
+    assert await index.reconcile("main") == (0, 0)
+    assert await chroma.versions("main") == {"m2": 1, "m3": 1, "kept": 1}
+    assert await rows_left(database) == []
+    assert await index.forget() == 0
+
+
+async def test_what_was_deleted_in_a_process_that_was_cut_off_is_forgotten_by_the_next(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    await write("m1")
+    await write("m2")
+    await synced(database, chroma).reconcile("main")
+    await MemoryChanges(database).delete("main", ["m1"], purge=True, dry_run=False, now=NOW)
+    await synced(database, ExactIndex(database, MODEL, 8)).forget()  # of a process beside it
+    assert await rows_left(database) == ["m1"]
+
+    await synced(database, chroma).forget()
+
+    assert await chroma.versions("main") == {"m2": 1}
+
+
+async def test_a_memory_that_is_there_again_is_not_forgotten(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index, changes = synced(database, chroma), MemoryChanges(database)
+    await write("m1")
+    await index.reconcile("main")
+    await changes.update("main", "m1", Change(archived=True), None, NOW)
+    await changes.update("main", "m1", Change(archived=False), None, NOW)
+
+    assert await index.forget() == 1
+
+    assert await chroma.versions("main") == {"m1": 1}
+
+
+async def test_a_memory_that_was_purged_and_stored_again_is_held_as_it_is_now(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    await write("m1")
+    await chroma.upsert("main", [entry("m1", (1.0,) * 64, "mara", "public", 7)])
+    await MemoryChanges(database).delete("main", ["m1"], purge=True, dry_run=False, now=NOW)
+    await write("m1")
+
+    await index.forget()
+
+    assert await chroma.versions("main") == {"m1": 1}
+    found = await chroma.search("main", np.ones(64, dtype=np.float32), "tobin", 5)
+    assert found == []
+
+
+async def test_an_archived_memory_is_no_more_held_after_a_comparison(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    await write("m1")
+    await write("m2")
+    await index.reconcile("main")
+    with database.writing() as connection:
+        connection.execute(update(M).where(M.id == "m1").values(archived_at=NOW))
+
+    assert await index.reconcile("main") == (0, 1)
+    assert await chroma.versions("main") == {"m2": 1}
+
+
+async def test_a_world_that_is_deleted_leaves_no_vector_in_sql_nor_in_the_index(
+    settings: Settings, database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    await PersonaStore(database).ensure_world("other", "other", [], NOW)
+    index = synced(database, chroma)
+    await write("m1")
+    await index.reconcile("main")
+    await chroma.upsert("other", [entry("m2", EAST, visibility="public")])
+    folder = settings.data_dir / "chroma"
+    assert sum(path.is_dir() for path in folder.iterdir()) == 3
+
+    with database.writing() as connection:
+        connection.execute(delete(tables.World).where(tables.World.id == "main"))
+    await index.forget()
+
+    assert await chroma.worlds() == {"other"}
+    assert await rows_of(database, V) == await rows_of(database, O) == []
+    with database.writing() as connection:
+        connection.execute(delete(tables.World))
+    await index.forget()
+    assert await chroma.worlds() == set()
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
+
+
+async def test_a_persona_whose_memories_are_purged_leaves_no_vector_behind(
+    settings: Settings, database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    index = synced(database, chroma)
+    for number in range(3):
+        await write(f"m{number}")
+    await index.reconcile("main")
+
+    with database.writing() as connection:
+        purge_memories(connection, "main", ["m0", "m1", "m2"], NOW)
+    await index.forget()
+
+    assert await rows_of(database, V) == []
+    folder = settings.data_dir / "chroma"
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
 
 
 def test_fresh_vectors_are_ranked_among_what_the_index_found_under_the_same_rule() -> None:

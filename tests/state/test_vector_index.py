@@ -1,6 +1,7 @@
 """One suite for both kinds of index; then what only one of them does."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,6 +297,17 @@ async def test_a_dropped_world_can_be_filled_again(store: Store) -> None:
     assert await store.found(EAST, world_id="other") == ["c"]
 
 
+async def test_an_index_knows_its_worlds(store: Store) -> None:
+    assert await store.index.worlds() == set()
+
+    await store.put(entry("a", EAST), entry("b", NORTH, "tom", "public"))
+    await store.put(entry("c", EAST), world_id="other")
+    assert await store.index.worlds() == {"main", "other"}
+
+    await store.remove("a", "b")
+    assert await store.index.worlds() == {"other"}
+
+
 async def test_searches_and_writes_may_run_at_once(store: Store) -> None:
     await store.put(entry("a", EAST))
 
@@ -463,6 +475,81 @@ async def test_chroma_takes_more_than_it_takes_at_once(chroma: Store) -> None:
     await chroma.index.delete("main", [one.memory_id for one in entries[1:]])
 
     assert await chroma.index.versions("main") == {"m0000": 1}
+
+
+def files_of_vectors(folder: Path) -> int:
+    return sum(path.is_dir() for path in folder.iterdir())
+
+
+async def test_chroma_keeps_no_file_of_a_persona_whose_memories_are_all_deleted(
+    chroma: Store, tmp_path: Path
+) -> None:
+    await chroma.put(
+        entry("a", EAST), entry("b", UP, visibility="public"), entry("c", NORTH, "tom")
+    )
+    await chroma.found(EAST)
+    assert files_of_vectors(tmp_path / "chroma") == 3
+
+    await chroma.remove("a", "b")
+
+    assert files_of_vectors(tmp_path / "chroma") == 1
+    assert await chroma.found(EAST) == []
+    assert await chroma.found(EAST, "tom") == ["c"]
+    await chroma.put(entry("a", EAST))
+    assert await chroma.found(EAST) == ["a"]
+
+
+async def test_chroma_keeps_no_file_of_a_world_that_is_dropped(
+    chroma: Store, tmp_path: Path
+) -> None:
+    await chroma.put(entry("a", EAST), entry("b", UP, "tom", "public"))
+    (tmp_path / "chroma" / "notes").mkdir()
+
+    await chroma.index.drop("main")
+
+    assert [path.name for path in (tmp_path / "chroma").iterdir() if path.is_dir()] == ["notes"]
+    assert await chroma.index.worlds() == set()
+
+
+async def test_chroma_deletes_what_another_embedder_has_embedded_too(
+    chroma: Store, tmp_path: Path
+) -> None:
+    await chroma.put(entry("a", EAST), entry("b", EAST))
+    other = ChromaIndex(chroma.index._home, "model-2")  # type: ignore[attr-defined]
+    await other.upsert("main", [entry("a", NORTH), entry("b", NORTH)])
+
+    await chroma.remove("a")
+    assert await other.versions("main") == {"b": 1}
+
+    await chroma.index.drop("main")
+    assert await other.worlds() == set()
+    assert files_of_vectors(tmp_path / "chroma") == 0
+
+
+async def test_what_a_deletion_could_not_remove_goes_when_the_folder_is_opened(
+    chroma: Store, tmp_path: Path
+) -> None:
+    await chroma.put(entry("a", EAST))
+    await chroma.index.aclose()
+    left = tmp_path / "chroma" / str(uuid.uuid4())
+    left.mkdir()
+
+    again = ChromaIndex(open_chroma(tmp_path / "chroma"), MODEL)
+
+    assert not left.exists()
+    assert await again.versions("main") == {"a": 1}
+    await again.aclose()
+
+
+async def test_a_search_and_the_deletion_of_all_that_it_would_find_may_run_at_once(
+    chroma: Store,
+) -> None:
+    for number in range(5):
+        await chroma.put(entry(f"m{number}", EAST))
+
+        found, _ = await asyncio.gather(chroma.found(EAST), chroma.remove(f"m{number}"))
+
+        assert found in ([], [f"m{number}"])
 
 
 def test_collections_are_named_after_world_model_and_owner() -> None:
