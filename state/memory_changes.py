@@ -10,14 +10,14 @@ from sqlalchemy import Connection, Double, String, bindparam, delete, insert, se
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict
-from persona_mcp.state.memory import DAY_S, NewMemory, WholeMemory
+from persona_mcp.state.memory import DAY_S, HEARSAY, NewMemory, WholeMemory
 from persona_mcp.state.memory_store import add_memories, add_work, whole_of
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 WORLD = bindparam("world", type_=String)
-IDS = bindparam("ids", expanding=True, type_=String)
+IDS = listed("ids")
 ASKED_AT_ONCE = 500
 """Ids in one statement; databases limit its parameters."""
 CHUNK_WORDS = "chunk_words"
@@ -112,7 +112,7 @@ class MemoryChanges:
 
         Raises:
             NotFound: It is not there.
-            Conflict: It has another version.
+            Conflict: It has another version, or is hearsay that was to become something else.
         """
 
         def write(connection: Connection) -> tuple[int, tuple[str, ...]]:
@@ -125,6 +125,12 @@ class MemoryChanges:
                     field="expected_version",
                     expected_version=expected,
                     version=version,
+                )
+            if change.memory_type not in (None, HEARSAY) and found.memory.memory_type == HEARSAY:
+                raise Conflict(
+                    f"memory_type: memory '{memory_id}' is hearsay and stays hearsay; leave "
+                    "memory_type out, or store another memory",
+                    field="memory_type",
                 )
             changed = rewrite(connection, world_id, found, change, now)
             return version + bool(changed), changed

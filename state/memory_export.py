@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, String, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.memory import Memory, rfc3339
 from persona_mcp.state.memory_store import read_memories
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
@@ -23,7 +23,7 @@ READ_AT_ONCE = 500
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet may take for the start of a formula."""
 
-IDS = bindparam("ids", expanding=True, type_=String)
+IDS = listed("ids")
 DETAILS = Prepared(
     select(M.id, M.details, M.importance_terms).where(
         M.world_id == bindparam("world"), M.id.in_(IDS)

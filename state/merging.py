@@ -10,7 +10,6 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
-    delete,
     func,
     insert,
     select,
@@ -23,7 +22,8 @@ from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory import NewMemory, WholeMemory
-from persona_mcp.state.memory_store import add_memories, whole_of
+from persona_mcp.state.memory_changes import hide, purge_memories
+from persona_mcp.state.memory_store import add_memories, add_work, whole_of
 from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
@@ -154,6 +154,7 @@ def write_merge(connection: Connection, world_id: str, merge: Merge, now: float)
     connection.execute(update(M).where(*its).values(**words))
     of_sources = (M.world_id == world_id, M.id.in_(merge.sources))
     connection.execute(update(M).where(*of_sources).values(archived_at=now))
+    hide(connection, world_id, {s.memory.id: s.memory.version for s in sources}, now)
     used = (
         select(
             U.world_id,
@@ -191,7 +192,7 @@ def merged(merge: Merge, sources: Sequence[WholeMemory], now: float) -> NewMemor
     )
 
 
-def unmerge(connection: Connection, world_id: str, merged_id: str) -> list[str]:
+def unmerge(connection: Connection, world_id: str, merged_id: str, now: float) -> list[str]:
     """Bring back what was merged, as it was, and delete the merged memory.
 
     Returns:
@@ -207,14 +208,15 @@ def unmerge(connection: Connection, world_id: str, merged_id: str) -> list[str]:
         raise Conflict(f"memory '{merged_id}' was not merged from others; nothing to undo")
     if whole.memory.archived_at is not None:
         raise Conflict(f"memory '{merged_id}' is archived; undo first what archived it")
-    back = select(M.id).where(
+    back = select(M.id, M.version).where(
         M.world_id == world_id,
         M.id.in_(origin["sources"]),
         M.archived_at == origin["merged_at"],
     )
-    ids = list(connection.scalars(back.order_by(M.seq)))
+    versions = {row.id: row.version for row in connection.execute(back.order_by(M.seq))}
     connection.execute(
-        update(M).where(M.world_id == world_id, M.id.in_(ids)).values(archived_at=None)
+        update(M).where(M.world_id == world_id, M.id.in_(versions)).values(archived_at=None)
     )
-    connection.execute(delete(M).where(M.world_id == world_id, M.id == merged_id))
-    return ids
+    add_work(connection, world_id, "upsert", versions, now)
+    purge_memories(connection, world_id, [merged_id], now)
+    return list(versions)

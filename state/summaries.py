@@ -13,7 +13,7 @@ from persona_mcp.state.ids import derived_id
 from persona_mcp.state.importance import Importance
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.memory_store import Source, add_memories, read_memories
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.summarising import SUMMARY, Summary, SummaryParams, spans_of
 
 M = tables.Memory
@@ -24,9 +24,7 @@ OWN = (
     M.memory_type == SUMMARY,
 )
 COLUMNS = (M.id, M.content, M.origin)
-MADE = Prepared(
-    select(*COLUMNS).where(*OWN, M.exchange_id.in_(bindparam("exchanges", expanding=True)))
-)
+MADE = Prepared(select(*COLUMNS).where(*OWN, M.exchange_id.in_(listed("exchanges"))))
 
 
 def recent_query() -> Select[*tuple[Any, ...]]:

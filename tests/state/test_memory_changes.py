@@ -128,6 +128,17 @@ async def test_a_change_to_what_is_already_so_is_none(
     assert await work(database) == [("m1", "upsert", 1)]
 
 
+async def test_hearsay_is_corrected_and_stays_hearsay(
+    database: Database, changes: MemoryChanges
+) -> None:
+    await remember(database, "told", "Tom sold the boat.", memory_type="hearsay")
+
+    with pytest.raises(Conflict, match="stays hearsay"):
+        await changes.update("main", "told", Change(memory_type="fact"), None, NOW)
+    same = Change(memory_type="hearsay", content="Tom lent the boat.")
+    assert await changes.update("main", "told", same, None, NOW) == (2, ("content",))
+
+
 async def test_true_is_not_taken_for_1(database: Database, changes: MemoryChanges) -> None:
     await changes.update("main", "m1", Change(metadata={"a": [1]}), None, LATER)
 

@@ -113,13 +113,34 @@ async def test_undo_brings_the_sources_back_as_they_were(database: Database, wor
     (made,) = await merge(database)
 
     with database.writing() as connection:
-        assert unmerge(connection, "main", made.id) == ["m1", "m2"]
+        assert unmerge(connection, "main", made.id, NOW) == ["m1", "m2"]
 
     after = await snapshot(database, ["m1", "m2"])
     assert after == before
     with pytest.raises(NotFound):
         await memory(database, made.id)
     assert await merge(database) == [made]
+
+
+async def test_the_index_is_told_what_was_merged_and_what_is_back(
+    database: Database, world: str
+) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE)
+    (made,) = await merge(database)
+
+    gone = [("upsert", made.id), ("delete", "m1"), ("delete", "m2")]
+    assert (await work(database))[-3:] == gone
+    with database.writing() as connection:
+        unmerge(connection, "main", made.id, NOW)
+
+    back = [("upsert", "m1"), ("upsert", "m2"), ("delete", made.id)]
+    assert (await work(database))[-3:] == back
+
+
+async def work(database: Database) -> list[tuple[str, str]]:
+    rows = await rows_of(database, tables.OutboxEntry, tables.OutboxEntry.seq)
+    return [(row.operation, row.memory_id) for row in rows]
 
 
 async def test_what_was_merged_may_be_merged_again_and_still_leads_to_every_source(
@@ -135,11 +156,11 @@ async def test_what_was_merged_may_be_merged_again_and_still_leads_to_every_sour
     assert set(second.sources) == {first.id, "m3"}
     with database.writing() as connection:
         with pytest.raises(Conflict, match="archived"):
-            unmerge(connection, "main", first.id)
+            unmerge(connection, "main", first.id, NOW)
         with pytest.raises(Conflict, match="not merged"):
-            unmerge(connection, "main", "m3")
-        assert set(unmerge(connection, "main", second.id)) == {first.id, "m3"}
-        assert unmerge(connection, "main", first.id) == ["m1", "m2"]
+            unmerge(connection, "main", "m3", NOW)
+        assert set(unmerge(connection, "main", second.id, NOW)) == {first.id, "m3"}
+        assert unmerge(connection, "main", first.id, NOW) == ["m1", "m2"]
 
 
 @pytest.mark.parametrize(
