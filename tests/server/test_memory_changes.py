@@ -190,10 +190,10 @@ async def test_a_purge_reaches_the_folder_of_chroma_while_the_program_runs(
         await indexed(service)
         assert len(await contents(service, "boat")) == 2
         await call(service, "memory_delete", ids=[one, other], purge=True, confirm=True)
-        await until(index.worlds, set())
+        await until(lambda: rows(service.database, tables.OutboxEntry), [])
 
+        assert await index.worlds() == set()
         assert not any(path.is_dir() for path in folder.iterdir())
-        assert await rows(service.database, tables.OutboxEntry) == []
 
 
 async def test_a_document_becomes_memories_that_know_where_they_stand(service: Service) -> None:

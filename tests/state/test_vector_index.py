@@ -552,6 +552,16 @@ async def test_a_search_and_the_deletion_of_all_that_it_would_find_may_run_at_on
         assert found in ([], [f"m{number}"])
 
 
+async def test_a_collection_that_goes_while_it_is_searched_has_nothing(chroma: Store) -> None:
+    await chroma.put(entry("a", EAST), entry("b", EAST, "tom", "public"))
+    assert await chroma.found(EAST) == ["a", "b"]
+
+    client = chroma.index._client  # type: ignore[attr-defined]
+    client.delete_collection(collection_name("main", MODEL, "mara"))
+
+    assert await chroma.found(EAST) == ["b"]
+
+
 def test_collections_are_named_after_world_model_and_owner() -> None:
     world = ("main", "minilm-l6-int8-384")
 
