@@ -556,7 +556,7 @@ async def test_a_collection_that_goes_while_it_is_searched_has_nothing(chroma: S
     await chroma.put(entry("a", EAST), entry("b", EAST, "tom", "public"))
     assert await chroma.found(EAST) == ["a", "b"]
 
-    client = chroma.index._client  # type: ignore[attr-defined]
+    client = chroma.index._home.client()  # type: ignore[attr-defined]
     client.delete_collection(collection_name("main", MODEL, "mara"))
 
     assert await chroma.found(EAST) == ["b"]
