@@ -4,11 +4,10 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func, or_, select
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, dots
@@ -30,14 +29,6 @@ GROWTH = 2
 """Room of a full matrix grows by this factor, and so does a search that met too many dead rows."""
 
 
-@dataclass(frozen=True)
-class Census:
-    """What tells whether vectors were written or deleted: their number and the newest `seq`."""
-
-    count: int
-    newest: int
-
-
 class Shard:
     """Vectors in memory: those of one persona, or those of a world that are open to others.
 
@@ -45,17 +36,22 @@ class Shard:
 
     Attributes:
         ids: Memory of each row.
-        seen: The vectors in SQL that were considered, open or not.
+        seen: Newest `seq` in SQL that was considered, whoever's it is.
     """
 
-    def __init__(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+    def __init__(self, seen: int, rows: Sequence[Row[Any]]) -> None:
         """Hold these rows."""
         self.seen = seen
         self.ids: list[str] = []
+        self._held: set[str] = set()
         self._matrix: Vector = np.empty((0, 0), dtype=np.float32)
         self.extend(seen, rows)
 
-    def extend(self, seen: Census, rows: Sequence[Row[Any]]) -> None:
+    def __contains__(self, memory_id: str) -> bool:
+        """Tell whether it has a row of this memory."""
+        return memory_id in self._held
+
+    def extend(self, seen: int, rows: Sequence[Row[Any]]) -> None:
         """Add rows behind the last one; a failure leaves the shard as it was."""
         if rows:
             self._append(rows)
@@ -74,6 +70,7 @@ class Shard:
                 self._matrix = room
             self._matrix[held : held + len(new)] = new
         self.ids.extend(row.memory_id for row in rows)
+        self._held.update(row.memory_id for row in rows)
 
     def cosines(self, query: Vector) -> Vector:
         """Score every row: float32, shape (rows,).
@@ -111,9 +108,10 @@ def unit_length(vectors: Vector) -> Vector:
 class ExactIndex:
     """Scores the vectors in SQL, all of them; what it keeps in memory follows what others write.
 
-    A search costs one count over an index of SQL, two products of a matrix and a vector, and one
-    look at the rows that it found. It relies on two rules of `memory_vectors`: a rewritten vector
-    gets a new `seq`, and the vector of a memory whose visibility changes is rewritten.
+    A search costs one look at the newest `seq`, two products of a matrix and a vector, and one look
+    at the rows that it found, in which what was deleted drops out. It relies on two rules of
+    `memory_vectors`: a rewritten vector gets a new `seq`, greater than any before, and the vector
+    of a memory whose visibility changes is rewritten.
     """
 
     kind: Kind = "exact"
@@ -155,9 +153,9 @@ class ExactIndex:
         self, connection: Connection, world_id: str, query: Vector, reader: str, limit: int
     ) -> list[Hit]:
         with self._reading:
-            its, everyones = self._census(connection, world_id, reader)
-            own = self._shard(connection, world_id, reader, its)
-            open_to_all = self._shard(connection, world_id, None, everyones)
+            newest = NEWEST.scalar(connection) or 0
+            own = self._shard(connection, world_id, reader, newest)
+            open_to_all = self._shard(connection, world_id, None, newest)
             ids = [*own.ids, *open_to_all.ids]
             cosines = np.concatenate([own.cosines(query), open_to_all.cosines(query)])
         # A memory of the reader's that is open stands in both.
@@ -216,42 +214,34 @@ class ExactIndex:
         return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
 
     def _shard(
-        self, connection: Connection, world_id: str, owner: str | None, census: Census
+        self, connection: Connection, world_id: str, owner: str | None, newest: int
     ) -> Shard:
-        """Bring a shard up to date: add what is new, read all again if more than that changed."""
+        """Bring a shard up to date: add what is new, read all again if something was rewritten."""
         key = (world_id, owner)
         shard = self._shards.get(key)
-        if shard is None or shard.seen != census:
-            after = shard.seen if shard is not None else None
-            rows = self._rows(connection, world_id, owner, after)
-            if shard is None or shard.seen.count + len(rows) != census.count:
-                rows = rows if shard is None else self._rows(connection, world_id, owner)
-                shard = Shard(census, rows)
+        if shard is None:
+            shard = Shard(newest, self._rows(connection, world_id, owner))
+        elif newest > shard.seen:
+            rows = self._newer(connection, world_id, owner, shard.seen)
+            if any(row.memory_id in shard for row in rows):
+                shard = Shard(newest, self._rows(connection, world_id, owner))
             else:
-                added = rows if owner else [row for row in rows if row.visibility in OPEN]
-                shard.extend(census, added)
+                shard.extend(newest, rows if owner else [r for r in rows if r.visibility in OPEN])
         self._shards[key] = shard
         self._shards.move_to_end(key)
         while len(self._shards) > self._shards_cached:
             self._shards.popitem(last=False)
         return shard
 
-    def _census(self, connection: Connection, world_id: str, reader: str) -> tuple[Census, Census]:
-        """Count the reader's vectors and those of the world, in one pass over an index of SQL."""
-        row = CENSUS.first(connection, world=world_id, model=self._model_id, reader=reader)
-        return Census(row[0], row[1] or 0), Census(row[2], row[3] or 0)
-
-    def _rows(
-        self,
-        connection: Connection,
-        world_id: str,
-        owner: str | None,
-        after: Census | None = None,
+    def _newer(
+        self, connection: Connection, world_id: str, owner: str | None, after: int
     ) -> list[Row[Any]]:
-        """Read what a shard holds, or every vector that came after, so that they can be counted."""
-        if after is not None:
-            rows = NEWER.all(connection, world=world_id, model=self._model_id, after=after.newest)
-            return [row for row in rows if owner in (None, row.persona_id)]
+        """Read the vectors of an owner, or all of a world, that were written later."""
+        rows = NEWER.all(connection, world=world_id, model=self._model_id, after=after)
+        return [row for row in rows if owner in (None, row.persona_id)]
+
+    def _rows(self, connection: Connection, world_id: str, owner: str | None) -> list[Row[Any]]:
+        """Read what a shard holds."""
         query = (
             select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
             .join(Memory, its_memory())
@@ -269,7 +259,8 @@ class ExactIndex:
         known: list[str] = []
         for start in range(0, len(memory_ids), ASKED_AT_ONCE):
             asked = memory_ids[start : start + ASKED_AT_ONCE]
-            rows = KNOWN.all(connection, world=world_id, reader=reader, ids=asked)
+            its = {"world": world_id, "model": self._model_id, "reader": reader}
+            rows = KNOWN.all(connection, **its, ids=asked)
             known += [row[0] for row in rows]
         return known
 
@@ -284,16 +275,7 @@ def found() -> tuple[ColumnElement[bool], ...]:
     return Memory.active.is_(True), Memory.archived_at.is_(None)
 
 
-def census_query() -> Select[*tuple[Any, ...]]:
-    """Return the query that counts the reader's vectors and those of the world."""
-    count, newest = func.count(MemoryVector.seq), func.max(MemoryVector.seq)
-    own = MemoryVector.persona_id == bindparam("reader")
-    return select(count.filter(own), newest.filter(own), count, newest).where(
-        MemoryVector.world_id == bindparam("world"), MemoryVector.model_id == bindparam("model")
-    )
-
-
-CENSUS = Prepared(census_query())
+NEWEST = Prepared(select(func.max(MemoryVector.seq)))
 NEWER = Prepared(
     select(MemoryVector.memory_id, MemoryVector.persona_id, MemoryVector.vector, Memory.visibility)
     .join(Memory, its_memory())
@@ -306,8 +288,11 @@ NEWER = Prepared(
     .order_by(MemoryVector.seq)
 )
 KNOWN = Prepared(
-    select(Memory.id).where(
+    select(Memory.id)
+    .join(MemoryVector, its_memory())
+    .where(
         Memory.world_id == bindparam("world"),
+        MemoryVector.model_id == bindparam("model"),
         or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
         Memory.id.in_(listed("ids")),
         *found(),
