@@ -28,6 +28,7 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.prompt_params import PromptParams
+from persona_mcp.state.pruning import PruningParams
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.retention import RetentionParams
 from persona_mcp.state.retrieval import RetrievalParams
@@ -222,6 +223,17 @@ class IndexSettings(Section):
     )
 
 
+class UpkeepSettings(Section):
+    """The background upkeep of memories, which `memory_decay_start` switches on."""
+
+    poll_s: Seconds = Field(
+        60.0, description="Look for worlds whose upkeep is due at least this often, in seconds"
+    )
+    lease_s: Seconds = Field(
+        60.0, description="A process that shows no life for this long has lost it, in seconds"
+    )
+
+
 class ConversationSettings(Section):
     """How exchanges are run."""
 
@@ -360,6 +372,8 @@ class Settings(BaseSettings):
     retrieval: RetrievalParams = RetrievalParams()
     importance: ImportanceParams = ImportanceParams()
     retention: RetentionParams = RetentionParams()
+    pruning: PruningParams = PruningParams()
+    upkeep: UpkeepSettings = UpkeepSettings()
     relationships: RelationshipParams = RelationshipParams()
     emotions: EmotionParams = EmotionParams()
     interaction: InteractionParams = InteractionParams()

@@ -2,7 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    memory_fading,
     memory_operations,
+    memory_upkeep,
     persona_operations,
     relationship_operations,
     system_operations,
@@ -13,6 +15,8 @@ MODULES = (
     persona_operations,
     chat_operations,
     memory_operations,
+    memory_upkeep,
+    memory_fading,
     relationship_operations,
     system_operations,
 )

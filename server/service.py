@@ -23,6 +23,7 @@ from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
+from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.database import Database
@@ -41,8 +42,10 @@ from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
+from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.request import Request
 from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.upkeep_store import UpkeepStore
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +71,7 @@ class Service(Store):
     checkpointer: PersonaSqliteSaver
     process: str
     runs: Runs
+    upkeep: Upkeep
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
@@ -306,11 +310,14 @@ async def open_service(
             checkpointer=checkpointer,
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
+            upkeep=upkeep_of(store, liveness),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
+        keeper = asyncio.create_task(service.upkeep.run(), name="upkeep")
+        stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)
         yield service
 
@@ -326,6 +333,14 @@ def indexer_of(
     chosen = settings.index
     limits = IndexerLimits(chosen.batch, chosen.claim_s, chosen.poll_s, chosen.attempts)
     return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
+
+
+def upkeep_of(store: Store, liveness: Liveness) -> Upkeep:
+    """Make the background upkeep of this process."""
+    settings = store.settings
+    laws = Laws(settings.retention, settings.pruning)
+    upkeep = UpkeepStore(store.database, laws, liveness.owner, liveness.is_gone)
+    return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
 
 
 def parts_of(
@@ -367,9 +382,9 @@ async def drain(indexer: Indexer, limit_s: float) -> None:
         log.exception("what was left over is not indexed yet")
 
 
-async def stop_worker(indexer: Indexer, worker: asyncio.Task[None], limit_s: float) -> None:
-    """Let the outbox worker end its batch, within a limit."""
-    indexer.stop()
+async def stop_worker(works: Indexer | Upkeep, worker: asyncio.Task[None], limit_s: float) -> None:
+    """Let a background worker end what it is at, within a limit."""
+    works.stop()
     await asyncio.wait([worker], timeout=limit_s)
     worker.cancel()
     await asyncio.wait([worker], timeout=limit_s)

@@ -113,7 +113,8 @@ class ExactIndex:
 
     A search costs one count over an index of SQL, two products of a matrix and a vector, and one
     look at the rows that it found. It relies on two rules of `memory_vectors`: a rewritten vector
-    gets a new `seq`, and the vector of a memory whose visibility changes is rewritten.
+    gets a new `seq`, and the vector of a memory whose visibility changes, or that is archived or
+    restored, is rewritten.
     """
 
     kind: Kind = "exact"
@@ -174,7 +175,7 @@ class ExactIndex:
         statement = (
             select(MemoryVector.memory_id, MemoryVector.version)
             .join(Memory, its_memory())
-            .where(*self._of(world_id), *found())
+            .where(*self._of(world_id), *findable())
         )
 
         def read(connection: Connection) -> dict[str, int]:
@@ -264,7 +265,7 @@ def its_memory() -> ColumnElement[bool]:
     return (Memory.world_id == MemoryVector.world_id) & (Memory.id == MemoryVector.memory_id)
 
 
-def found() -> tuple[ColumnElement[bool], ...]:
+def findable() -> tuple[ColumnElement[bool], ...]:
     """Say which memories can be found: neither switched off nor archived."""
     return Memory.active.is_(True), Memory.archived_at.is_(None)
 
@@ -295,7 +296,7 @@ KNOWN = Prepared(
         Memory.world_id == bindparam("world"),
         or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
         Memory.id.in_(bindparam("ids", expanding=True)),
-        *found(),
+        *findable(),
     )
 )
 

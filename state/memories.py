@@ -94,9 +94,10 @@ def neighbours_query() -> Select[int]:
 
 WORDS = Prepared(words_query(recallable()))
 HAVING = Prepared(count_query())
+# Archived ones too: the full-text index counts the words of all.
 OWN = Prepared(
     select(func.count(), func.avg(func.length(M.indexed_text))).where(
-        M.world_id == WORLD, M.persona_id == READER, M.active, M.archived_at.is_(None)
+        M.world_id == WORLD, M.persona_id == READER
     )
 )
 NEIGHBOURS = Prepared(neighbours_query())

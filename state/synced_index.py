@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import structlog
-from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, and_, bindparam, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, dots, unpack
+from persona_mcp.state.exact_index import findable, its_memory
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.vector_index import (
     OPEN,
@@ -31,9 +32,15 @@ log = structlog.get_logger(__name__)
 
 M = tables.Memory
 V = tables.MemoryVector
-ENTRIES = select(V.seq, V.memory_id, V.persona_id, V.version, V.vector, M.visibility).join(
-    M, (M.world_id == V.world_id) & (M.id == V.memory_id)
-)
+ENTRIES = select(
+    V.seq,
+    V.memory_id,
+    V.persona_id,
+    V.version,
+    V.vector,
+    M.visibility,
+    and_(*findable()).label("found"),
+).join(M, its_memory())
 NEW_ENTRIES = Prepared(
     ENTRIES.where(
         # By the key of the table: the conditions on it that an index knows are kept from it.
@@ -91,7 +98,9 @@ class SyncedIndex:
                 length.
         """
         fresh = await self.catch_up(world_id)
-        hits = await self._index.search(world_id, vector, reader, limit)
+        # What was hidden since may still be in the index, and must not crowd out the rest.
+        hidden = sum(not entry.found for entry in fresh)
+        hits = await self._index.search(world_id, vector, reader, limit + hidden)
         return with_fresh(hits, fresh, vector, reader, limit)
 
     async def catch_up(self, world_id: str) -> Sequence[VectorEntry]:
@@ -146,7 +155,8 @@ class SyncedIndex:
 
         def read(connection: Connection) -> tuple[int, dict[str, int]]:
             newest = connection.scalar(select(func.max(V.seq)).where(*self._of(world_id)))
-            rows = connection.execute(select(V.memory_id, V.version).where(*self._of(world_id)))
+            query = select(V.memory_id, V.version).join(M, its_memory())
+            rows = connection.execute(query.where(*self._of(world_id), *findable()))
             return newest or 0, {row.memory_id: row.version for row in rows}
 
         newest, wanted = await self._database.read(read)
@@ -182,14 +192,21 @@ class SyncedIndex:
     async def _carry(self, world_id: str) -> None:
         """Write what is fresh to the index."""
         fresh = self._fresh[world_id]
-        await self._index.upsert(world_id, list(fresh.entries.values()))
+        entries = list(fresh.entries.values())
+        await self._index.delete(world_id, [e.memory_id for e in entries if not e.found])
+        await self._index.upsert(world_id, [e for e in entries if e.found])
         fresh.entries.clear()
 
 
 def to_entry(row: Row[Any]) -> VectorEntry:
     """Read a row."""
     return VectorEntry(
-        row.memory_id, row.persona_id, row.visibility, row.version, unpack(row.vector)
+        row.memory_id,
+        row.persona_id,
+        row.visibility,
+        row.version,
+        unpack(row.vector),
+        bool(row.found),
     )
 
 
@@ -209,7 +226,7 @@ def with_fresh(
         StorageUnavailable: The fresh vectors are of another length.
     """
     if not fresh:
-        return list(hits)
+        return list(hits[:limit])
     rows = np.stack([entry.vector for entry in fresh])
     if rows.shape[1:] != vector.shape:
         raise other_length()
@@ -220,6 +237,6 @@ def with_fresh(
     found |= {
         entry.memory_id: cosine
         for entry, cosine in zip(fresh, cosines.tolist(), strict=True)
-        if entry.persona_id == reader or entry.visibility in OPEN
+        if entry.found and (entry.persona_id == reader or entry.visibility in OPEN)
     }
     return ranked(found, limit)

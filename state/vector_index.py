@@ -29,6 +29,7 @@ class VectorEntry:
         visibility: private, shared or public.
         version: Of the memory that was embedded, >= 1.
         vector: float32, shape (d,).
+        found: It can be found; one that is archived or switched off is taken out of the index.
     """
 
     memory_id: str
@@ -36,6 +37,7 @@ class VectorEntry:
     visibility: str
     version: int
     vector: Vector
+    found: bool = True
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,30 @@ NAMES = [
     "memory_get",
     "memory_list",
     "memory_stats",
+    "memory_prune",
+    "memory_prune_all",
+    "memory_prune_recommendations",
+    "memory_prune_stats",
+    "memory_decay_start",
+    "memory_decay_stop",
+    "memory_decay_stats",
+    "memory_decay_force",
     "relationship_get",
     "system_status",
 ]
-BESIDE = ["memory_get", "memory_list", "memory_stats"]
+BESIDE = [
+    "memory_get",
+    "memory_list",
+    "memory_stats",
+    "memory_prune",
+    "memory_prune_all",
+    "memory_prune_recommendations",
+    "memory_prune_stats",
+    "memory_decay_start",
+    "memory_decay_stop",
+    "memory_decay_stats",
+    "memory_decay_force",
+]
 """Those that the core toolset leaves out."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
@@ -48,6 +68,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_get": {"memory_id": "m1"},
     "memory_list": {"persona_id": "aria"},
     "memory_stats": {"persona_id": "aria"},
+    "memory_prune": {"persona_id": "aria"},
+    "memory_prune_all": {},
+    "memory_prune_recommendations": {"persona_id": "aria"},
+    "memory_prune_stats": {},
+    "memory_decay_start": {},
+    "memory_decay_stop": {},
+    "memory_decay_stats": {},
+    "memory_decay_force": {},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
     "system_status": {},
 }
