@@ -33,7 +33,7 @@ NUMBERS = Prepared(
     .outerjoin(USED, USED.c.memory_id == M.id)
     .where(*ITS)
 )
-BATCH = 500
+BATCH = 200
 BREATH_S = 0.0002
 """A thread that computes lets the event loop run only each 5 ms, unless it waits for something."""
 KINDS = ("S64", "f8", "f8", "f8", "f8", "?")
