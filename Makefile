@@ -40,10 +40,11 @@ migration: ## Write the next schema revision from the tables: make migration nam
 	uv run python -m persona_mcp.migrations.new "$(name)"
 	uv run ruff format migrations/versions
 
-bench: ## Measure an exchange, a call at each door, and the start; prints ratios to a baseline
+bench: ## Measure an exchange, a call at each door, the start, and upkeep; prints ratios to a baseline
 	uv run python -m benchmarks.exchange
 	uv run python -m benchmarks.doors
 	uv run python -m benchmarks.start
+	uv run python -m benchmarks.upkeep
 
 crash: ## Kill processes that talk, write memories or make an index, and look for losses
 	uv run python -m benchmarks.crash --rounds 100

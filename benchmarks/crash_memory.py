@@ -30,7 +30,8 @@ from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import IndexSettings, LogSettings, Settings
 from persona_mcp.server import catalogue
 from persona_mcp.server.operations import call_operation
-from persona_mcp.server.service import Service, drain, open_service
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.workers import drain
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.full_text import TABLE
 from tests.doubles import WordEmbedder

@@ -5,7 +5,7 @@ The file is not part of this project; its licence (CC BY-NC 4.0) allows evaluati
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,26 @@ class Talk:
     speakers: tuple[str, str]
     sessions: tuple[Session, ...]
     questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A conversation that is stored: where, whose memories, and the turn of each turn id.
+
+    Attributes:
+        ends: When its last session was, in seconds since the epoch, UTC.
+    """
+
+    world_id: str
+    reader: str
+    turns: Mapping[str, str]
+    questions: tuple[Question, ...]
+    ends: float
+
+    @property
+    def evidence(self) -> frozenset[str]:
+        """Return the turns that answer any of its questions."""
+        return frozenset[str]().union(*(question.gold for question in self.questions))
 
 
 def read_talks(path: Path) -> list[Talk]:

@@ -1,10 +1,13 @@
 """How much of what is asked for a search finds, on the LoCoMo benchmark.
 
-    uv run python benchmarks/retrieval.py --locomo FILE
+    uv run python benchmarks/retrieval.py --locomo FILE [--archive 0.5]
 
 Turns go in through the write of an exchange and come out through the search that the conversation's
 graph calls. A result counts for the one turn that it is made from. R@k is the share of a question's
 turns among the first k results, a mean over questions. FILE is not part of this project.
+
+With `--archive` the product's own pruning first archives that share of the memories, the limits of
+a run lifted; beside what is found, it prints which share of the turns that answer survived that.
 """
 
 import argparse
@@ -25,15 +28,17 @@ from rich.table import Table
 if __name__ == "__main__":  # run as a file, too; its folder has a module that is named as Python's
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.forgetting import MARGIN, OF_SURVIVAL, forget
 from benchmarks.instant import InstantModel
-from benchmarks.locomo import CATEGORIES, Question, Session, Talk, read_talks
+from benchmarks.locomo import CATEGORIES, Asked, Question, Session, Talk, read_talks
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.remembering import memories_of
-from persona_mcp.server.service import Service, drain, open_service
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.workers import drain
 from persona_mcp.state.commit import Commit, NewTurn, commit_exchange
 from persona_mcp.state.continuation import Score
 from persona_mcp.state.effects import at_rest
@@ -61,16 +66,6 @@ PARTS = {
     "length": {"length_weight": 0.0},
 }
 """Settings that switch a part of the score off."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A conversation that is stored: where, whose memories, and the turn of each turn id."""
-
-    world_id: str
-    reader: str
-    turns: Mapping[str, str]
-    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ async def store(service: Service, world_id: str, talk: Talk) -> Asked:
     turns: dict[str, str] = {}
     for session in talk.sessions:
         turns |= await store_session(service, world_id, persona.id, user, session)
-    return Asked(world_id, persona.id, turns, talk.questions)
+    return Asked(world_id, persona.id, turns, talk.questions, talk.sessions[-1].at)
 
 
 async def store_session(
@@ -192,7 +187,9 @@ def show(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     Console().print(table)
 
 
-async def measure(settings: Settings, talks: Sequence[Talk], *, as_json: bool) -> None:
+async def measure(
+    settings: Settings, talks: Sequence[Talk], *, as_json: bool, share: float | None
+) -> None:
     """Store, ask, and print."""
     embedder = RecentQueries(open_embedder(settings.embedder), QUESTIONS_KEPT)
     async with open_service(settings, InstantModel(), embedder) as service:
@@ -200,6 +197,9 @@ async def measure(settings: Settings, talks: Sequence[Talk], *, as_json: bool) -
         asked = [await store(service, f"talk-{n}", talk) for n, talk in enumerate(talks)]
         await drain(service.indexer, LIMIT_S)
         took = time.perf_counter() - began
+        if share is not None:
+            await measure_pruned(service, asked, share, as_json=as_json)
+            return
         answers = await ask(service.memories, asked)
         over_all = rows_of(answers)
         if as_json:
@@ -223,16 +223,40 @@ async def measure(settings: Settings, talks: Sequence[Talk], *, as_json: bool) -
         shown.print(f"{'held  ' if best >= GOOD else 'MISSED'} R@10 {best:.3f}, at least {GOOD}")
 
 
+async def measure_pruned(
+    service: Service, asked: Sequence[Asked], share: float, *, as_json: bool
+) -> None:
+    """Archive a share, ask, and print what survived and what is found."""
+    survived = await forget(service, asked, share)
+    over_all = rows_of(await ask(service.memories, asked))
+    found = {**over_all["all"], **survived}
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    show("found after pruning", over_all)
+    show("evidence that survived", {"share": survived})
+    gain, part = survived["survival"] - survived["random"], OF_SURVIVAL * survived["survival"]
+    for held, what in (
+        (gain >= MARGIN, f"survival above random's by {gain:.3f}, at least {MARGIN}"),
+        (found["R@10"] >= part, f"R@10 {found['R@10']:.3f}, at least {part:.3f}"),
+    ):
+        Console().print(f"{'held  ' if held else 'MISSED'} {what}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python benchmarks/retrieval.py", description=__doc__)
     parser.add_argument("--locomo", type=Path, required=True, help="the benchmark's JSON file")
     parser.add_argument("--json", action="store_true", help="the figures over all on one line")
+    parser.add_argument(
+        "--archive", type=float, metavar="SHARE", help="archive this share of the memories first"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(data_dir=Path(folder), log=LogSettings(level="WARNING"))
         configure_logging(settings.log)
-        asyncio.run(measure(settings, read_talks(given.locomo), as_json=given.json))
+        talks, share = read_talks(given.locomo), given.archive
+        asyncio.run(measure(settings, talks, as_json=given.json, share=share))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.runs import ChatRequest, Run
-from persona_mcp.server.service import Service, drain, open_service
+from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.workers import drain
 from persona_mcp.state import tables
 from persona_mcp.state.commit import Commit, NewTurn, commit_exchange
 from persona_mcp.state.embedding import Embedder

@@ -27,7 +27,12 @@ from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
-from persona_mcp.state.memory_params import RetentionParams, RetrievalParams
+from persona_mcp.state.memory_params import (
+    PruningParams,
+    RetentionParams,
+    RetrievalParams,
+    UpkeepParams,
+)
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.summarising import SummaryParams
@@ -374,6 +379,8 @@ class Settings(BaseSettings):
     retrieval: RetrievalParams = RetrievalParams()
     importance: ImportanceParams = ImportanceParams()
     retention: RetentionParams = RetentionParams()
+    pruning: PruningParams = PruningParams()
+    upkeep: UpkeepParams = UpkeepParams()
     relationships: RelationshipParams = RelationshipParams()
     emotions: EmotionParams = EmotionParams()
     interaction: InteractionParams = InteractionParams()

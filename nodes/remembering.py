@@ -1,5 +1,7 @@
 """What is kept of an exchange: its turns and who heard them, and the memories made of them."""
 
+import math
+
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state import importance
@@ -61,7 +63,7 @@ def memories_of(
 def weigh(
     text: str, interests: Interests, own: bool, scene: Scene, score: Score, parts: Parts
 ) -> Importance:
-    """Weigh a turn for the persona: as its speaker, or as its listener at 0.8 of the weight."""
+    """Weigh a turn for the persona: by how much it says, and as a listener at 0.8 of the weight."""
     nobody = Interests()
     occasion = Occasion(
         memory_type="conversation",
@@ -69,7 +71,10 @@ def weigh(
         continue_score=score.total,
     )
     speaker, listener = (interests, nobody) if own else (nobody, interests)
-    found = importance.importance(text, speaker, listener, occasion, parts.laws.importance)
-    if own:
-        return found
-    return Importance(max(LEAST, HEARD * found.value), {**found.terms, "heard": HEARD})
+    laws = parts.laws.importance
+    found = importance.importance(text, speaker, listener, occasion, laws)
+    factors = {"substance": importance.substance(text, laws)}
+    if not own:
+        factors["heard"] = HEARD
+    value = found.value * math.prod(factors.values())
+    return Importance(min(1.0, max(LEAST, value)), {**found.terms, **factors})

@@ -3,9 +3,11 @@
 from persona_mcp.server import (
     chat_operations,
     memory_changes,
+    memory_fading,
     memory_operations,
     memory_reading,
     memory_sharing,
+    memory_upkeep,
     persona_operations,
     relationship_operations,
     system_operations,
@@ -19,6 +21,8 @@ MODULES = (
     memory_reading,
     memory_sharing,
     memory_changes,
+    memory_upkeep,
+    memory_fading,
     relationship_operations,
     system_operations,
 )

@@ -26,9 +26,16 @@ from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
+from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
+from persona_mcp.server.workers import (
+    drain,
+    indexer_of,
+    stop_summaries,
+    stop_worker,
+    upkeep_of,
+)
 from persona_mcp.state.correlation import current_correlation_id
-from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
     Conflict,
@@ -39,7 +46,7 @@ from persona_mcp.state.errors import (
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import new_id, thread_id
-from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
@@ -72,6 +79,7 @@ class Service(Store):
     process: str
     runs: Runs
     summaries: Summaries
+    upkeep: Upkeep
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
@@ -313,6 +321,7 @@ async def open_service(
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
             summaries=summaries,
+            upkeep=upkeep_of(store, liveness),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
@@ -321,21 +330,10 @@ async def open_service(
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
         summing = asyncio.create_task(summaries.run(partial(sum_up, parts)), name="summaries")
         stack.push_async_callback(stop_summaries, summing)
+        keeper = asyncio.create_task(service.upkeep.run(), name="upkeep")
+        stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)
         yield service
-
-
-def indexer_of(
-    settings: Settings,
-    database: Database,
-    index: SyncedIndex,
-    embedder: Embedder,
-    liveness: Liveness,
-) -> Indexer:
-    """Make the outbox worker of this process."""
-    chosen = settings.index
-    limits = IndexerLimits(chosen.batch, chosen.claim_s, chosen.poll_s, chosen.attempts)
-    return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
 
 
 def parts_of(
@@ -365,29 +363,3 @@ def parts_of(
         written=indexer.wake,
         outgrown=summaries.ask,
     )
-
-
-async def drain(indexer: Indexer, limit_s: float) -> None:
-    """Index what earlier processes left over, within a limit; words find the rest meanwhile."""
-    try:
-        async with asyncio.timeout(limit_s):
-            while await indexer.work_off():
-                pass
-    except TimeoutError:
-        return
-    except Exception:  # as in the worker: a row that cannot be embedded must not stop the start
-        log.exception("what was left over is not indexed yet")
-
-
-async def stop_summaries(summing: asyncio.Task[None]) -> None:
-    """Stop what is being summed up: it is made when the conversation goes on."""
-    summing.cancel()
-    await asyncio.wait([summing])
-
-
-async def stop_worker(indexer: Indexer, worker: asyncio.Task[None], limit_s: float) -> None:
-    """Let the outbox worker end its batch, within a limit."""
-    indexer.stop()
-    await asyncio.wait([worker], timeout=limit_s)
-    worker.cancel()
-    await asyncio.wait([worker], timeout=limit_s)

@@ -12,11 +12,14 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.parts import Laws
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
+from persona_mcp.state.decay_store import DecayStore
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.memory_changes import MemoryChanges
 from persona_mcp.state.memory_store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.prune_store import PruneStore
 from persona_mcp.state.sessions import SessionStore
+from persona_mcp.state.upkeep_store import UpkeepSwitch
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Store:
     sessions: SessionStore
     memory_store: MemoryStore
     memory_changes: MemoryChanges
+    pruning: PruneStore
+    decay: DecayStore
+    upkeep_switch: UpkeepSwitch
     laws: Laws
     started_at: float
 
@@ -55,6 +61,9 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             sessions=SessionStore(database, settings.sessions.kept_s),
             memory_store=MemoryStore(database),
             memory_changes=MemoryChanges(database),
+            pruning=PruneStore(database, settings.retention, settings.pruning),
+            decay=DecayStore(database),
+            upkeep_switch=UpkeepSwitch(database),
             laws=laws_of(settings),
             started_at=now,
         )

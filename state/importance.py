@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from persona_mcp.state.full_text import STOP_WORDS
 from persona_mcp.state.traits import FULL_SCALE, Traits
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -72,6 +73,13 @@ class ImportanceParams(BaseModel):
     engagement: Share = Field(0.1, description="Weight of engagement, 0..1")
     relationship: Share = Field(0.1, description="Weight of the relationship, 0..1")
     floor: Share = Field(0.1, description="Least importance, 0..1")
+    full_words: int = Field(
+        20, ge=1, le=1000, description="Distinct words, stop words aside, of a turn that says a lot"
+    )
+    terse_factor: float = Field(
+        0.5, ge=0, le=10, description="Factor of a turn that says nothing: a greeting, a cheer"
+    )
+    full_factor: float = Field(1.2, ge=0, le=10, description="Factor of a turn that says a lot")
     type_factors: dict[str, Annotated[float, Field(ge=0, le=10)]] = Field(
         default_factory=dict,
         description="Factors by memory type, beside the built-in ones or in place of them, 0..10",
@@ -183,6 +191,18 @@ def importance(
     factor = params.type_factors.get(kind, TYPE_FACTORS.get(kind, PLAIN))
     terms["type_factor"] = factor
     return Importance(min(1.0, max(params.floor, raw * factor)), terms)
+
+
+def substance(text: str, params: ImportanceParams) -> float:
+    """Return the factor of how much a turn says, .5 to 1.2: .5 + .7 min(1, words / 20).
+
+    Words are distinct ones that are no stop words. Most turns of a talk are answers like "Wow,
+    that's great!": full of feeling, and nothing to remember. What was told on purpose has none.
+    Source: chosen here; terse turns are seldom what is asked for later.
+    """
+    words = {word for word in _words(text) if word not in STOP_WORDS}
+    said = min(1.0, len(words) / params.full_words)
+    return params.terse_factor + (params.full_factor - params.terse_factor) * said
 
 
 def interests_of(

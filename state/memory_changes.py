@@ -5,13 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Double, String, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, String, bindparam, delete, insert, select, update
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict
-from persona_mcp.state.memory import DAY_S, HEARSAY, NewMemory, WholeMemory
-from persona_mcp.state.memory_store import add_memories, add_work, whole_of
+from persona_mcp.state.index_work import add_work, hide
+from persona_mcp.state.memory import HEARSAY, NewMemory, WholeMemory
+from persona_mcp.state.memory_store import add_memories, whole_of
 from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
@@ -31,12 +32,6 @@ PURGE = Prepared(delete(M).where(M.world_id == WORLD, M.id.in_(IDS)))
 NOT_TO_EMBED = Prepared(
     delete(O).where(O.world_id == WORLD, O.memory_id.in_(IDS), O.operation == "upsert")
 )
-
-TOO_OLD = Prepared(
-    delete(O).where(O.operation == "delete", O.created_at < bindparam("before", type_=Double))
-)
-KEPT_S = 30 * DAY_S
-"""How long an index may be closed and still be told; later it is compared at its first search."""
 
 
 @dataclass(frozen=True)
@@ -321,12 +316,3 @@ def purge_memories(connection: Connection, world_id: str, ids: Sequence[str], no
         NOT_TO_EMBED.run(connection, its)
         PURGE.run(connection, its)
     hide(connection, world_id, versions, now)
-
-
-def hide(connection: Connection, world_id: str, versions: Mapping[str, int], now: float) -> None:
-    """Have every index forget memories that are archived or deleted in this transaction.
-
-    Where no process holds an index nobody takes the rows, so those of long ago go in passing.
-    """
-    TOO_OLD.run(connection, {"before": now - KEPT_S})
-    add_work(connection, world_id, "delete", versions, now)

@@ -22,6 +22,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
+from persona_mcp.state.index_work import add_work
 from persona_mcp.state.memory import DAY_S, Memory, NewMemory, Revision, WholeMemory
 from persona_mcp.state.prepared import Prepared, listed
 
@@ -34,7 +35,6 @@ IDS = listed("ids")
 IMPORTANT = 0.7
 ROW_ONLY = ("accessed_count", "used_at")
 Order = Literal["created", "importance", "accessed"]
-Work = Literal["upsert", "delete"]
 
 COLUMNS = tuple(name for name in Memory.__dataclass_fields__ if name not in ROW_ONLY)
 BY_IDS = Prepared(
@@ -56,7 +56,6 @@ WITNESSES = Prepared(
 )
 ADD = Prepared(insert(M))
 ADD_WITNESSES = Prepared(insert(W))
-ADD_WORK = Prepared(insert(tables.OutboxEntry))
 ADD_USES = Prepared(insert(U))
 
 
@@ -270,32 +269,6 @@ def add_memories(
         ],
     )
     add_work(connection, world_id, "upsert", {m.id: 1 for m in memories}, now)
-
-
-def add_work(
-    connection: Connection, world_id: str, work: Work, versions: Mapping[str, int], now: float
-) -> None:
-    """Write work for the index, inside the transaction that makes it necessary.
-
-    Args:
-        connection: That transaction.
-        world_id: Where.
-        work: Whether the vectors are to be made anew, or the index is to forget them.
-        versions: Of the memories, by their ids.
-        now: Seconds since the epoch, UTC.
-    """
-    rows = [
-        {
-            "world_id": world_id,
-            "memory_id": id,
-            "operation": work,
-            "version": version,
-            "created_at": now,
-        }
-        for id, version in versions.items()
-    ]
-    if rows:
-        ADD_WORK.run(connection, rows)
 
 
 def values_of(

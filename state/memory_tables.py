@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -62,6 +63,8 @@ class Memory(Base):
     merged; the turns that are summed up. Ours alone: a caller writes `details`."""
     active: Mapped[bool] = mapped_column(default=True)
     archived_at: Mapped[float | None]
+    prune_id: Mapped[str | None] = mapped_column(ID)
+    """The run that archived it; empty where something else did."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -164,3 +167,80 @@ class OutboxEntry(Base):
     claimed_by: Mapped[str | None] = mapped_column(String(128))
     claimed_until: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[float]
+
+
+class PruneRun(Base):
+    """A run that archived memories of one persona; its rows are the audit."""
+
+    __tablename__ = "prune_runs"
+    __table_args__ = (to_world(), Index(None, "world_id", "persona_id", "at"))
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    persona_id: Mapped[str] = mapped_column(ID)
+    origin: Mapped[str] = mapped_column(String(16))
+    """asked, all, upkeep or share: what wanted it"""
+    strategy: Mapped[str] = mapped_column(String(32))
+    params: Mapped[dict[str, Any]]
+    """The settings of pruning and of fading that it went by."""
+    memory_ids: Mapped[list[str]]
+    """What it archived, lowest score first."""
+    scores: Mapped[list[float]] = mapped_column(JSON)
+    """Of these, in the same order."""
+    before: Mapped[int]
+    archived: Mapped[int]
+    faded: Mapped[int]
+    """How many of them had faded."""
+    importance_archived: Mapped[float]
+    """A mean."""
+    importance_kept: Mapped[float]
+    """A mean."""
+    at: Mapped[float]
+    took_s: Mapped[float]
+    undone_at: Mapped[float | None]
+    restored: Mapped[int | None]
+    """How many of them undoing it brought back."""
+
+
+class DecayRun(Base):
+    """What a forced fading changed of one persona's memories; one call has a row for each."""
+
+    __tablename__ = "decay_runs"
+    __table_args__ = (to_world(),)
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    persona_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    factor: Mapped[float]
+    processed: Mapped[int]
+    decayed: Mapped[int]
+    memory_ids: Mapped[list[str]]
+    """What it changed."""
+    importance_before: Mapped[list[float]] = mapped_column(JSON)
+    """Of these, in the same order."""
+    importance_after: Mapped[list[float]] = mapped_column(JSON)
+    at: Mapped[float]
+    undone_at: Mapped[float | None]
+    restored: Mapped[int | None]
+
+
+class Upkeep(Base):
+    """The switch of a world's background upkeep, who does it now, and what it has done."""
+
+    __tablename__ = "upkeep"
+    __table_args__ = (to_world(),)
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    switched_on: Mapped[bool]
+    interval_hours: Mapped[int]
+    auto_pruning: Mapped[bool]
+    """It also prunes what is too much, beside archiving what has faded."""
+    last_run: Mapped[float | None]
+    """When the last whole cycle began; the next one is due an interval later."""
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    cycles: Mapped[int] = mapped_column(default=0)
+    errors: Mapped[int] = mapped_column(default=0)
+    """Personas whose upkeep failed, over all cycles."""
+    recent: Mapped[dict[str, Any]]
+    """What the last whole cycle did."""

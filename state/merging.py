@@ -21,9 +21,10 @@ from persona_mcp.state.consolidation import ConsolidationParams, Mergeable, grou
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
+from persona_mcp.state.index_work import hide, reveal
 from persona_mcp.state.memory import NewMemory, WholeMemory
-from persona_mcp.state.memory_changes import hide, purge_memories
-from persona_mcp.state.memory_store import add_memories, add_work, whole_of
+from persona_mcp.state.memory_changes import purge_memories
+from persona_mcp.state.memory_store import add_memories, whole_of
 from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory
@@ -208,15 +209,15 @@ def unmerge(connection: Connection, world_id: str, merged_id: str, now: float) -
         raise Conflict(f"memory '{merged_id}' was not merged from others; nothing to undo")
     if whole.memory.archived_at is not None:
         raise Conflict(f"memory '{merged_id}' is archived; undo first what archived it")
-    back = select(M.id, M.version).where(
+    back = select(M.id).where(
         M.world_id == world_id,
         M.id.in_(origin["sources"]),
         M.archived_at == origin["merged_at"],
     )
-    versions = {row.id: row.version for row in connection.execute(back.order_by(M.seq))}
+    ids = list(connection.scalars(back.order_by(M.seq)))
     connection.execute(
-        update(M).where(M.world_id == world_id, M.id.in_(versions)).values(archived_at=None)
+        update(M).where(M.world_id == world_id, M.id.in_(ids)).values(archived_at=None)
     )
-    add_work(connection, world_id, "upsert", versions, now)
+    reveal(connection, world_id, ids)
     purge_memories(connection, world_id, [merged_id], now)
-    return list(versions)
+    return ids

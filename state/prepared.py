@@ -1,6 +1,6 @@
 """Statements that are built once: building one anew costs as much as running it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Select, UpdateBase, bindparam, func, select
@@ -22,6 +22,12 @@ class Prepared:
     def all(self, connection: Connection, /, **values: Any) -> Sequence[Any]:
         """Run a query and return its rows."""
         return connection.execute(self._statement, values).all()
+
+    def batches(
+        self, connection: Connection, size: int, /, **values: Any
+    ) -> Iterator[Sequence[Any]]:
+        """Run a query and return its rows as they come, so many at a time."""
+        return connection.execute(self._statement, values).partitions(size)
 
     def first(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return its first row, None if there is none."""

@@ -12,12 +12,15 @@ from typing import Any
 from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.memory_tables import DecayRun as DecayRun
 from persona_mcp.state.memory_tables import Memory as Memory
 from persona_mcp.state.memory_tables import MemoryRevision as MemoryRevision
 from persona_mcp.state.memory_tables import MemoryUse as MemoryUse
 from persona_mcp.state.memory_tables import MemoryVector as MemoryVector
 from persona_mcp.state.memory_tables import MemoryWitness as MemoryWitness
 from persona_mcp.state.memory_tables import OutboxEntry as OutboxEntry
+from persona_mcp.state.memory_tables import PruneRun as PruneRun
+from persona_mcp.state.memory_tables import Upkeep as Upkeep
 from persona_mcp.state.table_base import ID, Base, Effect, WorldKey, in_world, to_world
 
 

@@ -113,7 +113,7 @@ def test_a_schema_can_be_taken_down_and_put_up_again(settings: Settings) -> None
     assert ask(settings, WORDS) == [(1,)]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005", "0007"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005", "0006", "0007"])
 def test_each_revision_goes_up_and_down_alone(settings: Settings, revision: str) -> None:
     settings.data_dir.mkdir()
     config = config_of(settings)

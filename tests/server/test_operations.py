@@ -38,6 +38,14 @@ NAMES = [
     "memory_delete",
     "memory_import",
     "memory_export",
+    "memory_prune",
+    "memory_prune_all",
+    "memory_prune_recommendations",
+    "memory_prune_stats",
+    "memory_decay_start",
+    "memory_decay_stop",
+    "memory_decay_stats",
+    "memory_decay_force",
     "relationship_get",
     "system_status",
 ]
@@ -45,6 +53,8 @@ BESIDE = [
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
+    *("memory_prune", "memory_prune_all", "memory_prune_recommendations", "memory_prune_stats"),
+    *("memory_decay_start", "memory_decay_stop", "memory_decay_stats", "memory_decay_force"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
@@ -68,6 +78,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_delete": {"memory_id": "m1"},
     "memory_import": {"persona_id": "aria", "text": "Tom sold the boat."},
     "memory_export": {"persona_id": "aria"},
+    "memory_prune": {"persona_id": "aria"},
+    "memory_prune_all": {},
+    "memory_prune_recommendations": {"persona_id": "aria"},
+    "memory_prune_stats": {},
+    "memory_decay_start": {},
+    "memory_decay_stop": {},
+    "memory_decay_stats": {},
+    "memory_decay_force": {},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
     "system_status": {},
 }

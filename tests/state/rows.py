@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from persona_mcp.state import emotion, tables
 from persona_mcp.state.commit import Commit, NewTurn
@@ -175,3 +175,33 @@ async def counts(database: Database) -> dict[str, int]:
 
 async def count(connection: Connection, table: Any) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def fill(
+    database: Database, count: int, *, persona_id: str = "mara", first: int = 0, **more: Any
+) -> list[str]:
+    """Store memories that nothing protects, the first one the least; return their ids.
+
+    `more` are columns, the same for all.
+    """
+    ids = [f"{persona_id}-{number:05}" for number in range(first, first + count)]
+    made = NOW - 100 * 86_400.0
+    values: dict[str, Any] = {
+        "world_id": "main",
+        "persona_id": persona_id,
+        "content": "x",
+        "indexed_text": "x",
+        "memory_type": "fact",
+        "importance_terms": {},
+        "related_personas": [],
+        "details": {},
+        "created_at": made,
+        "updated_at": made,
+    }
+    rows = [
+        {**values, "id": id, "importance": 0.2 + 0.4 * place / count, **more}
+        for place, id in enumerate(ids)
+    ]
+    with database.writing() as connection:
+        connection.execute(insert(tables.Memory), rows)
+    return ids

@@ -9,6 +9,7 @@ from persona_mcp.state.importance import (
     importance,
     interests_of,
     load_words,
+    substance,
 )
 
 P = ImportanceParams()
@@ -226,3 +227,23 @@ def test_every_word_list_has_values_between_zero_and_one() -> None:
     for values in (words.emotion, words.significance, words.topics):
         assert values
         assert all(0 < value <= 1 for value in values.values())
+
+
+@given(st.text(max_size=300), st.text(max_size=100))
+@quick
+def test_what_says_more_has_more_substance_within_its_range(text: str, more: str) -> None:
+    assert 0.5 <= substance(text, P) <= substance(f"{text} {more}", P) <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("text", "factor"),
+    [
+        ("", 0.5),
+        ("It is what it is, and that is that!", 0.5),
+        ("Wow, wow, WOW!", 0.5 + 0.7 / 20),
+        ("My brother Tom sold his red boat in Oslo.", 0.5 + 0.7 * 6 / 20),
+        (" ".join(f"word{n}" for n in range(40)), 1.2),
+    ],
+)
+def test_substance_counts_distinct_words_that_carry_meaning(text: str, factor: float) -> None:
+    assert substance(text, P) == pytest.approx(factor)

@@ -11,10 +11,11 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.index_work import KEPT_S, hide
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.memories import search_words
 from persona_mcp.state.memory import NewMemory, WholeMemory
-from persona_mcp.state.memory_changes import KEPT_S, Change, MemoryChanges, hide
+from persona_mcp.state.memory_changes import Change, MemoryChanges
 from persona_mcp.state.memory_store import MemoryStore, add_uses
 from persona_mcp.state.synced_index import SyncedIndex
 from tests.doubles import WordEmbedder

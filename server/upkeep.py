@@ -1,0 +1,109 @@
+"""The background upkeep: archives what has faded, and prunes what is too much, world by world.
+
+Each server process looks for worlds that are due; the lease in SQL lets one of them do a world.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.memory_params import UpkeepParams
+from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.upkeep_store import LeaseLost, UpkeepStore
+
+log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Does what is due, until it is stopped."""
+
+    def __init__(
+        self,
+        store: UpkeepStore,
+        personas: PersonaStore,
+        settings: UpkeepParams,
+        now: Callable[[], float],
+    ) -> None:
+        """Work on these stores, by this clock."""
+        self._store = store
+        self._personas = personas
+        self._settings = settings
+        self._now = now
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Say that a world was switched on."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after the persona that it is at."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until stopped; a failure is logged and tried again."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self.do_due()
+            except PersonaError as error:
+                log.warning("upkeep waits", reason=error.message, code=error.code)
+            except Exception:  # upkeep outlives a defect; the next look tries again
+                log.exception("upkeep failed")
+            try:
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def do_due(self) -> int:
+        """Do the upkeep of every world that is due; return how many whole cycles that were."""
+        cycles = 0
+        for world_id in await self._store.worlds(self._now()):
+            if not self._stopping:
+                cycles += await self._cycle(world_id)
+        return cycles
+
+    async def _cycle(self, world_id: str) -> bool:
+        """Do one world, persona by persona; return whether it was done whole."""
+        began = self._now()
+        if await self._store.claim(world_id, began, self._settings.lease_s) is None:
+            return False
+        counted = ("personas", "archived", "faded", "prunes", "errors")
+        recent: dict[str, Any] = {"began": began, **dict.fromkeys(counted, 0)}
+        whole = False
+        try:
+            whole = await self._all(world_id, began, recent)
+        except LeaseLost:
+            log.info("upkeep left to others", world=world_id)
+        finally:
+            recent["took_s"] = self._now() - began
+            await self._store.finish(world_id, began if whole else None, recent)
+        return whole
+
+    async def _all(self, world_id: str, began: float, recent: dict[str, Any]) -> bool:
+        """Do every persona; one that fails does not stop the others."""
+        for persona_id in await self._personas.names(world_id):
+            if self._stopping:
+                return False
+            try:
+                run = await self._store.care(
+                    world_id, persona_id, began, self._now(), self._settings.lease_s
+                )
+            except LeaseLost:
+                raise
+            except Exception:
+                recent["errors"] += 1
+                log.exception("upkeep of a persona failed", world=world_id, persona=persona_id)
+            else:
+                recent["personas"] += 1
+                if run is not None:
+                    recent["archived"] += run.archived
+                    recent["faded"] += run.faded
+                    recent["prunes"] += run.archived > run.faded
+            await asyncio.sleep(0)  # others' turn
+        return True

@@ -1,0 +1,66 @@
+"""The background workers of a process: made from the settings, drained, and stopped."""
+
+import asyncio
+import time
+
+import structlog
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.store import Store
+from persona_mcp.server.upkeep import Upkeep
+from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.liveness import Liveness
+from persona_mcp.state.prune_store import Laws
+from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.upkeep_store import UpkeepStore
+
+log = structlog.get_logger(__name__)
+
+
+def indexer_of(
+    settings: Settings,
+    database: Database,
+    index: SyncedIndex,
+    embedder: Embedder,
+    liveness: Liveness,
+) -> Indexer:
+    """Make the outbox worker of this process."""
+    chosen = settings.index
+    limits = IndexerLimits(chosen.batch, chosen.claim_s, chosen.poll_s, chosen.attempts)
+    return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
+
+
+def upkeep_of(store: Store, liveness: Liveness) -> Upkeep:
+    """Make the background upkeep of this process."""
+    settings = store.settings
+    laws = Laws(settings.retention, settings.pruning)
+    upkeep = UpkeepStore(store.database, laws, liveness.owner, liveness.is_gone)
+    return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
+
+
+async def drain(indexer: Indexer, limit_s: float) -> None:
+    """Index what earlier processes left over, within a limit; words find the rest meanwhile."""
+    try:
+        async with asyncio.timeout(limit_s):
+            while await indexer.work_off():
+                pass
+    except TimeoutError:
+        return
+    except Exception:  # as in the worker: a row that cannot be embedded must not stop the start
+        log.exception("what was left over is not indexed yet")
+
+
+async def stop_summaries(summing: asyncio.Task[None]) -> None:
+    """Stop what is being summed up: it is made when the conversation goes on."""
+    summing.cancel()
+    await asyncio.wait([summing])
+
+
+async def stop_worker(works: Indexer | Upkeep, worker: asyncio.Task[None], limit_s: float) -> None:
+    """Let a background worker end what it is at, within a limit."""
+    works.stop()
+    await asyncio.wait([worker], timeout=limit_s)
+    worker.cancel()
+    await asyncio.wait([worker], timeout=limit_s)
