@@ -9,7 +9,7 @@ from rich.table import Table
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server import catalogue
-from persona_mcp.server.cli_run import STDIN, command_module, read_stdin, run
+from persona_mcp.server.cli_run import STDIN, command_module, read_stdin, run_loop
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
@@ -48,21 +48,23 @@ def call(
         live: It needs the embedder and the index, which take longer to open.
     """
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
+    async def work(settings: Settings, given: Arguments) -> Shown:
         catalogue.operations()
-        given = await given_of(arguments)
         opened = command_module("service").open_service if live else open_store
         async with opened(settings) as store:
-            found = await call_operation(store, operation, given)
+            return await call_operation(store, operation, given)
+
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        found = runner.run(work(settings, given_of(arguments)))
         if as_json:
             terminal.print_json(found)
         else:
             show(terminal, found)
 
-    run(work, as_json=as_json)
+    run_loop(loop, as_json=as_json)
 
 
-async def given_of(arguments: Arguments) -> Arguments:
+def given_of(arguments: Arguments) -> Arguments:
     """Return what an operation is given.
 
     Raises:
@@ -72,10 +74,7 @@ async def given_of(arguments: Arguments) -> Arguments:
         allowed = "a persona's id or name, from `persona list`"
         raise InvalidParams.of([{"field": "--persona", "allowed": allowed, "given": None}])
     given = {key: value for key, value in arguments.items() if value is not None}
-    for key, value in given.items():
-        if value == STDIN:
-            given[key] = await asyncio.to_thread(read_stdin)
-    return given
+    return {key: read_stdin() if value == STDIN else value for key, value in given.items()}
 
 
 def list_memories(

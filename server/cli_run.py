@@ -86,7 +86,7 @@ def command_module(name: str) -> Any:
 
 
 def read_stdin() -> str:
-    """Read a text from standard input.
+    """Read a text from standard input; not while an event loop runs, or Ctrl-C waits for its end.
 
     Raises:
         InvalidParams: It is closed.

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
-from persona_mcp.server.cli_run import STDIN, llm, read_stdin, run, run_loop
+from persona_mcp.server.cli_run import STDIN, llm, read_stdin, run_loop
 from persona_mcp.server.explanation import explain
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
@@ -67,11 +67,10 @@ def ask(
 ) -> None:
     """Say one thing and print the reply."""
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
+    async def work(settings: Settings, terminal: Terminal, said: str) -> None:
         if new and conversation is not None:
             fault = {"field": "--new", "allowed": "without --conversation", "given": conversation}
             raise InvalidParams.of([fault])
-        said = await asyncio.to_thread(read_stdin) if message == STDIN else message
         async with open_service(settings) as service:
             world_id, user_id = settings.world, settings.user if user is None else user
             asked = request_of(world_id, name, user_id, said, conversation, request_id)
@@ -91,7 +90,11 @@ def ask(
             if explained:
                 show_explanation(terminal, answer["explanation"])
 
-    run(work, as_json=as_json, llm=llm(model))
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        said = read_stdin() if message == STDIN else message
+        runner.run(work(settings, terminal, said))
+
+    run_loop(loop, as_json=as_json, llm=llm(model))
 
 
 def request_of(

@@ -1,17 +1,24 @@
 """`persona memory ...`: listed, searched, shown, stored and counted, for people and for scripts."""
 
 import asyncio
+import io
 import json
+import os
+import signal
+import sys
+import threading
 
 import pytest
+import typer
 from sqlalchemy import insert
 
 from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_memory import CHART, chart, words_of
-from persona_mcp.server.cli_run import FAILED
+from persona_mcp.server.cli_memory import CHART, chart, store, words_of
+from persona_mcp.server.cli_run import FAILED, INTERRUPTED
 from persona_mcp.state import tables
 from tests.command_line import Cli
+from tests.processes import LIMIT_S
 
 BISCUIT = "Sam's cat is called Biscuit."
 ARIA = ("--persona", "Aria")
@@ -75,6 +82,28 @@ def test_a_text_is_read_from_standard_input(cli: Cli) -> None:
     assert told.startswith("stored ")
     assert told.endswith(", importance 0.25\n")
     assert cli.good("memory", "list", *ARIA, "--json").json["memories"][0]["content"] == BISCUIT
+
+
+class Waiting(io.StringIO):
+    """A standard input at which Ctrl-C is pressed."""
+
+    def read(self, size: int | None = -1) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(LIMIT_S)
+        return BISCUIT
+
+
+def test_ctrl_c_ends_the_wait_for_standard_input(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Waiting())
+
+    with pytest.raises(typer.Exit) as ended:
+        store("-", "Aria", "fact", None, "private", False, None, as_json=True)
+
+    assert ended.value.exit_code == INTERRUPTED
+    assert capsys.readouterr() == ("", "stopped\n")
+    assert not cli.data_dir.exists()
 
 
 def test_counts_have_histograms_of_importance_and_of_what_is_left(cli: Cli) -> None:
