@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Connection,
     Select,
     String,
+    Subquery,
     and_,
     bindparam,
     cast,
@@ -75,14 +75,14 @@ def reading(world_id: str, reader: str) -> dict[str, str]:
     return {"world": world_id, "reader": reader, "named": json.dumps(reader)}
 
 
-def picked() -> CompoundSelect[int]:
+def picked() -> Subquery:
     """Return the query for memories by id or by seq: their `seq`s.
 
-    A query of its own, so that each is looked up by its key: asked for with `or`, SQLite reads
-    through the whole world.
+    What is picked is joined with, so that each is looked up by its key: with conditions alone
+    SQLite reads through the whole world.
     """
     by_id = select(M.seq).where(M.world_id == WORLD, M.id.in_(listed("ids")))
-    return union(by_id, listed("seqs"))
+    return union(by_id, listed("seqs")).subquery()
 
 
 def sought_for() -> ColumnElement[bool]:
@@ -116,11 +116,13 @@ def neighbours_query() -> Select[int]:
         found.conversation_id == one.conversation_id,
         found.turn_number.in_([one.turn_number - 1, one.turn_number + 1]),
     )
+    its = picked()
     return (
         select(found.seq)
-        .select_from(one)
+        .select_from(its)
+        .join(one, one.seq == its.c.seq)
         .join(found, next_to)
-        .where(one.world_id == WORLD, one.seq.in_(picked()))
+        .where(one.world_id == WORLD)
         .distinct()
     )
 
@@ -173,19 +175,25 @@ class Found(NamedTuple):
     vector: bytes | None
 
 
-CANDIDATES = Prepared(
-    select(*(getattr(M, name) for name in Found._fields[:-1]), V.vector)
-    .outerjoin(
-        V,
-        and_(
-            V.world_id == M.world_id,
-            V.memory_id == M.id,
-            V.model_id == bindparam("model", type_=String),
-        ),
+def candidates_query() -> Select[*tuple[Any, ...]]:
+    """Return the query for what a search reads of some memories that the reader may know."""
+    its = picked()
+    its_vector = and_(
+        V.world_id == M.world_id,
+        V.memory_id == M.id,
+        V.model_id == bindparam("model", type_=String),
     )
-    .where(M.seq.in_(picked()), recallable())
-    .order_by(M.id)
-)
+    return (
+        select(*(getattr(M, name) for name in Found._fields[:-1]), V.vector)
+        .select_from(its)
+        .join(M, M.seq == its.c.seq)
+        .outerjoin(V, its_vector)
+        .where(recallable())
+        .order_by(M.id)
+    )
+
+
+CANDIDATES = Prepared(candidates_query())
 
 
 def search_words(

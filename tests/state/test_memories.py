@@ -1,11 +1,13 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, event, insert, select, update
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.memories import (
+    CANDIDATES,
+    NEIGHBOURS,
     read_candidates,
     reading,
     search_words,
@@ -13,6 +15,7 @@ from persona_mcp.state.memories import (
 )
 from persona_mcp.state.memory_store import Source, add_memories, add_uses, read_memories
 from persona_mcp.state.personas import PersonaStore
+from persona_mcp.state.prepared import Prepared
 from tests.state.rows import NOW, new_memory, remember, rows_of
 
 pytestmark = pytest.mark.anyio
@@ -198,3 +201,23 @@ async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_
         assert search_words(connection, "harbour", "main", "mara", 10) == {}
     assert await rows_of(database, tables.MemoryWitness) == []
     assert await rows_of(database, tables.MemoryUse) == []
+
+
+@pytest.mark.parametrize("query", [CANDIDATES, NEIGHBOURS])
+async def test_a_search_looks_up_what_it_reads_and_never_walks_through_a_world(
+    database: Database, world: str, query: Prepared
+) -> None:
+    its: dict[str, Any] = {"ids": ["m1"], "seqs": [1], "model": "m", **reading("main", "mara")}
+    run: list[tuple[str, Any]] = []
+    event.listen(
+        database.engine,
+        "before_cursor_execute",
+        lambda c, cursor, sql, given, *_: run.append((sql, given)),
+    )
+    with database.reading() as connection:
+        query.all(connection, **its)
+        sql, given = run[-1]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given).all()
+
+    assert plan
+    assert not [step.detail for step in plan if step.detail.endswith("(world_id=?)")]
