@@ -56,18 +56,22 @@ def visible() -> ColumnElement[bool]:
     )
 
 
-def recallable() -> ColumnElement[bool]:
-    """Return the condition under which a search for a reader may find a memory.
+def readable() -> ColumnElement[bool]:
+    """Return the condition under which a search for a reader may read a memory.
 
     Others' private memories are left out even of those who were there: they have their own copies.
     """
     return and_(
         M.world_id == WORLD,
         M.active,
-        M.archived_at.is_(None),
         or_(M.persona_id == READER, M.visibility != "private"),
         visible(),
     )
+
+
+def recallable() -> ColumnElement[bool]:
+    """Return the condition under which a search for a reader may find a memory."""
+    return and_(readable(), M.archived_at.is_(None))
 
 
 def reading(world_id: str, reader: str) -> dict[str, str]:
@@ -172,11 +176,15 @@ class Found(NamedTuple):
     turn_id: str | None
     turn_number: int | None
     created_at: float
+    archived_at: float | None
     vector: bytes | None
 
 
 def candidates_query() -> Select[*tuple[Any, ...]]:
-    """Return the query for what a search reads of some memories that the reader may know."""
+    """Return the query for what a search reads of some memories that the reader may know.
+
+    Archived ones too: they are found no more, but still tell what their neighbours are about.
+    """
     its = picked()
     its_vector = and_(
         V.world_id == M.world_id,
@@ -188,7 +196,7 @@ def candidates_query() -> Select[*tuple[Any, ...]]:
         .select_from(its)
         .join(M, M.seq == its.c.seq)
         .outerjoin(V, its_vector)
-        .where(recallable())
+        .where(readable())
         .order_by(M.id)
     )
 

@@ -79,7 +79,7 @@ class MemorySearch:
             known = memories.statistics(connection, text, world_id, reader)
             pool = pool_of(rows, bm25(text, [r.indexed_text for r in rows], known, params), vector)
             # What stands around a turn counts for it, whether it is sought itself or not.
-            wanted = {row.id for row in rows if all_of_them or is_sought(row, reader, sought)}
+            wanted = {row.id for row in rows if is_sought(row, reader, sought)}
             best = rank(text, pool, params, limit, wanted)
             ids = [one.candidate.id for one in best]
             found = {m.id: m for m in read_memories(connection, world_id, ids)}
@@ -104,6 +104,10 @@ class MemorySearch:
 
 def is_sought(row: Found, reader: str, sought: Sought) -> bool:
     """Tell whether a row is one of those that a search is for."""
+    if row.archived_at is not None:
+        return False
+    if sought == ANYTHING:
+        return True
     if row.importance < sought.min_importance:
         return False
     if sought.memory_type not in (None, row.memory_type):

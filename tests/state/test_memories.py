@@ -96,15 +96,18 @@ async def test_no_search_finds_a_memory_for_a_reader_who_may_not_know_it(
     assert by_words == by_key == recallable
 
 
-@pytest.mark.parametrize("values", [{"active": False}, {"archived_at": NOW}])
-async def test_what_is_switched_off_or_archived_is_not_recalled(
-    database: Database, world: str, values: dict[str, Any]
+@pytest.mark.parametrize(
+    ("values", "still_read"), [({"active": False}, []), ({"archived_at": NOW}, [NOW])]
+)
+async def test_what_is_switched_off_or_archived_is_not_found(
+    database: Database, world: str, values: dict[str, Any], still_read: list[float]
 ) -> None:
     await remember(database, "m1", "The harbour froze.", values=values)
 
     with database.reading() as connection:
         assert search_words(connection, "harbour", "main", "mara", 10) == {}
-        assert read_candidates(connection, "main", "mara", "double-64", ["m1"], [1]) == []
+        rows = read_candidates(connection, "main", "mara", "double-64", ["m1"], [1])
+    assert [row.archived_at for row in rows] == still_read
 
 
 async def test_worlds_do_not_know_of_each_other(database: Database, world: str) -> None:

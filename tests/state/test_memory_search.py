@@ -91,6 +91,21 @@ async def test_a_memory_is_found_by_its_words_until_it_has_a_vector(
     assert recall.degraded == ""
 
 
+async def test_an_archived_turn_is_found_no_more_and_still_tells_what_stands_beside_it(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    asked = {"turn_number": 1, "archived_at": NOW}
+    await remember(database, "asked", "Where is the frozen harbour?", values=asked)
+    await remember(database, "said", "It is up in the north.", values={"turn_number": 2})
+    await remember(database, "else", "It is out in the west.", values={"turn_number": 9})
+    await index_all(indexer)
+
+    assert await found(memories, "frozen harbour") == ["said", "else"]
+    recall = await memories.search("main", "mara", "frozen harbour", 10)
+    parts = {hit.memory.id: hit.parts["previous"] for hit in recall.hits}
+    assert parts["said"] > parts["else"] == 0.0
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_what_a_reader_may_not_know_is_never_found(
     database: Database, memories: MemorySearch, indexer: Indexer, case: str
