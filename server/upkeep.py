@@ -9,15 +9,15 @@ from typing import Any
 
 import structlog
 
-from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.memory_params import UpkeepParams
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.upkeep_store import LeaseLost, UpkeepStore
+from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 
-class Upkeep:
+class Upkeep(Worker):
     """Does what is due, until it is stopped."""
 
     def __init__(
@@ -28,37 +28,15 @@ class Upkeep:
         now: Callable[[], float],
     ) -> None:
         """Work on these stores, by this clock."""
+        super().__init__("upkeep", settings.poll_s)
         self._store = store
         self._personas = personas
-        self._settings = settings
+        self._lease_s = settings.lease_s
         self._now = now
-        self._wake = asyncio.Event()
-        self._stopping = False
 
-    def wake(self) -> None:
-        """Say that a world was switched on."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End `run` after the persona that it is at."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Work until stopped; a failure is logged and tried again."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                await self.do_due()
-            except PersonaError as error:
-                log.warning("upkeep waits", reason=error.message, code=error.code)
-            except Exception:  # upkeep outlives a defect; the next look tries again
-                log.exception("upkeep failed")
-            try:
-                async with asyncio.timeout(self._settings.poll_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+    async def turn(self) -> None:
+        """Do what is due."""
+        await self.do_due()
 
     async def do_due(self) -> int:
         """Do the upkeep of every world that is due; return how many whole cycles that were."""
@@ -71,7 +49,7 @@ class Upkeep:
     async def _cycle(self, world_id: str) -> bool:
         """Do one world, persona by persona; return whether it was done whole."""
         began = self._now()
-        if await self._store.claim(world_id, began, self._settings.lease_s) is None:
+        if await self._store.claim(world_id, began, self._lease_s) is None:
             return False
         counted = ("personas", "archived", "faded", "prunes", "errors")
         recent: dict[str, Any] = {"began": began, **dict.fromkeys(counted, 0)}
@@ -92,7 +70,7 @@ class Upkeep:
                 return False
             try:
                 run = await self._store.care(
-                    world_id, persona_id, began, self._now(), self._settings.lease_s
+                    world_id, persona_id, began, self._now(), self._lease_s
                 )
             except LeaseLost:
                 raise

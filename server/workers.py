@@ -15,6 +15,7 @@ from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.upkeep_store import UpkeepStore
+from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ async def stop_summaries(summing: asyncio.Task[None]) -> None:
     await asyncio.wait([summing])
 
 
-async def stop_worker(works: Indexer | Upkeep, worker: asyncio.Task[None], limit_s: float) -> None:
+async def stop_worker(works: Worker, worker: asyncio.Task[None], limit_s: float) -> None:
     """Let a background worker end what it is at, within a limit."""
     works.stop()
     await asyncio.wait([worker], timeout=limit_s)

@@ -1,6 +1,7 @@
 """The outbox worker: embeds what was written and keeps the vectors in SQL; any process may."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from persona_mcp.state.errors import Cancelled, PersonaError
 from persona_mcp.state.exact_index import found, its_memory
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +102,7 @@ class IndexerLimits:
     attempts: int
 
 
-class Indexer:
+class Indexer(Worker):
     """Works off the outbox."""
 
     def __init__(
@@ -114,6 +116,7 @@ class Indexer:
         now: Callable[[], float],
     ) -> None:
         """Work in the name of this process; what a process that `is_gone` claimed is free."""
+        super().__init__("outbox", limits.poll_s)
         self._database = database
         self._index = index
         self._embedder = embedder
@@ -121,38 +124,21 @@ class Indexer:
         self._process = process
         self._is_gone = is_gone
         self._now = now
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._forgets_at = 0.0
 
-    def wake(self) -> None:
-        """Say that something was written."""
-        self._wake.set()
+    async def turn(self) -> None:
+        """Have the index forget what is gone, now and then, and embed what is new."""
+        try:
+            await self._forget()
+        finally:  # neither waits for the other
+            while not self._stopping and await self.work_off():
+                pass
 
-    def stop(self) -> None:
-        """End `run` after the batch that it is at: a cut in the middle is no clean end."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Work until stopped; a failure is logged and tried again."""
-        while not self._stopping:
-            self._wake.clear()
-            for work in (self._index.forget, self._work_off_all):  # neither waits for the other
-                try:
-                    await work()
-                except PersonaError as error:
-                    log.warning("outbox waits", reason=error.message, code=error.code)
-                except Exception:  # it outlives a defect; a row is given up after some tries
-                    log.exception("outbox worker failed")
-            try:
-                async with asyncio.timeout(self._limits.poll_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-
-    async def _work_off_all(self) -> None:
-        while not self._stopping and await self.work_off():
-            pass
+    async def _forget(self) -> None:
+        # Not at each wake: until then SQL keeps what is gone out of results.
+        if (now := time.monotonic()) >= self._forgets_at:
+            self._forgets_at = now + self._limits.poll_s
+            await self._index.forget()
 
     async def work_off(self) -> int:
         """Embed one batch of the outbox; return how many rows were done or given up."""

@@ -209,7 +209,7 @@ async def test_a_defect_in_the_embedder_is_logged_and_its_row_is_given_up(
     assert await embedded(database) == ["m2"]
     (row,) = await rows_of(database, O)
     assert row.last_error == "RuntimeError"
-    assert {entry["event"] for entry in logs} == {"outbox worker failed"}
+    assert {entry["event"] for entry in logs} == {"outbox failed"}
 
 
 async def test_the_worker_waits_for_an_embedder_that_is_down(

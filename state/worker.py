@@ -1,0 +1,50 @@
+"""Work in the background of a process: done again and again, until it is stopped."""
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import structlog
+
+from persona_mcp.state.errors import PersonaError
+
+log = structlog.get_logger(__name__)
+
+
+class Worker(ABC):
+    """Looks for work at least every so many seconds, and when it is woken."""
+
+    def __init__(self, name: str, poll_s: float) -> None:
+        """Go by this name in the log."""
+        self._name = name
+        self._poll_s = poll_s
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    @abstractmethod
+    async def turn(self) -> None:
+        """Do all that there is to do; leave it as soon as `_stopping` is set."""
+
+    def wake(self) -> None:
+        """Say that there is work."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after what it is at: a cut in the middle is no clean end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until stopped; a failure is logged and tried again."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self.turn()
+            except PersonaError as error:
+                log.warning(f"{self._name} waits", reason=error.message, code=error.code)
+            except Exception:  # it outlives a defect; the next turn tries again
+                log.exception(f"{self._name} failed")
+            try:
+                async with asyncio.timeout(self._poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
