@@ -30,9 +30,7 @@ DETAILS = Prepared(
     )
 )
 WITNESSES = Prepared(
-    select(W.memory_id, W.party_id)
-    .where(W.world_id == bindparam("world"), W.memory_id.in_(IDS))
-    .order_by(W.party_id)
+    select(W.memory_id, W.party_id).where(W.world_id == bindparam("world"), W.memory_id.in_(IDS))
 )
 
 
@@ -88,7 +86,7 @@ def read_records(connection: Connection, world_id: str, ids: Sequence[str]) -> l
     memories = {memory.id: memory for memory in read_memories(connection, world_id, ids)}
     rest = {row.id: row for row in DETAILS.all(connection, world=world_id, ids=ids)}
     witnesses: dict[str, list[str]] = {}
-    for memory_id, party in WITNESSES.all(connection, world=world_id, ids=ids):
+    for memory_id, party in sorted(map(tuple, WITNESSES.all(connection, world=world_id, ids=ids))):
         witnesses.setdefault(memory_id, []).append(party)
     return [
         record_of(memories[id], rest[id].details, rest[id].importance_terms, witnesses.get(id, []))

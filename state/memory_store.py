@@ -51,9 +51,7 @@ REVISIONS = Prepared(
     .where(R.world_id == WORLD, R.memory_id.in_(IDS))
     .order_by(R.version)
 )
-WITNESSES = Prepared(
-    select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)).order_by(W.party_id)
-)
+WITNESSES = Prepared(select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)))
 ADD = Prepared(insert(M))
 ADD_WITNESSES = Prepared(insert(W))
 ADD_USES = Prepared(insert(U))
@@ -345,7 +343,7 @@ def read_whole(connection: Connection, world_id: str, memory_id: str) -> WholeMe
         return None
     its: dict[str, Any] = {"world": world_id, "ids": [memory_id]}
     terms, details, origin = REST.first(connection, **its)
-    witnesses = tuple(party for (party,) in WITNESSES.all(connection, **its))
+    witnesses = tuple(sorted(party for (party,) in WITNESSES.all(connection, **its)))
     revisions = tuple(Revision(**row._mapping) for row in REVISIONS.all(connection, **its))
     return WholeMemory(found[0], terms, details, witnesses, origin, revisions)
 

@@ -13,7 +13,15 @@ from persona_mcp.state.memories import (
     search_words,
     visible,
 )
-from persona_mcp.state.memory_store import Source, add_memories, add_uses, read_memories
+from persona_mcp.state.memory_store import (
+    BY_IDS,
+    USED,
+    WITNESSES,
+    Source,
+    add_memories,
+    add_uses,
+    read_memories,
+)
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prepared import Prepared
 from tests.state.rows import NOW, new_memory, remember, rows_of
@@ -206,8 +214,8 @@ async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_
     assert await rows_of(database, tables.MemoryUse) == []
 
 
-@pytest.mark.parametrize("query", [CANDIDATES, NEIGHBOURS])
-async def test_a_search_looks_up_what_it_reads_and_never_walks_through_a_world(
+@pytest.mark.parametrize("query", [CANDIDATES, NEIGHBOURS, WITNESSES, BY_IDS, USED])
+async def test_memories_are_looked_up_by_key_and_no_query_walks_through_a_world(
     database: Database, world: str, query: Prepared
 ) -> None:
     its: dict[str, Any] = {"ids": ["m1"], "seqs": [1], "model": "m", **reading("main", "mara")}
