@@ -1,0 +1,41 @@
+"""What the pages name is there: operations, commands, variables, files."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.config.variables import variables_of
+from persona_mcp.server.catalogue import operations
+from persona_mcp.server.cli import app
+from persona_mcp.server.wire import WIRES
+from persona_mcp.state.full_text import TABLE as WORDS
+from persona_mcp.state.tables import World
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+COMMAND = re.compile(r"(?:`|uv run )persona ([a-z]+)(?: ([a-z]+))?")
+NAME = re.compile(r"`((?:persona|conversation|memory|relationship|system)_[a-z_]+)`")
+"""Of an operation, an argument, a table or an error."""
+VARIABLE = re.compile(r"\bPERSONA_[A-Z_]*[A-Z]\b")
+FILE = re.compile(r"`((?:config|graphs|nodes|server|state|benchmarks)/[\w/]+\.py)`")
+OTHERS = re.compile(r"PERSONA_TEST_|PERSONA_MCP")
+"""Variables that are no settings."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_what_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, second in COMMAND.findall(text):
+        assert name in commands
+        if second and hasattr(commands[name], "commands"):
+            assert second in commands[name].commands
+    known = {name for one in operations("all") for name in (one.name, *one.arguments.model_fields)}
+    known |= {*World.metadata.tables, WORDS, *WIRES}
+    assert set(NAME.findall(text)) <= known
+    variables = {variable.name for variable in variables_of(Settings)}
+    assert {v for v in VARIABLE.findall(text) if not OTHERS.match(v)} <= variables
+    assert [name for name in FILE.findall(text) if not (ROOT / name).exists()] == []
