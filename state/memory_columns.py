@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from persona_mcp.state import tables
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.pruning import Columns, Numbers
 
 M = tables.Memory
@@ -28,7 +28,8 @@ ITS = (
     M.active,
     M.archived_at.is_(None),
 )
-BLOCKS = 199
+IDS = listed("ids")
+BLOCKS = 67
 """Into so many blocks SQLite puts what it reads, while the event loop runs, so that Python has
 nothing to do for each memory; a prime spreads memories evenly that were written in turns."""
 
@@ -38,55 +39,75 @@ def joined(column: SQLColumnExpression[Any]) -> ColumnElement[str]:
     return func.group_concat(func.printf("%!.17g", column))
 
 
-NUMBERS = Prepared(
-    select(
-        func.json_group_array(M.id),
-        func.group_concat(M.seq),
-        joined(M.importance),
-        joined(M.created_at),
-        func.group_concat(M.pinned),
+def numbers_of(*which: SQLColumnExpression[bool]) -> Prepared:
+    """Return the query for the numbers of memories, a row a block."""
+    return Prepared(
+        select(
+            func.json_group_array(M.id),
+            func.group_concat(M.seq),
+            joined(M.importance),
+            joined(M.created_at),
+            func.group_concat(M.pinned),
+        )
+        .where(*which)
+        .group_by(M.seq % BLOCKS)
     )
-    .where(*ITS)
-    .group_by(M.seq % BLOCKS)
-)
-FIRST = (
-    select(M.seq, func.min(U.at).label("at"))
-    .outerjoin(U, and_(U.world_id == M.world_id, U.memory_id == M.id, U.active))
-    .where(*ITS)
-    .group_by(M.seq, U.conversation_id)
-    .having(func.min(U.at).is_not(None))
-    .subquery()
-)
-"""As `memory_store.uses_of` has it: a memory counts once a conversation, at its first use there.
-
-By an outer join, since SQLite would begin an inner one with all uses in the world.
-"""
-USED = (
-    select(FIRST.c.seq, func.count().label("times"), func.max(FIRST.c.at).label("last"))
-    .group_by(FIRST.c.seq)
-    .subquery()
-)
-USES = Prepared(
-    select(
-        func.group_concat(USED.c.seq), func.group_concat(USED.c.times), joined(USED.c.last)
-    ).group_by(USED.c.seq % BLOCKS)
-)
 
 
-def read_columns(connection: Connection, world_id: str, persona_id: str) -> Columns:
-    """Read the numbers of a persona's memories that are not archived, in any order."""
-    its = {"world": world_id, "persona": persona_id}
+def uses_of(*which: SQLColumnExpression[bool]) -> Prepared:
+    """Return the query for how often memories were used, and when last, a row a block.
+
+    As `memory_store.uses_of` has it: a memory counts once a conversation, at its first use there.
+    By an outer join, since SQLite would begin an inner one with all uses in the world.
+    """
+    first = (
+        select(M.seq, func.min(U.at).label("at"))
+        .outerjoin(U, and_(U.world_id == M.world_id, U.memory_id == M.id, U.active))
+        .where(*which)
+        .group_by(M.seq, U.conversation_id)
+        .having(func.min(U.at).is_not(None))
+        .subquery()
+    )
+    used = (
+        select(first.c.seq, func.count().label("times"), func.max(first.c.at).label("last"))
+        .group_by(first.c.seq)
+        .subquery()
+    )
+    columns = func.group_concat(used.c.seq), func.group_concat(used.c.times), joined(used.c.last)
+    return Prepared(select(*columns).group_by(used.c.seq % BLOCKS))
+
+
+ALL = numbers_of(*ITS), uses_of(*ITS)
+SOME = numbers_of(*ITS, M.id.in_(IDS)), uses_of(*ITS, M.id.in_(IDS))
+
+
+def read_columns(
+    connection: Connection, world_id: str, persona_id: str, ids: Sequence[str] | None = None
+) -> Columns:
+    """Read the numbers of a persona's memories that are not archived, in any order.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        persona_id: Whose memories.
+        ids: Only of these.
+    """
+    its: dict[str, Any] = {"world": world_id, "persona": persona_id}
+    its |= {} if ids is None else {"ids": ids}
+    numbers, used_of = ALL if ids is None else SOME
     blocks = [(ids_in("[]"), numbers_in([""] * 4))]
-    blocks += [(ids_in(ids), numbers_in(texts)) for ids, *texts in NUMBERS.each(connection, **its)]
-    uses = [numbers_in([""] * 3), *map(numbers_in, USES.each(connection, **its))]
-    ids = np.concatenate([block[0] for block in blocks])
+    blocks += [
+        (ids_in(first), numbers_in(rest)) for first, *rest in numbers.each(connection, **its)
+    ]
+    uses = [numbers_in([""] * 3), *map(numbers_in, used_of.each(connection, **its))]
+    named = np.concatenate([block[0] for block in blocks])
     seqs, importance, created_at, pinned = np.concatenate([block[1] for block in blocks], axis=1)
     used, times, last = np.concatenate(uses, axis=1)
     order = np.argsort(seqs)
     rows = order[np.searchsorted(seqs, used, sorter=order)]
-    accesses, used_at = np.zeros(len(ids)), np.zeros(len(ids))
+    accesses, used_at = np.zeros(len(named)), np.zeros(len(named))
     accesses[rows], used_at[rows] = times, last
-    return Columns(ids, importance, accesses, created_at, used_at, pinned > 0)
+    return Columns(named, importance, accesses, created_at, used_at, pinned > 0)
 
 
 def ids_in(block: str) -> np.ndarray[Any, np.dtype[np.bytes_]]:
