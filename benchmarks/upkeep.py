@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, insert
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it can be run as a file, too
+if __name__ == "__main__":  # run as a file, too; its folder has a module that is named as Python's
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.exchange import bar
 from benchmarks.instant import sentence

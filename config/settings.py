@@ -28,6 +28,7 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.importance import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memory_params import (
+    ConsolidationParams,
     PruningParams,
     RetentionParams,
     RetrievalParams,
@@ -380,6 +381,7 @@ class Settings(BaseSettings):
     importance: ImportanceParams = ImportanceParams()
     retention: RetentionParams = RetentionParams()
     pruning: PruningParams = PruningParams()
+    consolidation: ConsolidationParams = ConsolidationParams()
     upkeep: UpkeepParams = UpkeepParams()
     relationships: RelationshipParams = RelationshipParams()
     emotions: EmotionParams = EmotionParams()

@@ -321,7 +321,7 @@ async def open_service(
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
             summaries=summaries,
-            upkeep=upkeep_of(store, liveness),
+            upkeep=upkeep_of(store, embedder.model_id, liveness),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)

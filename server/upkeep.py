@@ -1,4 +1,4 @@
-"""The background upkeep: archives what has faded, and prunes what is too much, world by world.
+"""The background upkeep: archives what has faded, prunes what is too much, merges duplicates.
 
 Each server process looks for worlds that are due; the lease in SQL lets one of them do a world.
 """
@@ -51,7 +51,7 @@ class Upkeep(Worker):
         began = self._now()
         if await self._store.claim(world_id, began, self._lease_s) is None:
             return False
-        counted = ("personas", "archived", "faded", "prunes", "errors")
+        counted = ("personas", "archived", "faded", "prunes", "merged", "errors")
         recent: dict[str, Any] = {"began": began, **dict.fromkeys(counted, 0)}
         whole = False
         try:
@@ -69,7 +69,7 @@ class Upkeep(Worker):
             if self._stopping:
                 return False
             try:
-                run = await self._store.care(
+                cared = await self._store.care(
                     world_id, persona_id, began, self._now(), self._lease_s
                 )
             except LeaseLost:
@@ -79,6 +79,8 @@ class Upkeep(Worker):
                 log.exception("upkeep of a persona failed", world=world_id, persona=persona_id)
             else:
                 recent["personas"] += 1
+                recent["merged"] += cared.merged
+                run = cared.pruned
                 if run is not None:
                     recent["archived"] += run.archived
                     recent["faded"] += run.faded

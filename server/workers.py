@@ -12,6 +12,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.liveness import Liveness
+from persona_mcp.state.merging import Merging
 from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.upkeep_store import UpkeepStore
@@ -33,11 +34,12 @@ def indexer_of(
     return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
 
 
-def upkeep_of(store: Store, liveness: Liveness) -> Upkeep:
+def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
     """Make the background upkeep of this process."""
     settings = store.settings
     laws = Laws(settings.retention, settings.pruning)
-    upkeep = UpkeepStore(store.database, laws, liveness.owner, liveness.is_gone)
+    merging = Merging(model_id, settings.consolidation)
+    upkeep = UpkeepStore(store.database, laws, merging, liveness.owner, liveness.is_gone)
     return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
 
 

@@ -5,19 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.state.embedding import Vector
-
-
-class ConsolidationParams(BaseModel):
-    """When memories are near enough to be one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    similarity: float = Field(
-        0.95, ge=0.5, le=1, description="Memories at least as near in meaning are merged (cosine)"
-    )
 
 
 class Mergeable(NamedTuple):

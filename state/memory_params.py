@@ -131,6 +131,19 @@ class PruningParams(BaseModel):
         return self
 
 
+class ConsolidationParams(BaseModel):
+    """Which memories are so near to each other that upkeep makes one of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    similarity: float = Field(
+        0.95, ge=0.5, le=1, description="Memories at least as near in meaning are merged (cosine)"
+    )
+    newest: int = Field(
+        1000, ge=2, le=10_000, description="So many of a persona's newest memories are compared"
+    )
+
+
 class UpkeepParams(BaseModel):
     """The background upkeep of memories, which `memory_decay_start` switches on."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     String,
     and_,
@@ -17,26 +18,29 @@ from sqlalchemy import (
 )
 
 from persona_mcp.state import tables
-from persona_mcp.state.consolidation import ConsolidationParams, Mergeable, groups_of
+from persona_mcp.state.consolidation import Mergeable, groups_of
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.index_work import hide, reveal
 from persona_mcp.state.memory import NewMemory, WholeMemory
 from persona_mcp.state.memory_changes import purge_memories
+from persona_mcp.state.memory_params import ConsolidationParams
 from persona_mcp.state.memory_store import add_memories, whole_of
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 V = tables.MemoryVector
 W = tables.MemoryWitness
 U = tables.MemoryUse
 WORLD, PERSONA = bindparam("world", type_=String), bindparam("persona", type_=String)
+IDS = listed("ids")
 ITS = (M.world_id == WORLD, M.persona_id == PERSONA, M.active, M.archived_at.is_(None))
 ITS_OWN = (*ITS, M.pinned.is_(False))
 MERGEABLE = Prepared(
     select(
         M.id,
+        M.version,
         M.memory_type,
         M.visibility,
         M.related_personas,
@@ -56,12 +60,22 @@ MERGEABLE = Prepared(
         ),
     )
     .where(*ITS_OWN)
+    .order_by(M.created_at.desc(), M.id)
+    .limit(bindparam("newest", type_=Integer))
 )
 PRESENT = Prepared(
     select(W.memory_id, W.party_id)
-    .join(M, and_(M.world_id == W.world_id, M.id == W.memory_id))
-    .where(*ITS_OWN)
+    .where(W.world_id == WORLD, W.memory_id.in_(IDS))
     .order_by(W.memory_id, W.party_id)
+)
+THERE = Prepared(
+    select(M.id, M.version).where(
+        M.world_id == WORLD,
+        M.id.in_(IDS),
+        M.active,
+        M.archived_at.is_(None),
+        M.pinned.is_(False),
+    )
 )
 
 
@@ -72,61 +86,48 @@ class Merge:
     Attributes:
         id: Of the merged memory.
         sources: What it is made of; the first one's words are kept.
+        versions: Of the sources, as they were compared.
     """
 
     id: str
     sources: tuple[str, ...]
+    versions: tuple[int, ...]
 
 
-def consolidate(
-    connection: Connection,
-    world_id: str,
-    persona_id: str,
-    model_id: str,
-    now: float,
-    params: ConsolidationParams,
-    *,
-    dry_run: bool = False,
+@dataclass(frozen=True)
+class Merging:
+    """What is merged: by whose vectors, and how near is near enough."""
+
+    model_id: str
+    params: ConsolidationParams
+
+
+def plan_merges(
+    connection: Connection, world_id: str, persona_id: str, merging: Merging
 ) -> list[Merge]:
-    """Merge a persona's near duplicates, inside a transaction; run again, it finds nothing.
+    """Find the near duplicates among a persona's newest memories, in a transaction that reads.
 
     Only memories of one type, visibility and speaker that the same parties know are merged; a
-    pinned one is left alone, and so is one without a vector. The merged memory is as weighty as the
-    weightiest, as old as the newest, and was used whenever one of them was. They are archived, and
-    `unmerge` brings them back.
+    pinned one is left alone, and so is one without a vector.
 
     Args:
-        connection: An open transaction; one that reads is enough for a dry run.
+        connection: An open transaction.
         world_id: Where.
         persona_id: Whose memories.
-        model_id: Whose vectors tell what is near.
-        now: Seconds since the epoch, UTC.
-        params: How near is near enough.
-        dry_run: Change nothing.
-
-    Returns:
-        What was merged, or would be.
+        merging: What is near.
     """
-    memories = read_mergeable(connection, world_id, persona_id, model_id)
-    merges = [
-        Merge(derived_id(world_id, "merged", *sorted(ids)), ids)
-        for ids in groups_of(memories, params.similarity)
-    ]
-    if not dry_run:
-        for merge in merges:
-            write_merge(connection, world_id, merge, now)
-    return merges
-
-
-def read_mergeable(
-    connection: Connection, world_id: str, persona_id: str, model_id: str
-) -> list[Mergeable]:
-    """Read what may be merged, with what memories must share for it."""
-    its = {"world": world_id, "persona": persona_id}
+    rows = MERGEABLE.all(
+        connection,
+        world=world_id,
+        persona=persona_id,
+        model=merging.model_id,
+        newest=merging.params.newest,
+    )
+    versions = {row.id: row.version for row in rows}
     present: dict[str, list[str]] = {}
-    for memory_id, party in PRESENT.all(connection, **its):
+    for memory_id, party in PRESENT.all(connection, world=world_id, ids=list(versions)):
         present.setdefault(memory_id, []).append(party)
-    return [
+    memories = [
         Mergeable(
             row.id,
             kind_of(row, present.get(row.id, [])),
@@ -134,8 +135,33 @@ def read_mergeable(
             row.created_at,
             unpack(row.vector),
         )
-        for row in MERGEABLE.all(connection, model=model_id, **its)
+        for row in rows
     ]
+    return [
+        Merge(derived_id(world_id, "merged", *sorted(ids)), ids, tuple(versions[id] for id in ids))
+        for ids in groups_of(memories, merging.params.similarity)
+    ]
+
+
+def merge(
+    connection: Connection, world_id: str, merges: Sequence[Merge], now: float
+) -> list[Merge]:
+    """Merge what was planned, inside a transaction that writes; planned again, it is nothing.
+
+    The merged memory is as weighty as the weightiest, as old as the newest, and was used whenever
+    one of them was. They are archived, and `unmerge` brings them back.
+
+    Returns:
+        What was merged: not that of which a source has changed, or is archived, since.
+    """
+    done = []
+    for one in merges:
+        there = THERE.all(connection, world=world_id, ids=one.sources)
+        wanted = dict(zip(one.sources, one.versions, strict=True))
+        if {row.id: row.version for row in there} == wanted:
+            write_merge(connection, world_id, one, now)
+            done.append(one)
+    return done
 
 
 def kind_of(row: Row[Any], witnesses: Sequence[str]) -> tuple[Any, ...]:

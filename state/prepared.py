@@ -23,11 +23,9 @@ class Prepared:
         """Run a query and return its rows."""
         return connection.execute(self._statement, values).all()
 
-    def batches(
-        self, connection: Connection, size: int, /, **values: Any
-    ) -> Iterator[Sequence[Any]]:
-        """Run a query and return its rows as they come, so many at a time."""
-        return connection.execute(self._statement, values).partitions(size)
+    def each(self, connection: Connection, /, **values: Any) -> Iterator[Any]:
+        """Run a query and return its rows as they come."""
+        return iter(connection.execute(self._statement, values))
 
     def first(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return its first row, None if there is none."""

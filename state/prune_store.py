@@ -1,7 +1,8 @@
 """Archiving memories in SQL: planned, carried out in one transaction a run, audited, undone."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from persona_mcp.state.memory_columns import ITS, read_columns
 from persona_mcp.state.memory_params import PruningParams, RetentionParams
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.pruning import (
+    Columns,
     Demand,
     Numbers,
     Picked,
@@ -196,26 +198,36 @@ class PruneStore:
             forced: Without the threshold and the pause between two runs.
             origin: What wants it.
         """
+        run = Run(world_id, persona_id, now, origin, time.perf_counter())
 
-        def write(connection: Connection) -> tuple[Plan, Pruned | None]:
-            began = time.perf_counter()
-            plan = plan_asked(connection, self._laws, world_id, persona_id, now, forced)
-            run = Run(world_id, persona_id, now, origin, began)
-            return plan, archive(connection, self._laws, run, plan)
+        def planned(connection: Connection) -> Plan:
+            return plan_asked(connection, self._laws, world_id, persona_id, now, forced)
 
-        return await self._database.write(write)
+        return await self._carry_out(run, planned)
 
     async def prune_share(
         self, world_id: str, persona_id: str, share: float, now: float
     ) -> Pruned | None:
         """Archive a share of a persona's memories, 0..1: no limit of a run, every protection."""
+        run = Run(world_id, persona_id, now, "share", time.perf_counter())
 
-        def write(connection: Connection) -> Pruned | None:
-            began = time.perf_counter()
+        def planned(connection: Connection) -> Plan:
             weighed = self._laws.weighed(connection, world_id, persona_id, now)
-            demand = share_of(len(weighed.columns), share)
-            run = Run(world_id, persona_id, now, "share", began)
-            return archive(connection, self._laws, run, self._laws.planned(weighed, demand))
+            return self._laws.planned(weighed, share_of(len(weighed.columns), share))
+
+        return (await self._carry_out(run, planned))[1]
+
+    async def _carry_out(
+        self, run: "Run", planned: Callable[[Connection], Plan]
+    ) -> tuple[Plan, Pruned | None]:
+        """Plan while others write, then archive; what changed meanwhile is planned anew."""
+        plan = await self._database.read(planned)
+        if not plan.archived:
+            return plan, None
+
+        def write(connection: Connection) -> tuple[Plan, Pruned | None]:
+            sure = plan if still_so(connection, run, plan) else planned(connection)
+            return sure, archive(connection, self._laws, run, sure)
 
         return await self._database.write(write)
 
@@ -290,6 +302,23 @@ def pause(connection: Connection, laws: Laws, world_id: str, persona_id: str, no
     """Return the seconds until a persona may be pruned again; a run that was undone is none."""
     last = LAST_RUN.scalar(connection, world=world_id, persona=persona_id)
     return 0.0 if last is None else max(0.0, last + laws.params.pause_s - now)
+
+
+def still_so(connection: Connection, run: Run, plan: Plan) -> bool:
+    """Say whether a plan still holds: what goes is as it was, and no fewer memories are there.
+
+    That is far quicker than planning, for which all memories are read.
+    """
+    its = run.world_id, run.persona_id
+    if COUNT.scalar(connection, world=its[0], persona=its[1]) < plan.before:
+        return False
+    then, now = plan.weighed.columns, read_columns(connection, *its, plan.ids)
+    rows = plan.picked.rows[np.argsort(then.ids[plan.picked.rows])]
+    order = np.argsort(now.ids)
+    return all(
+        np.array_equal(getattr(then, one.name)[rows], getattr(now, one.name)[order])
+        for one in fields(Columns)
+    )
 
 
 def archive(connection: Connection, laws: Laws, run: Run, plan: Plan) -> Pruned | None:

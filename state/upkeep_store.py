@@ -9,8 +9,17 @@ from sqlalchemy import Connection, String, bindparam, insert, select, update
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.merging import Merging, merge, plan_merges
 from persona_mcp.state.prepared import Prepared
-from persona_mcp.state.prune_store import Laws, Pruned, Run, archive, plan_upkeep
+from persona_mcp.state.prune_store import (
+    Laws,
+    Plan,
+    Pruned,
+    Run,
+    archive,
+    plan_upkeep,
+    still_so,
+)
 
 T = tables.Upkeep
 HOUR_S = 3600.0
@@ -53,15 +62,34 @@ class Switch:
         return 0.0 if self.last_run is None else self.last_run + self.interval_hours * HOUR_S
 
 
+@dataclass(frozen=True)
+class Cared:
+    """What the upkeep of a persona did.
+
+    Attributes:
+        pruned: What it archived; None if nothing was to go.
+        merged: How many memories it merged into others.
+    """
+
+    pruned: Pruned | None
+    merged: int
+
+
 class UpkeepStore:
     """Sets the switch, gives one process at a time the lease, and keeps count."""
 
     def __init__(
-        self, database: Database, laws: Laws, process: str, is_gone: Callable[[str], bool]
+        self,
+        database: Database,
+        laws: Laws,
+        merging: Merging,
+        process: str,
+        is_gone: Callable[[str], bool],
     ) -> None:
         """Work in the name of this process; the lease of a process that `is_gone` is free."""
         self._database = database
         self._laws = laws
+        self._merging = merging
         self._process = process
         self._is_gone = is_gone
 
@@ -88,8 +116,10 @@ class UpkeepStore:
 
     async def care(
         self, world_id: str, persona_id: str, began: float, now: float, lease_s: float
-    ) -> Pruned | None:
+    ) -> Cared:
         """Do the upkeep of one persona, in one transaction that also renews the lease.
+
+        What is to be done is found before, while others write; what has changed since is left out.
 
         Args:
             world_id: Where.
@@ -101,20 +131,33 @@ class UpkeepStore:
         Raises:
             LeaseLost: Another process has taken it, or upkeep was switched off.
         """
+        run = Run(world_id, persona_id, began, "upkeep", perf_counter())
 
-        def write(connection: Connection) -> Pruned | None:
-            row = READ.first(connection, world=world_id)
-            if row is None or row.lease_owner != self._process or not row.switched_on:
-                raise LeaseLost
-            until = now + lease_s
-            TAKE.run(connection, {"world": world_id, "process": self._process, "until": until})
-            run = Run(world_id, persona_id, began, "upkeep", perf_counter())
-            plan = plan_upkeep(
+        def planned(connection: Connection) -> Plan:
+            row = self._held(connection, world_id)
+            return plan_upkeep(
                 connection, self._laws, world_id, persona_id, began, row.auto_pruning
             )
-            return archive(connection, self._laws, run, plan)
+
+        plan = await self._database.read(planned)
+        merges = await self._database.read(plan_merges, world_id, persona_id, self._merging)
+
+        def write(connection: Connection) -> Cared:
+            self._held(connection, world_id)
+            until = now + lease_s
+            TAKE.run(connection, {"world": world_id, "process": self._process, "until": until})
+            sure = plan if still_so(connection, run, plan) else planned(connection)
+            pruned = archive(connection, self._laws, run, sure)
+            merged = merge(connection, world_id, merges, now)  # not what was archived just now
+            return Cared(pruned, sum(len(one.sources) for one in merged))
 
         return await self._database.write(write)
+
+    def _held(self, connection: Connection, world_id: str) -> Any:
+        row = READ.first(connection, world=world_id)
+        if row is None or row.lease_owner != self._process or not row.switched_on:
+            raise LeaseLost
+        return row
 
     async def finish(self, world_id: str, began: float | None, recent: dict[str, Any]) -> None:
         """Let go of the lease; a whole cycle is counted, of one cut short `began` is None."""

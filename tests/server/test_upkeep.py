@@ -15,7 +15,13 @@ from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.memory_params import PruningParams, RetentionParams, UpkeepParams
+from persona_mcp.state.memory_params import (
+    ConsolidationParams,
+    PruningParams,
+    RetentionParams,
+    UpkeepParams,
+)
+from persona_mcp.state.merging import Merging, unmerge
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.upkeep_store import Switch, UpkeepStore, UpkeepSwitch
@@ -27,6 +33,7 @@ pytestmark = pytest.mark.anyio
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 LAWS = Laws(RetentionParams(), PruningParams(target=20, start=25, hard_limit=30))
+MERGING = Merging("double-64", ConsolidationParams())
 SETTINGS = UpkeepParams(poll_s=3600.0, lease_s=60.0)
 FADED: dict[str, Any] = {"importance": 0.1, "created_at": NOW - 400 * DAY_S}
 
@@ -65,7 +72,7 @@ async def switch(database: Database) -> UpkeepSwitch:
 
 
 def upkeep(database: Database, clock: FixedClock, ended: Ended, process: str = "one") -> Upkeep:
-    store = UpkeepStore(database, LAWS, process, ended)
+    store = UpkeepStore(database, LAWS, MERGING, process, ended)
     return Upkeep(store, PersonaStore(database), SETTINGS, clock)
 
 
@@ -132,6 +139,7 @@ async def test_it_archives_what_has_faded_and_prunes_what_is_too_much(
         "archived": 12,
         "faded": 8,
         "prunes": 1,
+        "merged": 0,
         "errors": 0,
         "took_s": 0.0,
     }
@@ -168,16 +176,19 @@ async def test_one_process_at_a_time_does_a_world_and_a_dead_ones_lease_is_taken
 ) -> None:
     fill(database, 40)
     await switch.turn_on("main", 1, True)
-    holder = UpkeepStore(database, LAWS, "holder", ended)
+    holder = UpkeepStore(database, LAWS, MERGING, "holder", ended)
     assert await holder.claim("main", clock.now, 60.0) is not None
     other = upkeep(database, clock, ended, "other")
 
     assert await other.do_due() == 0
-    assert await UpkeepStore(database, LAWS, "third", ended).claim("main", clock.now, 60.0) is None
+    assert (
+        await UpkeepStore(database, LAWS, MERGING, "third", ended).claim("main", clock.now, 60.0)
+        is None
+    )
     ended.names.add("holder")
     assert await other.do_due() == 1
     clock.advance(HOUR_S)
-    assert await UpkeepStore(database, LAWS, "slow", ended).claim("main", clock.now, 60.0)
+    assert await UpkeepStore(database, LAWS, MERGING, "slow", ended).claim("main", clock.now, 60.0)
     assert await other.do_due() == 0
     clock.advance(61.0)
     assert await other.do_due() == 1
@@ -224,7 +235,7 @@ async def test_it_stops_after_the_persona_that_it_is_at_and_goes_on_after_a_rest
     fill(database, 40)
     fill(database, 40, persona_id="tobin")
     await switch.turn_on("main", 6, True)
-    store = UpkeepStore(database, LAWS, "one", ended)
+    store = UpkeepStore(database, LAWS, MERGING, "one", ended)
     personas = Interrupting(database, lambda: keeper.stop())
     keeper: Upkeep = Upkeep(store, personas, SETTINGS, clock)
 
@@ -252,7 +263,7 @@ async def test_a_round_ends_where_it_is_switched_off_or_another_process_took_it(
         with database.writing() as connection:
             connection.execute(update(tables.Upkeep).values(lease_owner="other"))
 
-    store = UpkeepStore(database, LAWS, "one", ended)
+    store = UpkeepStore(database, LAWS, MERGING, "one", ended)
     keeper = Upkeep(store, Interrupting(database, taken), SETTINGS, clock)
 
     assert await keeper.do_due() == 0
@@ -307,7 +318,7 @@ async def test_it_outlives_a_database_that_fails_and_a_defect(
 ) -> None:
     await switch.turn_on("main", 6, True)
     personas = Broken(database, StorageUnavailable("locked"), KeyError("defect"))
-    store = UpkeepStore(database, LAWS, "one", ended)
+    store = UpkeepStore(database, LAWS, MERGING, "one", ended)
     personas.keeper = Upkeep(store, personas, SETTINGS, clock)
 
     await personas.keeper.run()
@@ -315,6 +326,33 @@ async def test_it_outlives_a_database_that_fails_and_a_defect(
     assert personas.faults == []
     (row,) = await rows(database, tables.Upkeep)
     assert (row["lease_owner"], row["cycles"]) == (None, 0)
+
+
+async def test_near_duplicates_become_one_and_can_be_parted_again(kept: Service) -> None:
+    said = {"persona_id": "aria", "content": "The harbour froze."}
+    sources = {(await call(kept, "memory_store", **said))["memory_id"] for _ in range(2)}
+    while await kept.indexer.work_off():
+        continue
+    await UpkeepSwitch(kept.database).turn_on("main", 1, True)
+
+    assert await kept.upkeep.do_due() == 1
+
+    stats = (await call(kept, "memory_decay_stats"))["decay_statistics"]
+    assert stats["recent_cycle"]["merged"] == 2
+    (made,) = await living(kept.database)
+    while await kept.indexer.work_off():
+        continue
+    vectors = {row["memory_id"] for row in await rows(kept.database, tables.MemoryVector)}
+    assert made in vectors
+    found = await call(kept, "memory_search", persona_id="aria", query="harbour")
+    assert [memory["id"] for memory in found["memories"]] == [made]
+    with kept.database.writing() as connection:
+        unmerge(connection, "main", made, NOW)
+    assert await living(kept.database) == sources
+
+
+async def living(database: Database) -> set[str]:
+    return {r["id"] for r in await rows(database, tables.Memory) if r["archived_at"] is None}
 
 
 @pytest.fixture

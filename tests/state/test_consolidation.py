@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_mcp.state.consolidation import ConsolidationParams, Mergeable, groups_of
+from persona_mcp.state.consolidation import Mergeable, groups_of
+from persona_mcp.state.memory_params import ConsolidationParams
 
 SIMILARITY = ConsolidationParams().similarity
 angles = st.integers(0, 40)

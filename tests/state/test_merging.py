@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from persona_mcp.state import tables
-from persona_mcp.state.consolidation import ConsolidationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import pack
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.memory import WholeMemory
+from persona_mcp.state.memory_params import ConsolidationParams
 from persona_mcp.state.memory_store import add_uses, read_memories, whole_of
-from persona_mcp.state.merging import Merge, consolidate, unmerge
+from persona_mcp.state.merging import Merge, Merging, merge, plan_merges, unmerge
 from tests.doubles import WordEmbedder
 from tests.state.rows import NOW, remember, rows_of
 
 pytestmark = pytest.mark.anyio
 
-P = ConsolidationParams()
+MERGING = Merging("double-64", ConsolidationParams())
 LATER = NOW + 100
 V = tables.MemoryVector
 FROZE = "The harbour froze."
@@ -42,10 +42,16 @@ async def embed(database: Database) -> None:
                 connection.execute(insert(tables.MemoryVector).values(values))
 
 
-async def merge(database: Database, *, dry_run: bool = False) -> list[Merge]:
+async def plan(database: Database, merging: Merging = MERGING) -> list[Merge]:
+    with database.reading() as connection:
+        return plan_merges(connection, "main", "mara", merging)
+
+
+async def merge_all(database: Database) -> list[Merge]:
     await embed(database)
+    planned = await plan(database)
     with database.writing() as connection:
-        return consolidate(connection, "main", "mara", "double-64", LATER, P, dry_run=dry_run)
+        return merge(connection, "main", planned, LATER)
 
 
 async def memory(database: Database, id: str) -> WholeMemory:
@@ -73,7 +79,7 @@ async def test_duplicates_become_one_that_keeps_every_source(
         ):
             add_uses(connection, "main", [id], conversation, exchange, NOW + 50)
 
-    (made,) = await merge(database)
+    (made,) = await merge_all(database)
 
     whole = await memory(database, made.id)
     assert made.sources == ("m2", "m1")
@@ -92,7 +98,7 @@ async def test_duplicates_become_one_that_keeps_every_source(
     assert made.id in work
 
 
-async def test_a_second_run_finds_nothing_and_a_dry_run_changes_nothing(
+async def test_a_second_run_finds_nothing_and_a_plan_changes_nothing(
     database: Database, world: str
 ) -> None:
     for number in range(4):
@@ -100,18 +106,18 @@ async def test_a_second_run_finds_nothing_and_a_dry_run_changes_nothing(
     await embed(database)
     before = await rows_of(database, tables.Memory)
 
-    planned = await merge(database, dry_run=True)
+    planned = await plan(database)
     assert await rows_of(database, tables.Memory) == before
 
-    assert await merge(database) == planned
-    assert await merge(database) == []
+    assert await merge_all(database) == planned
+    assert await merge_all(database) == []
 
 
 async def test_undo_brings_the_sources_back_as_they_were(database: Database, world: str) -> None:
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE)
     before = await snapshot(database, ["m1", "m2"])
-    (made,) = await merge(database)
+    (made,) = await merge_all(database)
 
     with database.writing() as connection:
         assert unmerge(connection, "main", made.id, NOW) == ["m1", "m2"]
@@ -120,7 +126,7 @@ async def test_undo_brings_the_sources_back_as_they_were(database: Database, wor
     assert after == before
     with pytest.raises(NotFound):
         await memory(database, made.id)
-    assert await merge(database) == [made]
+    assert await merge_all(database) == [made]
 
 
 async def test_the_index_is_told_what_was_merged_and_what_is_back(
@@ -128,7 +134,7 @@ async def test_the_index_is_told_what_was_merged_and_what_is_back(
 ) -> None:
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE)
-    (made,) = await merge(database)
+    (made,) = await merge_all(database)
 
     before = {row.memory_id: row.seq for row in await rows_of(database, V, V.seq)}
     gone = [("upsert", made.id), ("delete", "m1"), ("delete", "m2")]
@@ -151,10 +157,10 @@ async def test_what_was_merged_may_be_merged_again_and_still_leads_to_every_sour
 ) -> None:
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE)
-    (first,) = await merge(database)
+    (first,) = await merge_all(database)
     await remember(database, "m3", FROZE, importance=0.9)
 
-    (second,) = await merge(database)
+    (second,) = await merge_all(database)
 
     assert set(second.sources) == {first.id, "m3"}
     with database.writing() as connection:
@@ -188,12 +194,38 @@ async def test_only_what_the_same_parties_know_alike_is_merged(
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE, **other)
 
-    assert await merge(database) == []
+    assert await merge_all(database) == []
 
 
 async def test_what_has_no_vector_yet_waits(database: Database, world: str) -> None:
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE)
 
+    assert await plan(database) == []
+
+
+async def test_only_the_newest_are_compared(database: Database, world: str) -> None:
+    for number in range(3):
+        await remember(database, f"m{number}", FROZE, now=NOW + number)
+    await embed(database)
+
+    (found,) = await plan(database, Merging("double-64", ConsolidationParams(newest=2)))
+
+    assert set(found.sources) == {"m1", "m2"}
+
+
+@pytest.mark.parametrize(
+    "since", [{"archived_at": NOW}, {"pinned": True}, {"version": 2}, {"active": False}]
+)
+async def test_what_has_changed_since_it_was_planned_is_not_merged(
+    database: Database, world: str, since: dict[str, Any]
+) -> None:
+    await remember(database, "m1", FROZE)
+    await remember(database, "m2", FROZE)
+    await embed(database)
+    planned = await plan(database)
     with database.writing() as connection:
-        assert consolidate(connection, "main", "mara", "double-64", LATER, P) == []
+        connection.execute(update(tables.Memory).where(tables.Memory.id == "m2").values(since))
+
+    with database.writing() as connection:
+        assert merge(connection, "main", planned, LATER) == []

@@ -1,5 +1,6 @@
 """Pruning in SQL: what is planned is what goes, in one transaction, and an undo brings it back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,71 @@ async def test_a_run_archives_what_was_recommended_and_writes_it_down(
     assert audit.params["pruning"]["target"] == 20
     assert audit.importance_archived == pytest.approx(did.importance.mean())
     assert audit.importance_archived < audit.importance_kept
+
+
+class Interrupted(Database):
+    """Has something done between what is read and what is then written."""
+
+    def __init__(self, database: Database, between: Callable[[Connection], Any]) -> None:
+        super().__init__(database.engine)
+        self.between = between
+
+    async def write(self, *given: Any, **named: Any) -> Any:
+        await super().write(self.between)
+        return await super().write(*given, **named)
+
+
+@pytest.mark.parametrize(
+    "since",
+    [{"archived_at": NOW - 1}, {"importance": 0.9}, {"pinned": True}, {"active": False}],
+)
+async def test_what_changes_while_it_is_planned_is_planned_anew(
+    database: Database, world: str, since: dict[str, Any]
+) -> None:
+    ids = fill(database, 28)
+    change = update(M).where(M.id == ids[0]).values(since)
+    slow = Interrupted(database, lambda connection: connection.execute(change))
+
+    plan, run = await PruneStore(slow, RetentionParams(), SMALL).prune(
+        "main", "mara", NOW, forced=False
+    )
+
+    assert run is not None
+    assert plan.ids == [id for id in ids if id != ids[0]][: run.archived]
+    by_run = {row.id for row in await rows_of(database, M) if row.prune_id == run.id}
+    assert by_run == set(plan.ids)
+
+
+async def test_what_is_used_or_leaves_while_it_is_planned_is_seen(
+    database: Database, world: str
+) -> None:
+    ids = fill(database, 28)
+
+    def use(connection: Connection) -> None:
+        add_uses(connection, "main", ids[:1], "c1", "x1", NOW)
+        connection.execute(delete(M).where(M.id == ids[-1]))
+
+    slow = Interrupted(database, use)
+    plan, _ = await PruneStore(slow, RetentionParams(), SMALL).prune(
+        "main", "mara", NOW, forced=False
+    )
+
+    assert plan.before == 27
+    assert plan.ids == ids[1:7]
+
+
+async def test_what_changes_elsewhere_leaves_the_plan_as_it_was(
+    database: Database, world: str
+) -> None:
+    ids = fill(database, 28)
+    change = update(M).where(M.id == ids[-1]).values(importance=0.1)
+    slow = Interrupted(database, lambda connection: connection.execute(change))
+
+    plan, _ = await PruneStore(slow, RetentionParams(), SMALL).prune(
+        "main", "mara", NOW, forced=False
+    )
+
+    assert plan.ids == ids[:7]
 
 
 async def test_below_the_start_and_within_the_hour_only_force_prunes(
