@@ -1,26 +1,20 @@
 """Commands on memories: each calls an operation and shows its result, as a table or as JSON."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
 from rich.table import Table
 
-from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.cli_run import STDIN, command_module, read_stdin, run_loop
-from persona_mcp.server.operations import call_operation
-from persona_mcp.server.store import open_store
+from persona_mcp.server.cli_calls import LEFT, Shown, call, check_alone, table_of
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams
 
 BAR = 20
 """Length of the longest bar, in characters."""
-MADE, ID = 12, 32
-"""Widths of columns, in characters."""
 CHART = 36
 """Width of a chart; two of them stand side by side in 80 columns."""
+ACROSS_LEAST = 0.6
+"""Importance from which a search across personas finds memories, unless another is given."""
 COUNTS = (
     ("total_memories", "memories"),
     ("avg_importance", "mean importance"),
@@ -29,52 +23,6 @@ COUNTS = (
     ("pinned_count", "pinned"),
     ("archived_count", "archived, beside these"),
 )
-
-Arguments = dict[str, Any]
-Shown = dict[str, Any]
-Show = Callable[[Terminal, Shown], None]
-
-
-def call(
-    operation: str, arguments: Arguments, show: Show, as_json: bool, *, live: bool = False
-) -> None:
-    """Call an operation and show its result.
-
-    Args:
-        operation: Its name.
-        arguments: What it is given; None is left out, and `-` read from standard input.
-        show: Prints the result for people.
-        as_json: Print it as JSON instead.
-        live: It needs the embedder and the index, which take longer to open.
-    """
-
-    async def work(settings: Settings, given: Arguments) -> Shown:
-        catalogue.operations()
-        opened = command_module("service").open_service if live else open_store
-        async with opened(settings) as store:
-            return await call_operation(store, operation, given)
-
-    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
-        found = runner.run(work(settings, given_of(arguments)))
-        if as_json:
-            terminal.print_json(found)
-        else:
-            show(terminal, found)
-
-    run_loop(loop, as_json=as_json)
-
-
-def given_of(arguments: Arguments) -> Arguments:
-    """Return what an operation is given.
-
-    Raises:
-        InvalidParams: Nobody's memories are named, or standard input is closed.
-    """
-    if arguments.get("persona_id", "") is None:
-        allowed = "a persona's id or name, from `persona list`"
-        raise InvalidParams.of([{"field": "--persona", "allowed": allowed, "given": None}])
-    given = {key: value for key, value in arguments.items() if value is not None}
-    return {key: read_stdin() if value == STDIN else value for key, value in given.items()}
 
 
 def list_memories(
@@ -111,45 +59,52 @@ def search(
     query: str,
     persona: str | None,
     kind: str | None,
+    least: float | None,
     limit: int,
+    across: bool,
     world: str | None,
     as_json: bool,
 ) -> None:
-    """Print what bears on a text, the best first."""
+    """Print what bears on a text, the best first; `across`: in what others share, too."""
+
+    def check(*_: object) -> None:
+        check_alone("--type", kind, "--across", across)
 
     def show(terminal: Terminal, found: Shown) -> None:
         if found["degraded"]:
             terminal.err.print(f"by words alone: {found['degraded']}", style="yellow")
-        if found["memories"]:
-            terminal.out.print(table_of(found["memories"], "score"))
+        memories = found["memories"]
+        if across:
+            whose = [
+                {**memory, "id": memory["memory_id"], "whose": memory["source_persona"]}
+                for memory in memories
+            ]
+            shown = table_of(whose, {"weight": "importance", "score": "score"})
         else:
-            terminal.out.print("nothing was found", style="dim")
+            shown = table_of(memories, {**LEFT, "score": "score"})
+        if memories:
+            terminal.out.print(shown)
+        else:
+            terminal.out.print(nothing_found(least, across), style="dim")
 
     arguments = {
         "persona_id": persona,
         "query": query,
         "memory_type": kind,
+        "min_importance": ACROSS_LEAST if across and least is None else least,
         "n_results": limit,
         "world_id": world,
     }
-    call("memory_search", arguments, show, as_json, live=True)
+    operation = "memory_search_cross_persona" if across else "memory_search"
+    call(operation, arguments, show, as_json, live=True, first=check)
 
 
-def table_of(memories: Sequence[Shown], *more: str) -> Table:
-    """Lay memories out in 80 columns; a star tells what is pinned."""
-    table = Table(show_lines=True)
-    table.add_column("made, type", max_width=MADE, overflow="fold")
-    for name in ("weight", "left", *more):
-        table.add_column(name, no_wrap=True)
-    table.add_column("memory, id", overflow="fold", min_width=ID)
-    for memory in memories:
-        numbers = (memory[name] for name in ("importance", "retention", *more))
-        table.add_row(
-            f"{memory['created_at'].partition('T')[0]}\n{memory['memory_type']}",
-            *(f"{number:.2f}" for number in numbers),
-            f"{'* ' if memory['pinned'] else ''}{memory['content']}\n{memory['id']}",
-        )
-    return table
+def nothing_found(least: float | None, across: bool) -> str:
+    """Say that a search found nothing, and why that may be."""
+    if least is None and not across:
+        return "nothing was found"
+    weight = ACROSS_LEAST if least is None else least
+    return f"nothing of importance {weight:g} or more was found; --min-importance takes less"
 
 
 def show(memory_id: str, world: str | None, as_json: bool) -> None:
@@ -229,6 +184,26 @@ def stats(persona: str | None, world: str | None, as_json: bool) -> None:
             out.print(f"{left:{CHART}}   {right}".rstrip())
 
     call("memory_stats", {"persona_id": persona, "world_id": world}, show, as_json)
+
+
+def shared(world: str | None, as_json: bool) -> None:
+    """Print what personas have open to each other."""
+
+    def show(terminal: Terminal, found: Shown) -> None:
+        counts = found["shared_memory_statistics"]
+        if not counts["by_persona"]:
+            terminal.out.print("no memory is shared or public", style="dim")
+            return
+        table = Table("persona")
+        for name in ("shared", "public", "that name others"):
+            table.add_column(name, justify="right")
+        total = ("shared_memories", "public_memories", "cross_references")
+        for persona_id, its in counts["by_persona"].items():
+            table.add_row(persona_id, *(str(number) for number in its.values()))
+        table.add_row("all", *(str(counts[name]) for name in total), style="bold")
+        terminal.out.print(table)
+
+    call("memory_shared_stats", {"world_id": world}, show, as_json)
 
 
 def chart(title: str, counts: Sequence[int]) -> list[str]:

@@ -89,10 +89,13 @@ def read_stdin() -> str:
     """Read a text from standard input; not while an event loop runs, or Ctrl-C waits for its end.
 
     Raises:
-        InvalidParams: It is closed.
+        InvalidParams: It is closed, or no text.
     """
-    if sys.stdin is None:
-        given = "a closed standard input"
-        fault = {"field": STDIN, "allowed": "text on standard input", "given": given}
-        raise InvalidParams.of([fault])
-    return sys.stdin.read().strip()
+    given = "a closed standard input"
+    try:
+        if sys.stdin is not None:
+            return sys.stdin.read().strip()
+    except UnicodeDecodeError as error:
+        given = f"another byte at {error.start}"
+    allowed = "text on standard input"
+    raise InvalidParams.of([{"field": STDIN, "allowed": allowed, "given": given}])

@@ -16,6 +16,8 @@ from persona_mcp.state.memory_params import PruningParams
 from persona_mcp.state.prune_store import Plan, Pruned
 
 DRY = "Only say what it would do; nothing is changed"
+IDS_TOLD = 20
+"""Of memories that go; a persona may have thousands of them."""
 
 
 class MemoryPruneArguments(Arguments):
@@ -46,6 +48,9 @@ class MemoryPrune(Result):
     memories_restored: int = Field(description="By an undo")
     average_importance_pruned: float
     average_importance_kept: float
+    memory_ids: list[str] = Field(
+        description="Of those that went, or in a dry run would go: at most 20, the least first"
+    )
     processing_time: float = Field(description="Seconds")
     prune_id: str | None = Field(description="Send it as undo_prune_id to bring them back")
 
@@ -79,6 +84,7 @@ async def memory_prune(call: Call, arguments: MemoryPruneArguments) -> MemoryPru
         memories_restored=0,
         average_importance_pruned=gone,
         average_importance_kept=left,
+        memory_ids=plan.ids[:IDS_TOLD],
         processing_time=time.perf_counter() - began,
         prune_id=run.id if run else None,
     )
@@ -130,6 +136,7 @@ async def undone(call: Call, prune_id: str) -> MemoryPrune:
         memories_restored=found.restored,
         average_importance_pruned=0.0,
         average_importance_kept=0.0,
+        memory_ids=[],
         processing_time=time.perf_counter() - began,
         prune_id=prune_id,
     )

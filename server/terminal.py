@@ -105,8 +105,12 @@ class Terminal:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
         if encodable(text, self.out.encoding) != text:
             text = json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent)
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """Write a text as it is, neither wrapped nor styled."""
         try:
-            self.out.file.write(text + "\n")
+            self.out.file.write(text)
             self.out.file.flush()
         except BrokenPipeError:  # `| head`: nobody reads on
             self.out.on_broken_pipe()

@@ -147,7 +147,7 @@ def test_another_world_is_looked_into(cli: Cli) -> None:
         (("show", "f" * 32), "memory 'ffffffff"),
         (("store", BISCUIT, *ARIA, "--importance", "7"), "importance: allowed is"),
         (("list", *ARIA, "--order", "colour"), "order: allowed is"),
-        (("search", "-", *ARIA), "query: allowed is"),
+        (("search", "-", *ARIA), "QUERY: allowed is"),
     ],
 )
 def test_what_is_wrong_is_said_and_the_command_fails(
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_said_and_the_command_fails(
 
 
 def test_help_has_an_example_of_each_command(cli: Cli) -> None:
-    for name in ("list", "search", "show", "store", "stats"):
+    for name in ("list", "search", "show", "store", "stats", "shared"):
         assert f"persona memory {name}" in cli.good("memory", name, "--help").out
 
 
