@@ -1,11 +1,12 @@
-"""Kill -9 while memories are written, or while their index is made anew; then look what is left.
+"""Kill -9 while memories are written, pruned, or indexed anew; then look what is left.
 
     python -m benchmarks.crash_memory --what write --rounds 50
 
 Each round a new process works on memories, with a Chroma index that takes four at a time, until
 it is killed at a random moment. Then the data folder is opened as a start does: everything that
 was acknowledged is there, each memory has its vector, words and witness, SQL and index agree, and a
-search finds it. Exits with 1 on any fault.
+search finds it. A run of pruning is there whole, with its audit, or not at all; what it archived no
+search finds. Exits with 1 on any fault.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.workers import drain
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.full_text import TABLE
+from persona_mcp.state.memory_params import PruningParams
 from tests.doubles import WordEmbedder
 
 WORLD = "main"
@@ -54,17 +56,28 @@ FAULTS = {
     "memory_witnesses w ON w.world_id = m.world_id AND w.memory_id = m.id "
     "AND w.party_id = m.persona_id WHERE w.memory_id IS NULL",
     "work left over": "SELECT memory_id FROM outbox",
+    "archived by no run": "SELECT id FROM memories m WHERE archived_at IS NOT NULL AND NOT EXISTS "
+    "(SELECT 1 FROM prune_runs r, json_each(r.memory_ids) named WHERE r.world_id = m.world_id "
+    "AND r.id = m.prune_id AND r.at = m.archived_at AND r.undone_at IS NULL "
+    "AND named.value = m.id)",
+    "run that did not archive all": "SELECT r.id FROM prune_runs r, json_each(r.memory_ids) named "
+    "LEFT JOIN memories m ON m.world_id = r.world_id AND m.id = named.value "
+    "WHERE r.undone_at IS NULL AND m.prune_id IS NOT r.id",
 }
 """What must give no row, once what was left over is done."""
 WORDS_AGREE = f"INSERT INTO {TABLE}({TABLE}, rank) VALUES ('integrity-check', 1)"
 """What fails if the full text does not have the words of the memories."""
 
 
+PRUNING = PruningParams(target=20, start=20, hard_limit=20, kept_unread_days=0.0)
+RUNS = "SELECT id, undone_at IS NOT NULL FROM prune_runs"
+
+
 def settings_of(data_dir: Path) -> Settings:
-    """Say where data is; Chroma is written to often."""
+    """Say where data is; Chroma is written to often, and there is always something to prune."""
     index = IndexSettings(kind="chroma", batch=BATCH)
     log = LogSettings(level="ERROR")
-    return Settings(_env_file=None, data_dir=data_dir, index=index, log=log)
+    return Settings(_env_file=None, data_dir=data_dir, index=index, log=log, pruning=PRUNING)
 
 
 async def call(service: Service, name: str, /, **arguments: Any) -> dict[str, Any]:
@@ -113,8 +126,37 @@ async def reindex(settings: Settings, number: int, told: Connection) -> None:
             count += 1
 
 
+async def prune(settings: Settings, number: int, told: Connection) -> None:
+    """Prune and undo, again and again; what the last life left is undone first."""
+    async with open_service(settings, InstantModel(), WordEmbedder()) as service:
+        told.send(("ready", ""))
+        for run, undone in (await runs_in(service)).items():
+            if not undone:
+                await call(service, "memory_prune", undo_prune_id=run)
+        count = 0
+        while True:
+            persona = PERSONAS[count % len(PERSONAS)]
+            told.send(("asked", f"prune-{number}-{count}"))
+            done = await call(service, "memory_prune", persona_id=persona, force=True)
+            run = done["prune_id"]
+            told.send(("answered", f"pruned {run}"))
+            told.send(("asked", f"undo-{number}-{count}"))
+            await call(service, "memory_prune", undo_prune_id=run)
+            told.send(("answered", f"undone {run}"))
+            count += 1
+
+
+async def runs_in(service: Service) -> dict[str, bool]:
+    """Return the runs of pruning, and whether each was undone."""
+
+    def read(connection: SqlConnection) -> dict[str, bool]:
+        return {row[0]: bool(row[1]) for row in connection.execute(text(RUNS))}
+
+    return await service.database.read(read)
+
+
 Life = Callable[[Settings, int, Connection], Awaitable[None]]
-LIVES: dict[str, Life] = {"write": write, "reindex": reindex}
+LIVES: dict[str, Life] = {"write": write, "reindex": reindex, "prune": prune}
 """What a process does until it is killed; a further one needs only its line here."""
 
 
@@ -150,6 +192,7 @@ def play(data_dir: Path, what: str, rounds: int, seed: int) -> Iterator[Round]:
     )
     settings = settings_of(data_dir)
     kept = set() if what == "write" else asyncio.run(fill(settings))
+    runs: set[str] = set()
     for number in range(rounds):
         heard, told = context.Pipe(duplex=False)
         process = context.Process(target=live, args=(what, settings, number, told))
@@ -159,24 +202,35 @@ def play(data_dir: Path, what: str, rounds: int, seed: int) -> Iterator[Round]:
         asked, answered = requests_in(heard, seen)
         if what == "write":
             kept |= set(answered)
-        wrong = asyncio.run(faults(settings, kept, chance)) if data_dir.exists() else []
+        if what == "prune":
+            runs |= set(answered)
+        wrong = asyncio.run(faults(settings, kept, runs, chance)) if data_dir.exists() else []
         yield Round(lived, len(asked), len(answered), 0, wrong)
 
 
-async def faults(settings: Settings, kept: set[str], chance: random.Random) -> list[str]:
-    """Open the folder as a start does, let it come to rest, and look for what is wrong."""
+async def faults(
+    settings: Settings, kept: set[str], runs: set[str], chance: random.Random
+) -> list[str]:
+    """Open the folder as a start does, let it come to rest, and look for what is wrong.
+
+    Args:
+        settings: Where.
+        kept: The requests whose memories must be there.
+        runs: What was acknowledged of runs of pruning: "pruned <id>", "undone <id>".
+        chance: Draws the memories that are searched.
+    """
     async with open_service(settings, InstantModel(), WordEmbedder()) as service:
         await drain(service.indexer, LIMIT_S)
         await service.index.reconcile(WORLD)
         missing, extra = await service.index.reconcile(WORLD)
 
-        def read(connection: SqlConnection) -> tuple[list[str], set[str]]:
+        def read(connection: SqlConnection) -> tuple[list[str], dict[str, bool]]:
             found = []
             for fault, query in FAULTS.items():
                 rows = connection.execute(text(query)).all()
                 found += [f"{fault}: {row[0]}" for row in rows]
-            contents = connection.execute(text("SELECT content FROM memories"))
-            return found, {row[0].split()[5].rstrip(",") for row in contents}
+            contents = connection.execute(text("SELECT content, archived_at FROM memories"))
+            return found, {row[0].split()[5].rstrip(","): row[1] is None for row in contents}
 
         found, words = await service.database.read(read)
         try:
@@ -189,8 +243,12 @@ async def faults(settings: Settings, kept: set[str], chance: random.Random) -> l
         if missing or extra:
             found.append(f"the index lacks {missing} and has {extra} too many")
         for name in chance.sample(sorted(kept), min(PROBES, len(kept))):
-            if not await finds(service, word_of(name)):
-                found.append(f"not found: {name}")
+            if await finds(service, word_of(name)) != words.get(word_of(name)):
+                found.append(f"archived and found, or neither: {name}")
+        there = await runs_in(service)
+        for what, run in (one.split() for one in sorted(runs)):
+            if run not in there or (what == "undone" and not there[run]):
+                found.append(f"not {what}: {run}")
     return found
 
 

@@ -103,7 +103,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("what", list(crash_memory.LIVES))
-def test_kills_while_memories_are_written_or_indexed_leave_sql_and_index_agreed(
+def test_kills_while_memories_are_written_indexed_or_pruned_leave_sql_and_index_agreed(
     tmp_path: Path, what: str
 ) -> None:
     lives = list(crash_memory.play(tmp_path / "data", what, ROUNDS, seed=7))
