@@ -162,7 +162,7 @@ def store(
         "pinned": pinned,
         "world_id": world,
     }
-    call("memory_store", arguments, show, as_json, live=True)
+    call("memory_store", arguments, show, as_json)
 
 
 def stats(persona: str | None, world: str | None, as_json: bool) -> None:

@@ -61,7 +61,7 @@ def update(
         done = f"changed {what}" if what else "nothing is different"
         terminal.out.print(f"{done}; version {found['version']}", soft_wrap=True)
 
-    call("memory_update", arguments, show, as_json, live=True, first=check)
+    call("memory_update", arguments, show, as_json, first=check)
 
 
 def json_of(text: str) -> Any:
@@ -111,7 +111,7 @@ def delete(
         "dry_run": dry_run,
         "world_id": world,
     }
-    call("memory_delete", arguments, show, as_json, live=True, first=ask_first)
+    call("memory_delete", arguments, show, as_json, first=ask_first)
 
 
 def show_deleted(terminal: Terminal, found: Shown, purge: bool) -> None:
@@ -164,7 +164,7 @@ def import_document(
         "dry_run": dry_run,
         "world_id": world,
     }
-    call("memory_import", arguments, show, as_json, live=True, first=read)
+    call("memory_import", arguments, show, as_json, first=read)
 
 
 def document(file: str) -> bytes:

@@ -176,7 +176,7 @@ def upkeep_on(interval_hours: int, pruning: bool, world: str | None, as_json: bo
         terminal.out.print(runs, style="dim", soft_wrap=True)
 
     arguments = {"interval_hours": interval_hours, "auto_pruning": pruning, "world_id": world}
-    call("memory_decay_start", arguments, show, as_json, live=True)
+    call("memory_decay_start", arguments, show, as_json)
 
 
 def upkeep_off(world: str | None, as_json: bool) -> None:

@@ -96,7 +96,7 @@ async def memory_update(call: Call, arguments: MemoryUpdateArguments) -> MemoryU
     version, changed = await call.store.memory_changes.update(
         call.world_id, arguments.memory_id, change, arguments.expected_version, time.time()
     )
-    call.service.indexer.wake()
+    call.store.wake()
     return MemoryUpdate(memory_id=arguments.memory_id, version=version, changed=list(changed))
 
 
@@ -136,7 +136,7 @@ async def memory_delete(call: Call, arguments: MemoryDeleteArguments) -> MemoryD
     found = await call.store.memory_changes.delete(
         call.world_id, ids, purge, arguments.dry_run, time.time()
     )
-    call.service.indexer.wake()
+    call.store.wake()
     return MemoryDelete(
         deleted=len(found.deleted),
         memory_ids=list(found.deleted),
@@ -208,7 +208,7 @@ async def memory_import(call: Call, arguments: MemoryImportArguments) -> MemoryI
     done = await call.store.memory_changes.put_in(
         call.world_id, parts, arguments.dry_run, time.time()
     )
-    call.service.indexer.wake()
+    call.store.wake()
     return MemoryImport(
         memory_ids=[part.id for part in parts],
         count=len(parts),

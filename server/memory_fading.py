@@ -42,7 +42,7 @@ async def memory_decay_start(call: Call, arguments: MemoryDecayStartArguments) -
     switch, before = await call.store.upkeep_switch.turn_on(
         call.world_id, arguments.interval_hours, arguments.auto_pruning
     )
-    call.service.upkeep.wake()
+    call.store.wake()
     return MemoryDecayStart(
         status="already_running" if before else "started",
         interval_hours=switch.interval_hours,

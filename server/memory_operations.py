@@ -222,7 +222,7 @@ async def memory_store(call: Call, arguments: MemoryStoreArguments) -> MemorySto
         pinned=arguments.pinned,
     )
     stored = await call.store.memory_store.add(call.world_id, memory, time.time())
-    call.service.indexer.wake()
+    call.store.wake()
     return MemoryStored(
         memory_id=stored.memory.id,
         stored=True,

@@ -81,6 +81,11 @@ class Service(Store):
     summaries: Summaries
     upkeep: Upkeep
 
+    def wake(self) -> None:
+        """Say that there is work for the outbox worker or the upkeep."""
+        self.indexer.wake()
+        self.upkeep.wake()
+
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
 

@@ -39,6 +39,9 @@ class Store:
     laws: Laws
     started_at: float
 
+    def wake(self) -> None:
+        """Say that there is work in the background; without workers the next process does it."""
+
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
