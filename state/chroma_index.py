@@ -283,13 +283,16 @@ class ChromaIndex:
         for owner in (None, reader):
             if owner in shelves:
                 try:
-                    found = shelves[owner].store.similarity_search_by_vector_with_relevance_scores(
-                        vector.tolist(), k=limit
+                    # Not through LangChain, which makes a document of each hit: half of a search.
+                    found = shelves[owner].collection.query(
+                        query_embeddings=cast("Any", [vector]),
+                        n_results=limit,
+                        include=["distances"],
                     )
                 except NotFoundError:  # the last memory in it was deleted meanwhile
                     continue
-                # What LangChain calls relevance here is Chroma's distance: 1 - cosine.
-                cosines |= {str(document.id): 1.0 - distance for document, distance in found}
+                (ids,), (distances,) = found["ids"], found["distances"] or [[]]
+                cosines |= {id: 1.0 - far for id, far in zip(ids, distances, strict=True)}
         return ranked(cosines, limit)
 
     def _drop(self, world_id: str) -> None:
