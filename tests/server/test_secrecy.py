@@ -47,6 +47,7 @@ FIELDS: dict[str, Any] = {
     "dry_run": True,
     "memory_id": "s0",
     "content": "Somebody asked me about the gate.",
+    "text": "Somebody asked me about the gate.",
 }
 """What an argument is given wherever an operation takes one of this name."""
 LEFT_OUT = {
