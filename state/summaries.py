@@ -17,10 +17,10 @@ from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.summarising import SUMMARY, Summary, SummaryParams, spans_of
 
 M = tables.Memory
+# By their exchanges: an index of the persona's memories would have SQLite go through all of a talk.
 OWN = (
     M.world_id == bindparam("world", type_=String),
-    M.persona_id == bindparam("persona", type_=String),
-    M.conversation_id == bindparam("conversation", type_=String),
+    M.persona_id + "" == bindparam("persona", type_=String),
     M.memory_type == SUMMARY,
 )
 COLUMNS = (M.id, M.content, M.origin)
@@ -95,7 +95,6 @@ def unsummed(
         connection,
         world=talk.world_id,
         persona=talk.persona_id,
-        conversation=talk.conversation_id,
         exchanges=sorted({turn.exchange_id for turn in turns}),
     )
     summed_to = max((row.origin["to_turn"] for row in made), default=0)
@@ -161,7 +160,6 @@ def recent(
         connection,
         world=talk.world_id,
         persona=talk.persona_id,
-        conversation=talk.conversation_id,
         head=talk.head,
         deep=params.deep(window, params.shown),
         most=params.shown,
