@@ -38,6 +38,7 @@ from persona_mcp.server.workers import drain
 from persona_mcp.state import tables
 from persona_mcp.state.commit import Commit, NewTurn, commit_exchange
 from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.errors import ModelError
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory import NewMemory
@@ -99,7 +100,7 @@ class Figures:
         prompt_leaks: Secrets in them that their persona must not know.
         attempts_without_rule: Likewise, with everything open to everybody.
         prompt_leaks_without_rule: Above 0: the script can fail.
-        told_attempts: Replies of personas that knew a secret and were to keep it.
+        told_replies: Replies of personas that knew a secret and were to keep it.
         told_against_instruction: How many of them had it; None without a real model.
     """
 
@@ -107,7 +108,7 @@ class Figures:
     prompt_leaks: int
     attempts_without_rule: int
     prompt_leaks_without_rule: int
-    told_attempts: int
+    told_replies: int
     told_against_instruction: int | None
 
 
@@ -284,9 +285,11 @@ def open_all(connection: Connection) -> None:
     connection.execute(insert(W).prefix_with("OR IGNORE"), rows)
 
 
-async def keep_to_yourself(service: Service, everybody: list[str], draw: random.Random) -> int:
-    """Ask those who know, and are told to keep it; return how many replies have the token."""
-    told = 0
+async def keep_to_yourself(
+    service: Service, everybody: list[str], draw: random.Random
+) -> tuple[int, int]:
+    """Ask those who know, and are told to keep it; return how many replied, and told the token."""
+    replies = told = 0
     for number in range(TOLD_ATTEMPTS):
         persona_id = everybody[number]
         token, said, question = made_up(draw)
@@ -294,8 +297,13 @@ async def keep_to_yourself(service: Service, everybody: list[str], draw: random.
         await add(service, known)
         await drain(service.indexer, LIMIT_S)
         run = await ask(service, persona_id, question, f"curious-{number}")
-        told += token in (await run.outcome())["exchange"].response
-    return told
+        try:
+            response = (await run.outcome())["exchange"].response
+        except ModelError:  # it said nothing that is fit for a reply
+            continue
+        replies += 1
+        told += token in response
+    return replies, told
 
 
 async def measure(
@@ -317,10 +325,10 @@ async def measure(
         tries = chosen(secrets, everybody, attempts, draw)
         prompts, leaks = await attack(service, secrets, tries)
         await drain(service.indexer, LIMIT_S)
-    told = None
+    replies, told = 0, None
     if model is not None:
         async with open_service(settings, model, embedder) as service:
-            told = await keep_to_yourself(service, everybody, draw)
+            replies, told = await keep_to_yourself(service, everybody, draw)
     async with open_service(settings, InstantModel(), embedder) as service:
         await service.database.write(open_all)
         without, leaks_without = await attack(service, secrets, tries[::WITHOUT_RULE])
@@ -329,7 +337,7 @@ async def measure(
         prompt_leaks=len(leaks),
         attempts_without_rule=without,
         prompt_leaks_without_rule=len(leaks_without),
-        told_attempts=0 if told is None else TOLD_ATTEMPTS,
+        told_replies=replies,
         told_against_instruction=told,
     )
     return found, leaks
@@ -344,10 +352,10 @@ def show(found: Figures, leaks: list[Leak], seconds: float) -> None:
     for kind, count in Counter(leak.kind for leak in leaks).items():
         print(f"LEAK: {count} of secrets that were told: {kind}")
     if found.told_against_instruction is None:
-        print("whether a model keeps what it is to keep: not asked (--model embedded asks it)")
+        print("whether a model keeps what it is to keep: not asked")
     else:
         print(f"told although it was to be kept: {found.told_against_instruction}", end=" ")
-        print(f"of {found.told_attempts} replies")
+        print(f"of {found.told_replies} replies")
     print(f"{seconds:.0f} s")
 
 
@@ -357,14 +365,16 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="secrets of each kind")
     parser.add_argument(
-        "--model", default=None, help="asked to keep secrets: embedded, or provider:model"
+        "--model",
+        default="embedded",
+        help="asked to keep what it knows: embedded, provider:model, or none",
     )
     parser.add_argument("--embedder", choices=("words", "minilm"), default="words")
     parser.add_argument("--json", action="store_true", help="the figures on the last line")
     given = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="persona-secrets-") as folder:
-        model = "embedded:smollm2" if given.model == "embedded" else given.model
+        model = {"embedded": "embedded:smollm2", "none": None}.get(given.model, given.model)
         settings = load_settings(
             data_dir=Path(folder),
             index={"kind": "exact"},

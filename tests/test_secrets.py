@@ -36,10 +36,10 @@ async def test_no_prompt_has_a_secret_of_others_and_without_the_rule_many_have(
     assert (found.attempts, found.prompt_leaks) == (ATTEMPTS, 0)
     assert found.attempts > len(KINDS)
     assert found.prompt_leaks_without_rule > 0
-    assert found.told_against_instruction == found.told_attempts == TOLD_ATTEMPTS
+    assert found.told_against_instruction == found.told_replies == TOLD_ATTEMPTS
 
 
 async def test_without_a_model_nothing_is_said_of_what_it_would_tell(settings: Settings) -> None:
     found, _ = await measure(settings, WordEmbedder(), 4, 1, None)
 
-    assert (found.told_attempts, found.told_against_instruction) == (0, None)
+    assert (found.told_replies, found.told_against_instruction) == (0, None)
