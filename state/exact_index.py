@@ -23,8 +23,6 @@ from persona_mcp.state.vector_index import (
     ranked,
 )
 
-ASKED_AT_ONCE = 500
-"""Ids in one statement; databases limit its parameters."""
 GROWTH = 2
 """Room of a full matrix grows by this factor, and so does a search that met too many dead rows."""
 
@@ -256,13 +254,8 @@ class ExactIndex:
         self, connection: Connection, world_id: str, reader: str, memory_ids: list[str]
     ) -> list[str]:
         """Keep the memories that can be found and that the reader may be given as candidates."""
-        known: list[str] = []
-        for start in range(0, len(memory_ids), ASKED_AT_ONCE):
-            asked = memory_ids[start : start + ASKED_AT_ONCE]
-            its = {"world": world_id, "model": self._model_id, "reader": reader}
-            rows = KNOWN.all(connection, **its, ids=asked)
-            known += [row[0] for row in rows]
-        return known
+        its = {"world": world_id, "model": self._model_id, "reader": reader}
+        return [row[0] for row in KNOWN.all(connection, **its, ids=memory_ids)]
 
 
 def its_memory() -> ColumnElement[bool]:

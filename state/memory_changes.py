@@ -19,8 +19,6 @@ M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 WORLD = bindparam("world", type_=String)
 IDS = listed("ids")
-ASKED_AT_ONCE = 500
-"""Ids in one statement; databases limit its parameters."""
 CHUNK_WORDS = "chunk_words"
 """In the details of a part of a document: how many words its parts have at most."""
 
@@ -208,11 +206,7 @@ class MemoryChanges:
 
 def stored(connection: Connection, world_id: str, ids: Sequence[str]) -> list[Any]:
     """Read what tells how memories stand: id, version, archived_at, details."""
-    found: list[Any] = []
-    for start in range(0, len(ids), ASKED_AT_ONCE):
-        asked = ids[start : start + ASKED_AT_ONCE]
-        found += STORED.all(connection, world=world_id, ids=asked)
-    return found
+    return list(STORED.all(connection, world=world_id, ids=ids))
 
 
 def check_split(known: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -310,9 +304,7 @@ def purge_memories(connection: Connection, world_id: str, ids: Sequence[str], no
     Their witnesses, uses, revisions and vectors go with their rows.
     """
     versions = {row.id: row.version for row in stored(connection, world_id, ids)}
-    there = list(versions)
-    for start in range(0, len(there), ASKED_AT_ONCE):
-        its = {"world": world_id, "ids": there[start : start + ASKED_AT_ONCE]}
-        NOT_TO_EMBED.run(connection, its)
-        PURGE.run(connection, its)
+    its = {"world": world_id, "ids": list(versions)}
+    NOT_TO_EMBED.run(connection, its)
+    PURGE.run(connection, its)
     hide(connection, world_id, versions, now)
