@@ -47,6 +47,7 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
                     act,
                     scene.now,
                     derived_id(*key, "relationship", number),
+                    turns[number].id,
                 )
                 for number, act in enumerate(acts)
             ),
@@ -62,7 +63,7 @@ async def taken(parts: Parts, text: str, role: Role) -> Act:
         return Act(text, role, await parts.appraiser.appraise(text))
     except PersonaError as error:
         log.warning("not appraised", reason=error.message, code=error.code)
-        return Act(text, role, Appraisal(), appraised=False)
+        return Act(text, role, Appraisal(), None, error.message)
 
 
 def feelings_of(parts: Parts, scene: Scene, acts: tuple[Act, Act]) -> FeelingChange:

@@ -10,7 +10,7 @@ from persona_mcp.nodes.parts import Parts
 from persona_mcp.state import appraisal as appraisals
 from persona_mcp.state import compatibility, effects, personas, relationship
 from persona_mcp.state.appraisal import Appraisal, Role
-from persona_mcp.state.arrow import Event, Priors
+from persona_mcp.state.arrow import AppraisedBy, Event, Origin, Priors
 from persona_mcp.state.compatibility import Profile
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.errors import InvalidParams
@@ -32,13 +32,15 @@ class Act:
         text: What was said.
         role: received by the owner of the arrow, or returned (the owner's own words).
         appraisal: How it is taken.
-        appraised: False if nobody could say, and it is taken as neutral.
+        appraiser: None if nobody could say, and it is taken as neutral.
+        note: Why the appraiser that was asked did not answer.
     """
 
     text: str
     role: Role
     appraisal: Appraisal
-    appraised: bool = True
+    appraiser: AppraisedBy | None = "local"
+    note: str | None = None
 
 
 class RelationshipInput(TypedDict):
@@ -136,7 +138,13 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
 
 
 def change_of(
-    parts: Parts, persona: Persona, partner_id: str, act: Act, at: float, event_id: str
+    parts: Parts,
+    persona: Persona,
+    partner_id: str,
+    act: Act,
+    at: float,
+    event_id: str,
+    turn_id: str | None = None,
 ) -> RelationshipChange:
     """Compute the event that an act appends to the persona's arrow to its partner."""
     laws = parts.laws.effects.relationships
@@ -164,6 +172,7 @@ def change_of(
         event=event,
         priors=first_impression(persona, owner, parts),
         why=reason_of(act),
+        origin=Origin(turn_id=turn_id, appraiser=act.appraiser, note=act.note),
     )
 
 
@@ -196,5 +205,5 @@ def reason_of(act: Act) -> str:
     ]
     said = act.text.split()
     shown = " ".join(said[:SHOWN_WORDS]) + (" …" if len(said) > SHOWN_WORDS else "")
-    neutral = "neutral" if act.appraised else "not appraised, the embedder does not answer"
+    neutral = "neutral" if act.appraiser else "not appraised, the embedder does not answer"
     return f"{' and '.join(words) or neutral}: “{shown}”"

@@ -8,6 +8,11 @@ from persona_mcp.state.appraisal import Appraisal, Deltas
 
 Bond = Literal["none", "family", "vow", "romantic", "mentor"]
 Kind = Literal["turn", "update", "hearsay", "aside", "bond"]
+AppraisedBy = Literal["local", "model", "quality", "given"]
+"""local: by the embedder. model: by the language model. quality: from the quality of a meeting.
+
+given: by the caller.
+"""
 RelationshipType = Literal[
     "stranger",
     "acquaintance",
@@ -110,6 +115,26 @@ class Event:
     minutes: float = 0.0
     priors: Priors | None = None
     bond: Bond | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an event comes from; kept beside it, and not read by the fold.
+
+    Attributes:
+        turn_id: The turn that it was said in, if that is stored.
+        source_id: Who told it, for hearsay.
+        appraiser: Who appraised it; None where nobody could say, or for a bond.
+        note: Why the appraiser that was asked did not answer.
+    """
+
+    turn_id: str | None = None
+    source_id: str | None = None
+    appraiser: AppraisedBy | None = None
+    note: str | None = None
+
+
+NOWHERE = Origin()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state.arrow import NOWHERE, Origin
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, Impulses
 from persona_mcp.state.interaction import InteractionParams, InteractionState
 from persona_mcp.state.persona import Persona
@@ -40,6 +41,7 @@ class RelationshipChange:
         event: What happened; its seq is given here, its time is never before the arrow's.
         priors: Baselines, used if it is the arrow's first event.
         why: A short reason for people.
+        origin: Where it comes from.
     """
 
     id: str
@@ -48,6 +50,7 @@ class RelationshipChange:
     event: Event
     priors: Priors
     why: str
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ def event_values(
         "deltas": asdict(event.deltas),
         "priors": asdict(event.priors) if event.priors else None,
         "bond": event.bond,
+        **asdict(change.origin),
     }
 
 

@@ -208,6 +208,12 @@ class RelationshipEvent(Effect, Base):
     """Baselines, on the event that begins the arrow."""
     bond: Mapped[str | None] = mapped_column(String(16))
     source_id: Mapped[str | None] = mapped_column(ID)
+    """Who told it; empty for what the arrow's owner witnessed."""
+    appraiser: Mapped[str | None] = mapped_column(String(16))
+    """local, model, quality or given; empty where nobody could say."""
+    note: Mapped[str | None]
+    """Why the appraiser that was asked did not answer."""
+    turn_id: Mapped[str | None] = mapped_column(ID)
 
 
 class MoodImpulse(Effect, Base):

@@ -1,0 +1,26 @@
+"""Where a relationship event comes from: who appraised it, and which turn it is of.
+
+Revision ID: 0008
+Revises: 0007
+Create Date: 2026-11-25
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("relationship_events", sa.Column("appraiser", sa.String(16), nullable=True))
+    op.add_column("relationship_events", sa.Column("note", sa.Text(), nullable=True))
+    op.add_column("relationship_events", sa.Column("turn_id", sa.String(64), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("relationship_events", "turn_id")
+    op.drop_column("relationship_events", "note")
+    op.drop_column("relationship_events", "appraiser")
