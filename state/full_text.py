@@ -1,7 +1,7 @@
 """Full-text search over memories, in SQL.
 
-SQLite: an FTS5 table that keeps no text of its own (`content='memories'`) and is kept in step by
-triggers, so that a row and its words are written in one transaction.
+SQLite: an FTS5 table that keeps no text of its own (a view of `memories` has it) and is kept in
+step by triggers, so that a row and its words are written in one transaction.
 """
 
 import re
@@ -24,6 +24,7 @@ from sqlalchemy import (
 from persona_mcp.state.tables import Memory
 
 TABLE = "memory_words"
+SOURCE = "memory_words_source"
 WORDS = table(TABLE, column("rowid"))
 POSSESSIVE = re.compile(r"['\u2019]s\b", re.IGNORECASE)
 TERMS_USED = 64
@@ -41,21 +42,30 @@ STOP_WORDS = frozenset(
     for word in line.split()
 )
 
-COLUMNS = ("indexed_text", "world_id", "persona_id", "visibility")
-"""Beside the text, whose it is: so that a search for one persona reads through its rows alone."""
-TEXT_ONLY = "1.0, 0.0, 0.0, 0.0"
+SCOPE = (
+    "'o' || hex({row}.world_id || '/' || {row}.persona_id)"
+    " || ' v' || hex({row}.world_id || '/' || {row}.visibility)"
+)
+"""Whose a memory is, and how far it may be seen: a word each, in full-text search as well.
+
+So a search for one persona reads through its rows alone. In hexadecimal, since an id may hold what
+is no part of a word.
+"""
+TEXT_ONLY = "1.0, 0.0"
 """What each column weighs in a score."""
-SHARED = 'visibility : "shared"'
-NAMES = ", ".join(COLUMNS)
-NEW, OLD = (", ".join(f"{row}.{name}" for name in COLUMNS) for row in ("new", "old"))
+NAMES = "indexed_text, scope"
+NEW, OLD = (f"{row}.indexed_text, {SCOPE.format(row=row)}" for row in ("new", "old"))
 FORGET = f"INSERT INTO {TABLE}({TABLE}, rowid, {NAMES}) VALUES ('delete', old.seq, {OLD});"
 LEARN = f"INSERT INTO {TABLE}(rowid, {NAMES}) VALUES (new.seq, {NEW});"
+CHANGED = "indexed_text, world_id, persona_id, visibility"
 SQLITE_SCHEMA = (
+    f"CREATE VIEW {SOURCE} AS "
+    f"SELECT seq, indexed_text, {SCOPE.format(row='memories')} AS scope FROM memories",
     f"CREATE VIRTUAL TABLE {TABLE} USING fts5("
-    f"{NAMES}, content='memories', content_rowid='seq', tokenize='porter unicode61')",
+    f"{NAMES}, content='{SOURCE}', content_rowid='seq', tokenize='porter unicode61')",
     f"CREATE TRIGGER memories_words_insert AFTER INSERT ON memories BEGIN {LEARN} END",
     f"CREATE TRIGGER memories_words_delete AFTER DELETE ON memories BEGIN {FORGET} END",
-    f"CREATE TRIGGER memories_words_update AFTER UPDATE OF {NAMES} ON memories "
+    f"CREATE TRIGGER memories_words_update AFTER UPDATE OF {CHANGED} ON memories "
     f"BEGIN {FORGET} {LEARN} END",
 )
 SQLITE_DROP = (
@@ -63,6 +73,7 @@ SQLITE_DROP = (
     "DROP TRIGGER memories_words_delete",
     "DROP TRIGGER memories_words_update",
     f"DROP TABLE {TABLE}",
+    f"DROP VIEW IF EXISTS {SOURCE}",
 )
 
 
@@ -102,19 +113,26 @@ def match_of(query: str, world_id: str, reader: str) -> str:
     if not (terms := terms_of(query)):
         return ""
     words = " OR ".join(f'"{term}"' for term in terms)
-    readable = " OR ".join((of("persona_id", reader), 'visibility : "public"', SHARED))
-    return f"indexed_text : ({words}) AND {of('world_id', world_id)} AND ({readable})"
+    readable = (
+        owned_by(world_id, reader),
+        *(seen_as(world_id, how) for how in ("public", "shared")),
+    )
+    return f"indexed_text : ({words}) AND scope : ({' OR '.join(readable)})"
 
 
 def match_own(term: str, world_id: str, owner: str) -> str:
     """Write a query for a word of `terms_of` in the memories of one persona."""
-    whose = f"{of('world_id', world_id)} AND {of('persona_id', owner)}"
-    return f'indexed_text : "{term}" AND {whose}'
+    return f'indexed_text : "{term}" AND scope : {owned_by(world_id, owner)}'
 
 
-def of(column: str, id: str) -> str:
-    """Write that a column holds an id; its words, one after the other."""
-    return f'{column} : "{id.replace(chr(34), " ")}"'
+def owned_by(world_id: str, owner: str) -> str:
+    """Return the word of whose a memory is, as `SCOPE` has it."""
+    return f"o{f'{world_id}/{owner}'.encode().hex()}"
+
+
+def seen_as(world_id: str, visibility: str) -> str:
+    """Return the word of how far a memory may be seen, as `SCOPE` has it."""
+    return f"v{f'{world_id}/{visibility}'.encode().hex()}"
 
 
 def words_query(fits: ColumnElement[bool]) -> Select[int, float, bool]:
