@@ -21,6 +21,7 @@ from sqlalchemy import (
     table,
 )
 
+from persona_mcp.state.prepared import listed
 from persona_mcp.state.tables import Memory
 
 TABLE = "memory_words"
@@ -159,7 +160,12 @@ def words_query(fits: ColumnElement[bool]) -> Select[int, float, bool]:
     )
 
 
-def count_query() -> Select[int]:
-    """Return the query that counts the memories that match; parameter: matched."""
-    matched = literal_column(TABLE).op("MATCH")(bindparam("matched", type_=String))
-    return select(func.count()).select_from(WORDS).where(matched)
+def count_query() -> Select[str, int]:
+    """Return the query that counts, for each of several searches, the memories that match it.
+
+    Parameter: searches, a list of what is written by `match_own`.
+    """
+    searches = listed("searches").subquery()
+    matched = literal_column(TABLE).op("MATCH")(searches.c.value)
+    having = select(func.count()).select_from(WORDS).where(matched).scalar_subquery()
+    return select(searches.c.value, having)

@@ -251,10 +251,9 @@ def sought_vectors(
 def statistics(connection: Connection, query: str, world_id: str, owner: str) -> Statistics:
     """Count a persona's own memories, and those that have each word of a query."""
     memories = OWN.scalar(connection, world=world_id, reader=owner)
-    having = {
-        term: HAVING.scalar(connection, matched=match_own(term, world_id, owner))
-        for term in terms_of(query)
-    }
+    searches = {match_own(term, world_id, owner): term for term in terms_of(query)}
+    counted = HAVING.all(connection, searches=list(searches))
+    having = {searches[search]: number for search, number in counted}
     return Statistics(memories, having)
 
 
