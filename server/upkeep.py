@@ -51,7 +51,7 @@ class Upkeep(Worker):
         began = self._now()
         if await self._store.claim(world_id, began, self._lease_s) is None:
             return False
-        counted = ("personas", "archived", "faded", "prunes", "merged", "errors")
+        counted = ("personas", "archived", "faded", "prunes", "merged", "removed", "errors")
         recent: dict[str, Any] = {"began": began, **dict.fromkeys(counted, 0)}
         whole = False
         try:
@@ -80,6 +80,7 @@ class Upkeep(Worker):
             else:
                 recent["personas"] += 1
                 recent["merged"] += cared.merged
+                recent["removed"] += cared.removed
                 run = cared.pruned
                 if run is not None:
                     recent["archived"] += run.archived

@@ -122,6 +122,11 @@ class PruningParams(BaseModel):
         50, ge=0, le=10_000_000, description="Upkeep prunes where more memories than this are weak"
     )
 
+    removal: bool = Field(False, description="Upkeep deletes for good what a run archived long ago")
+    removal_days: float = Field(
+        30.0, ge=1, le=36_500, description="Long ago is at least so many days"
+    )
+
     @model_validator(mode="after")
     def _in_order(self) -> "PruningParams":
         if not self.target <= self.start <= self.hard_limit:

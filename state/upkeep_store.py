@@ -20,6 +20,7 @@ from persona_mcp.state.prune_store import (
     plan_upkeep,
     still_so,
 )
+from persona_mcp.state.removal import remove_long_gone
 
 T = tables.Upkeep
 HOUR_S = 3600.0
@@ -69,10 +70,12 @@ class Cared:
     Attributes:
         pruned: What it archived; None if nothing was to go.
         merged: How many memories it merged into others.
+        removed: How many it deleted for good, archived long ago.
     """
 
     pruned: Pruned | None
     merged: int
+    removed: int
 
 
 class UpkeepStore:
@@ -149,7 +152,8 @@ class UpkeepStore:
             sure = plan if still_so(connection, run, plan) else planned(connection)
             pruned = archive(connection, self._laws, run, sure)
             merged = merge(connection, world_id, merges, now)  # not what was archived just now
-            return Cared(pruned, sum(len(one.sources) for one in merged))
+            removed = remove_long_gone(connection, world_id, persona_id, now, self._laws.params)
+            return Cared(pruned, sum(len(one.sources) for one in merged), removed)
 
         return await self._database.write(write)
 

@@ -23,7 +23,7 @@ from persona_mcp.state.memory_params import (
 )
 from persona_mcp.state.merging import Merging, unmerge
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.prune_store import Laws
+from persona_mcp.state.prune_store import Laws, undo
 from persona_mcp.state.upkeep_store import Switch, UpkeepStore, UpkeepSwitch
 from tests.calls import call, rows
 from tests.doubles import FixedClock, ScriptedModel, WordEmbedder
@@ -140,6 +140,7 @@ async def test_it_archives_what_has_faded_and_prunes_what_is_too_much(
         "faded": 8,
         "prunes": 1,
         "merged": 0,
+        "removed": 0,
         "errors": 0,
         "took_s": 0.0,
     }
@@ -151,6 +152,37 @@ async def test_it_archives_what_has_faded_and_prunes_what_is_too_much(
     clock.advance(HOUR_S)
     await upkeep(database, clock, ended).do_due()
     assert (await state(switch)).recent["archived"] == 3
+
+
+async def test_switched_on_it_deletes_what_a_run_archived_long_ago_and_nothing_else(
+    database: Database,
+    switch: UpkeepSwitch,
+    clock: FixedClock,
+    ended: Ended,
+) -> None:
+    laws = Laws(RetentionParams(), PruningParams(removal=True, removal_days=30))
+    store = UpkeepStore(database, laws, MERGING, "one", ended)
+    keeper = Upkeep(store, PersonaStore(database), SETTINGS, clock)
+    fill(database, 20)
+    fill(database, 5, first=20, **FADED)
+    with database.writing() as connection:
+        by_hand = update(tables.Memory).where(tables.Memory.id == "mara-00000")
+        connection.execute(by_hand.values(archived_at=NOW))
+    await switch.turn_on("main", 1, True)
+    left = []
+
+    for days in (0, 29, 1):
+        clock.advance(days * DAY_S)
+        await keeper.do_due()
+        left.append((len(await rows(database, tables.Memory)), await archived(database)))
+
+    run, *_ = await rows(database, tables.PruneRun)
+    gone = len(run["memory_ids"])
+    assert gone
+    assert left == [(25, gone + 1), (25, gone + 1), (25 - gone, 1)]
+    assert (await state(switch)).recent["removed"] == gone
+    undone = await database.write(undo, "main", run["id"], clock.now)
+    assert (undone.archived, undone.restored) == (gone, 0)
 
 
 async def test_without_auto_pruning_only_what_has_faded_goes(
