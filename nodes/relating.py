@@ -1,10 +1,12 @@
 """What an exchange does to a relationship and to feelings: appraised and computed, not written."""
 
+import asyncio
+
 import structlog
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Consequences, Scene
 from persona_mcp.nodes.parts import Parts
-from persona_mcp.nodes.relationship import SECONDS, Act, change_of, reason_of
+from persona_mcp.nodes.relationship import SECONDS, Act, act_of, change_of, reason_of
 from persona_mcp.nodes.remembering import memories_of, turns_of
 from persona_mcp.state import emotion, interaction
 from persona_mcp.state.appraisal import Appraisal, Role
@@ -30,9 +32,8 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
     reason says so.
     """
     scene, reply = state["scene"], state["verdict"].text
-    acts = (
-        await taken(parts, state["message"], "received"),
-        await taken(parts, reply, "returned"),
+    acts = await asyncio.gather(
+        taken(parts, state["message"], "received"), taken(parts, reply, "returned")
     )
     key = (state["world_id"], state["exchange_id"])
     turns = turns_of(key, scene, state["message"], reply)
@@ -60,7 +61,7 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
 async def taken(parts: Parts, text: str, role: Role) -> Act:
     """Appraise an utterance; neutral, and marked, where the appraiser does not answer."""
     try:
-        return Act(text, role, await parts.appraiser.appraise(text))
+        return act_of(text, role, await parts.appraiser.appraise(text))
     except PersonaError as error:
         log.warning("not appraised", reason=error.message, code=error.code)
         return Act(text, role, Appraisal(), None, error.message)

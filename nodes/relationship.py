@@ -1,6 +1,8 @@
 """Steps of a relationship's graph: appraise, validate, apply, persist; conversations share them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, NotRequired
 
 from langgraph.channels import UntrackedValue
@@ -10,6 +12,7 @@ from persona_mcp.nodes.parts import Parts
 from persona_mcp.state import appraisal as appraisals
 from persona_mcp.state import compatibility, effects, personas, relationship
 from persona_mcp.state.appraisal import Appraisal, Role
+from persona_mcp.state.appraiser import Taken, TurningPoint
 from persona_mcp.state.arrow import AppraisedBy, Event, Origin, Priors
 from persona_mcp.state.compatibility import Profile
 from persona_mcp.state.effects import RelationshipChange
@@ -22,6 +25,16 @@ from persona_mcp.state.traits import BigFive, big_five, rank_level
 SECONDS = 60.0
 NOTABLE = 0.1
 SHOWN_WORDS = 12
+TURNING_POINTS: Mapping[TurningPoint, str] = MappingProxyType(
+    {
+        "betrayal": "a betrayal",
+        "promise_kept": "a promise kept",
+        "promise_broken": "a promise broken",
+        "repair": "an apology",
+        "vow": "a vow",
+        "rescue": "a rescue",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Act:
         appraisal: How it is taken.
         appraiser: None if nobody could say, and it is taken as neutral.
         note: Why the appraiser that was asked did not answer.
+        turning_point: Which one it is, if it is one.
     """
 
     text: str
@@ -41,6 +55,7 @@ class Act:
     appraisal: Appraisal
     appraiser: AppraisedBy | None = "local"
     note: str | None = None
+    turning_point: TurningPoint | None = None
 
 
 class RelationshipInput(TypedDict):
@@ -59,7 +74,7 @@ class RelationshipInput(TypedDict):
 class RelationshipUpdate(TypedDict, total=False):
     """What the steps write."""
 
-    appraisal: Annotated[Appraisal, UntrackedValue(Appraisal, guard=False)]
+    taken: Annotated[Taken, UntrackedValue(Taken, guard=False)]
     persona: Annotated[Persona, UntrackedValue(Persona, guard=False)]
     change: Annotated[RelationshipChange, UntrackedValue(RelationshipChange, guard=False)]
     affinity: float
@@ -76,12 +91,12 @@ async def appraise_act(parts: Parts, state: RelationshipRun) -> RelationshipUpda
     """Appraise what was said.
 
     Reads: text.
-    Writes: appraisal.
+    Writes: taken.
 
     Raises:
         ModelError: The embedder did not answer.
     """
-    return RelationshipUpdate(appraisal=await parts.appraiser.appraise(state["text"]))
+    return RelationshipUpdate(taken=await parts.appraiser.appraise(state["text"]))
 
 
 async def validate_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
@@ -104,10 +119,10 @@ async def validate_act(parts: Parts, state: RelationshipRun) -> RelationshipUpda
 async def apply_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
     """Compute what it changes.
 
-    Reads: persona, partner_id, text, appraisal, at.
+    Reads: persona, partner_id, text, taken, at.
     Writes: change.
     """
-    act = Act(state["text"], "received", state["appraisal"])
+    act = act_of(state["text"], "received", state["taken"])
     at = state.get("at", parts.now())
     event_id = derived_id(state["world_id"], state["event_id"], "relationship")
     return RelationshipUpdate(
@@ -137,6 +152,11 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
     )
 
 
+def act_of(text: str, role: Role, taken: Taken) -> Act:
+    """Make an act of an utterance and what it is taken as."""
+    return Act(text, role, taken.appraisal, taken.appraiser, taken.note, taken.turning_point)
+
+
 def change_of(
     parts: Parts,
     persona: Persona,
@@ -150,7 +170,7 @@ def change_of(
     laws = parts.laws.effects.relationships
     owner = big_five(persona.spec.personality_traits)
     weight = appraisals.weights(act.role, laws)
-    size = appraisals.turn_size(laws)
+    size = appraisals.turn_size(laws, turning_point=act.turning_point is not None)
     minutes = talk_cost(len(act.text.split()), parts.laws.effects.interaction) / SECONDS
     event = Event(
         at=at,
@@ -206,4 +226,5 @@ def reason_of(act: Act) -> str:
     said = act.text.split()
     shown = " ".join(said[:SHOWN_WORDS]) + (" …" if len(said) > SHOWN_WORDS else "")
     neutral = "neutral" if act.appraiser else "not appraised, the embedder does not answer"
-    return f"{' and '.join(words) or neutral}: “{shown}”"
+    turn = f", {TURNING_POINTS[act.turning_point]}" if act.turning_point else ""
+    return f"{' and '.join(words) or neutral}{turn}: “{shown}”"
