@@ -10,8 +10,8 @@ from persona_mcp.nodes.relationship import SECONDS, Act, act_of, change_of, reas
 from persona_mcp.nodes.remembering import memories_of, turns_of
 from persona_mcp.state import emotion, interaction
 from persona_mcp.state.appraisal import Appraisal, Role
-from persona_mcp.state.effects import FeelingChange
 from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.traits import big_five
 
