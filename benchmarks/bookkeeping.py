@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,10 @@ from sqlalchemy import select
 from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.store import laws_of
-from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state import relationship, tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.effects import (
-    EffectParams,
-    Feelings,
-    at_rest,
-    at_time,
-    read_arrow,
-    read_events,
-    to_feelings,
-)
-from persona_mcp.state.emotion import Impulses
+from persona_mcp.state.effects import EffectParams, read_arrow, read_events
+from persona_mcp.state.feelings import fold_feelings, to_feelings
 from persona_mcp.state.personas import find
 
 ROOT = Path(__file__).parents[1]
@@ -138,25 +129,11 @@ async def arrow_faults(database: Database, world_id: str, params: EffectParams) 
 
 async def feeling_faults(database: Database, world_id: str, params: EffectParams) -> list[str]:
     """Compare each persona's cache with the fold of its impulses and costs."""
-    P, I, S = tables.PersonaState, tables.MoodImpulse, tables.EnergySpent  # noqa: E741 - as in state
     found = []
     with database.reading() as connection:
-        for row in connection.execute(select(P).where(P.world_id == world_id)).all():
+        query = select(tables.PersonaState).where(tables.PersonaState.world_id == world_id)
+        for row in connection.execute(query).all():
             persona = find(connection, world_id, row.persona_id)
-            pushed = connection.execute(
-                select(I).where(I.persona_id == row.persona_id, I.active).order_by(I.seq)
-            )
-            spent: dict[str, list[Any]] = {}
-            query = select(S).where(S.persona_id == row.persona_id, S.active).order_by(S.seq)
-            for cost in connection.execute(query):
-                spent.setdefault(cost.exchange_id, []).append(cost)
-            felt: Feelings | None = None
-            for push in pushed:
-                felt = at_time(felt or at_rest(persona, push.at, params), persona, push.at, params)
-                left = felt.interaction
-                for cost in spent.get(push.exchange_id, []):
-                    left = interaction.after_talk(left, cost.talk_s, cost.share, params.interaction)
-                felt = Feelings(emotion.apply(felt.emotion, Impulses(**push.impulse)), left)
-            if felt is None or asdict(felt) != asdict(to_feelings(row)):
-                found.append(f"the feelings of {row.persona_id} are not the fold of their log")
+            if fold_feelings(connection, world_id, persona, params) != to_feelings(row):
+                found.append(f"the feelings of {persona.id} are not the fold of their log")
     return found

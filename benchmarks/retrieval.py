@@ -41,9 +41,9 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.workers import drain
 from persona_mcp.state.commit import Commit, NewTurn, commit_exchange
 from persona_mcp.state.continuation import Score
-from persona_mcp.state.effects import at_rest
 from persona_mcp.state.embedding import RecentQueries
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.feelings import at_rest
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.persona import PersonaSpec

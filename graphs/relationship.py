@@ -6,9 +6,8 @@ from itertools import pairwise
 from langgraph.graph import END, START, StateGraph
 
 from persona_mcp.nodes.parts import Parts
-from persona_mcp.nodes.relationship import (
-    RelationshipInput,
-    RelationshipRun,
+from persona_mcp.nodes.relationship_state import RelationshipInput, RelationshipRun
+from persona_mcp.nodes.relationship_steps import (
     apply_act,
     appraise_act,
     persist_act,

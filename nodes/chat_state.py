@@ -9,8 +9,9 @@ from typing_extensions import TypedDict
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Party, Route, Score, Talk
-from persona_mcp.state.effects import FeelingChange, Feelings, RelationshipChange
+from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
+from persona_mcp.state.feelings import FeelingChange, Feelings
 from persona_mcp.state.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona

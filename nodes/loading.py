@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
-from persona_mcp.state import conversations, effects, personas, relationship
+from persona_mcp.state import conversations, effects, feelings, personas, relationship
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.summaries import Outgrown, recent
 from persona_mcp.state.summarising import Summary
@@ -46,7 +46,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             conversation=conversation,
             window=tuple(window),
             arrow=relationship.decay(arrow, now, laws.relationships) if arrow else None,
-            feelings=effects.read_feelings(connection, world_id, persona, now, laws),
+            feelings=feelings.read_feelings(connection, world_id, persona, now, laws),
             # Counted only where it matters: the count takes longer as the conversation grows.
             answers=conversations.spoken(connection, world_id, conversation.id, persona.id)
             if runtime.context.routing == "score"

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.importance import ImportanceParams
-from persona_mcp.state.local_appraiser import Appraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams

@@ -1,21 +1,29 @@
 """What an exchange does to a relationship and to feelings: appraised and computed, not written."""
 
+import asyncio
+
 import structlog
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Consequences, Scene
+from persona_mcp.nodes.feeling import feeling_of
 from persona_mcp.nodes.parts import Parts
-from persona_mcp.nodes.relationship import SECONDS, Act, change_of, reason_of
+from persona_mcp.nodes.relationship import (
+    SECONDS,
+    Act,
+    Participant,
+    act_of,
+    change_of,
+    reason_of,
+    turn_of,
+)
 from persona_mcp.nodes.remembering import memories_of, turns_of
-from persona_mcp.state import emotion, interaction
+from persona_mcp.state import interaction
 from persona_mcp.state.appraisal import Appraisal, Role
-from persona_mcp.state.effects import FeelingChange
 from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.traits import big_five
 
 log = structlog.get_logger(__name__)
-
-TOPIC_PREFERENCE = 50.0
 
 
 async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
@@ -30,9 +38,8 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
     reason says so.
     """
     scene, reply = state["scene"], state["verdict"].text
-    acts = (
-        await taken(parts, state["message"], "received"),
-        await taken(parts, reply, "returned"),
+    acts = await asyncio.gather(
+        taken(parts, state["message"], "received"), taken(parts, reply, "returned")
     )
     key = (state["world_id"], state["exchange_id"])
     turns = turns_of(key, scene, state["message"], reply)
@@ -43,11 +50,11 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
                 change_of(
                     parts,
                     scene.persona,
-                    scene.conversation.user_id,
+                    Participant(scene.conversation.user_id),
                     act,
+                    turn_of(parts, act, turns[number].id),
                     scene.now,
                     derived_id(*key, "relationship", number),
-                    turns[number].id,
                 )
                 for number, act in enumerate(acts)
             ),
@@ -60,7 +67,7 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
 async def taken(parts: Parts, text: str, role: Role) -> Act:
     """Appraise an utterance; neutral, and marked, where the appraiser does not answer."""
     try:
-        return Act(text, role, await parts.appraiser.appraise(text))
+        return act_of(text, role, await parts.appraiser.appraise(text))
     except PersonaError as error:
         log.warning("not appraised", reason=error.message, code=error.code)
         return Act(text, role, Appraisal(), None, error.message)
@@ -70,18 +77,13 @@ def feelings_of(parts: Parts, scene: Scene, acts: tuple[Act, Act]) -> FeelingCha
     """Compute what the exchange does to the persona's mood and energy."""
     laws = parts.laws.effects
     heard, said = (interaction.talk_cost(len(act.text.split()), laws.interaction) for act in acts)
-    preferences = scene.persona.spec.topic_preferences
-    impulse = emotion.of_turn(
+    return feeling_of(
+        parts,
+        scene.persona,
         acts[0].appraisal,
-        big_five(scene.persona.spec.personality_traits),
-        preferences.get(scene.conversation.topic, TOPIC_PREFERENCE),
-        (heard + said) / SECONDS,
         laws.emotions.turn_size,
-        laws.emotions,
-    )
-    return FeelingChange(
-        persona=scene.persona,
-        impulse=impulse,
-        talk=((heard, laws.interaction.listener_share), (said, 1.0)),
-        why=reason_of(acts[0]),
+        (heard + said) / SECONDS,
+        reason_of(acts[0]),
+        ((heard, laws.interaction.listener_share), (said, 1.0)),
+        scene.conversation.topic,
     )

@@ -1,39 +1,49 @@
-"""Steps of a relationship's graph: appraise, validate, apply, persist; conversations share them."""
+"""What an act changes of how one sees another: shared by conversations and what happens else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
-
-from langgraph.channels import UntrackedValue
-from typing_extensions import TypedDict
+from types import MappingProxyType
 
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state import appraisal as appraisals
-from persona_mcp.state import compatibility, effects, personas, relationship
+from persona_mcp.state import compatibility, relationship
 from persona_mcp.state.appraisal import Appraisal, Role
-from persona_mcp.state.arrow import AppraisedBy, Event, Origin, Priors
+from persona_mcp.state.appraiser import Taken, TurningPoint
+from persona_mcp.state.arrow import AppraisedBy, Event, Kind, Origin, Priors
 from persona_mcp.state.compatibility import Profile
 from persona_mcp.state.effects import RelationshipChange
-from persona_mcp.state.errors import InvalidParams
-from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.traits import BigFive, big_five, rank_level
+from persona_mcp.state.traits import big_five, rank_level
 
 SECONDS = 60.0
 NOTABLE = 0.1
 SHOWN_WORDS = 12
+KINDS: Mapping[Role, Kind] = MappingProxyType({"aside": "aside", "told": "hearsay"})
+"""Of the events of those who were no part of what happened."""
+TURNING_POINTS: Mapping[TurningPoint, str] = MappingProxyType(
+    {
+        "betrayal": "a betrayal",
+        "promise_kept": "a promise kept",
+        "promise_broken": "a promise broken",
+        "repair": "an apology",
+        "vow": "a vow",
+        "rescue": "a rescue",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Act:
-    """An utterance, as the owner of an arrow takes it.
+    """An utterance or a meeting, as the owner of an arrow takes it.
 
     Attributes:
-        text: What was said.
-        role: received by the owner of the arrow, or returned (the owner's own words).
+        text: What was said; empty for a meeting as a whole.
+        role: How the owner of the arrow stands to it.
         appraisal: How it is taken.
         appraiser: None if nobody could say, and it is taken as neutral.
         note: Why the appraiser that was asked did not answer.
+        turning_point: Which one it is, if it is one.
     """
 
     text: str
@@ -41,123 +51,84 @@ class Act:
     appraisal: Appraisal
     appraiser: AppraisedBy | None = "local"
     note: str | None = None
+    turning_point: TurningPoint | None = None
 
 
-class RelationshipInput(TypedDict):
-    """Something that was said to a persona outside of a conversation's graph."""
+@dataclass(frozen=True)
+class Participant:
+    """Somebody who may be seen by a persona.
 
-    world_id: str
-    event_id: str
-    """Names the event; running it again changes nothing."""
-    persona_id: str
-    partner_id: str
-    text: str
-    """What the partner said to the persona."""
-    at: NotRequired[float]
-
-
-class RelationshipUpdate(TypedDict, total=False):
-    """What the steps write."""
-
-    appraisal: Annotated[Appraisal, UntrackedValue(Appraisal, guard=False)]
-    persona: Annotated[Persona, UntrackedValue(Persona, guard=False)]
-    change: Annotated[RelationshipChange, UntrackedValue(RelationshipChange, guard=False)]
-    affinity: float
-    trust: float
-    respect: float
-    intimacy: float
-
-
-class RelationshipRun(RelationshipInput, RelationshipUpdate):
-    """Everything that the steps read."""
-
-
-async def appraise_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
-    """Appraise what was said.
-
-    Reads: text.
-    Writes: appraisal.
-
-    Raises:
-        ModelError: The embedder did not answer.
+    Attributes:
+        id: Of the persona or the user.
+        persona: None for a human.
     """
-    return RelationshipUpdate(appraisal=await parts.appraiser.appraise(state["text"]))
+
+    id: str
+    persona: Persona | None = None
 
 
-async def validate_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
-    """Check who is concerned.
+@dataclass(frozen=True)
+class Occasion:
+    """What an act is part of.
 
-    Reads: world_id, persona_id, partner_id.
-    Writes: persona.
-
-    Raises:
-        NotFound: The persona is not there.
-        InvalidParams: A persona has no relationship to itself.
+    Attributes:
+        kind: turn, or update for a meeting as a whole.
+        context: Kind of meeting.
+        size: M of the event, >= 0.
+        minutes: Time spent together, >= 0.
+        why: A reason that was given; empty for one that is made of the act.
+        turn_id: The turn that it was said in, if that is stored.
+        source_id: Who told it, for hearsay.
+        source_trust: How far the listener trusted that one then, [-1, 1].
     """
-    persona = await parts.database.read(personas.find, state["world_id"], state["persona_id"])
-    if persona.id == state["partner_id"]:
-        fault = {"field": "partner_id", "allowed": "somebody else", "given": persona.id}
-        raise InvalidParams.of([fault])
-    return RelationshipUpdate(persona=persona)
+
+    kind: Kind
+    context: str
+    size: float
+    minutes: float
+    why: str = ""
+    turn_id: str | None = None
+    source_id: str | None = None
+    source_trust: float = 0.0
 
 
-async def apply_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
-    """Compute what it changes.
-
-    Reads: persona, partner_id, text, appraisal, at.
-    Writes: change.
-    """
-    act = Act(state["text"], "received", state["appraisal"])
-    at = state.get("at", parts.now())
-    event_id = derived_id(state["world_id"], state["event_id"], "relationship")
-    return RelationshipUpdate(
-        change=change_of(parts, state["persona"], state["partner_id"], act, at, event_id)
-    )
+def act_of(text: str, role: Role, taken: Taken) -> Act:
+    """Make an act of an utterance and what it is taken as."""
+    return Act(text, role, taken.appraisal, taken.appraiser, taken.note, taken.turning_point)
 
 
-async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
-    """Append the event and say how the persona sees the partner now.
-
-    Reads: world_id, change.
-    Writes: affinity, trust, respect, intimacy.
-
-    Raises:
-        StorageUnavailable: The database did not answer; nothing was stored.
-    """
-    laws = parts.laws.effects.relationships
-    arrow = await parts.database.write(
-        effects.add_relationship_change, state["world_id"], None, state["change"], laws
-    )
-    values = relationship.shown(arrow, laws)
-    return RelationshipUpdate(
-        affinity=values.affinity,
-        trust=values.trust,
-        respect=values.respect,
-        intimacy=values.intimacy,
+def turn_of(parts: Parts, act: Act, turn_id: str | None = None) -> Occasion:
+    """Take an act as a turn of a conversation."""
+    laws = parts.laws.effects
+    return Occasion(
+        kind="turn",
+        context=appraisals.DEFAULT_CONTEXT,
+        size=appraisals.turn_size(laws.relationships, turning_point=act.turning_point is not None),
+        minutes=talk_cost(len(act.text.split()), laws.interaction) / SECONDS,
+        turn_id=turn_id,
     )
 
 
 def change_of(
     parts: Parts,
     persona: Persona,
-    partner_id: str,
+    other: Participant,
     act: Act,
+    occasion: Occasion,
     at: float,
     event_id: str,
-    turn_id: str | None = None,
 ) -> RelationshipChange:
-    """Compute the event that an act appends to the persona's arrow to its partner."""
+    """Compute the event that an act appends to the persona's arrow to another party."""
     laws = parts.laws.effects.relationships
     owner = big_five(persona.spec.personality_traits)
-    weight = appraisals.weights(act.role, laws)
-    size = appraisals.turn_size(laws)
-    minutes = talk_cost(len(act.text.split()), parts.laws.effects.interaction) / SECONDS
+    weight = appraisals.weights(act.role, laws, source_trust=occasion.source_trust)
+    size, minutes = occasion.size, occasion.minutes
     event = Event(
         at=at,
         seq=0,
         deltas=appraisals.deltas(act.appraisal, size, weight, owner, minutes, laws),
-        kind="turn",
-        context="conversation",
+        kind=KINDS.get(act.role, occasion.kind),
+        context=occasion.context,
         appraisal=act.appraisal,
         size=size,
         weight=weight.omega,
@@ -168,30 +139,42 @@ def change_of(
     return RelationshipChange(
         id=event_id,
         from_id=persona.id,
-        to_id=partner_id,
+        to_id=other.id,
         event=event,
-        priors=first_impression(persona, owner, parts),
-        why=reason_of(act),
-        origin=Origin(turn_id=turn_id, appraiser=act.appraiser, note=act.note),
+        priors=first_impression(persona, other.persona, parts),
+        why=occasion.why or reason_of(act),
+        origin=Origin(occasion.turn_id, occasion.source_id, act.appraiser, act.note),
     )
 
 
-def first_impression(persona: Persona, owner: BigFive, parts: Parts) -> Priors:
-    """Compute how a persona sees a human whom it has never met."""
+def first_impression(persona: Persona, other: Persona | None, parts: Parts) -> Priors:
+    """Compute how a persona sees somebody whom it has never met; None is a human."""
+    own = profile_of(persona)
+    match = compatibility.static_compatibility(own, profile_of(other) if other else Profile())
+    return relationship.priors(match, own.traits, parts.laws.effects.relationships)
+
+
+def profile_of(persona: Persona) -> Profile:
+    """Return what compatibility needs of a persona."""
     spec = persona.spec
-    own = Profile(
-        owner,
+    return Profile(
+        big_five(spec.personality_traits),
         spec.topic_preferences,
         spec.charisma,
         spec.intelligence,
         rank_level(spec.social_rank),
     )
-    match = compatibility.static_compatibility(own, Profile())
-    return relationship.priors(match, owner, parts.laws.effects.relationships)
 
 
 def reason_of(act: Act) -> str:
     """Say in a few words why an act counts: `warm: “Thank you, that was kind”`."""
+    said = act.text.split()
+    shown = " ".join(said[:SHOWN_WORDS]) + (" …" if len(said) > SHOWN_WORDS else "")
+    return f"{character_of(act)}: “{shown}”"
+
+
+def character_of(act: Act) -> str:
+    """Say in a few words what an act is taken as: `warm and personal, a vow`."""
     taken = act.appraisal
     words = [
         word
@@ -203,7 +186,6 @@ def reason_of(act: Act) -> str:
         )
         if abs(value) > NOTABLE
     ]
-    said = act.text.split()
-    shown = " ".join(said[:SHOWN_WORDS]) + (" …" if len(said) > SHOWN_WORDS else "")
     neutral = "neutral" if act.appraiser else "not appraised, the embedder does not answer"
-    return f"{' and '.join(words) or neutral}: “{shown}”"
+    turn = f", {TURNING_POINTS[act.turning_point]}" if act.turning_point else ""
+    return f"{' and '.join(words) or neutral}{turn}"

@@ -2,7 +2,7 @@
 
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.state import emotion, relationship
-from persona_mcp.state.effects import Feelings
+from persona_mcp.state.feelings import Feelings
 from persona_mcp.state.memory import HEARSAY, Memory
 from persona_mcp.state.relationship import RelationshipParams, Shown
 

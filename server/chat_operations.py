@@ -11,8 +11,8 @@ from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.current import current_conversation, current_persona, session_with
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.runs import ChatRequest, Run, unless_lost
-from persona_mcp.state.effects import Feelings, read_feelings
 from persona_mcp.state.exchange import Exchange, Turn
+from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.personas import find

@@ -17,7 +17,6 @@ from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state import relationship
-from persona_mcp.state.traits import big_five
 
 STEADY = ChatContext(temperature=0.0)
 """A first impression is not left to chance: the small model is at its surest."""
@@ -75,8 +74,7 @@ async def impression(service: Service) -> dict[str, Any]:
     """Return how the persona sees somebody whom it has never met."""
     world_id, laws = service.settings.world, service.laws.effects.relationships
     persona = await service.personas.resolve(world_id, PERSONA)
-    owner = big_five(persona.spec.personality_traits)
-    arrow = relationship.begin(first_impression(persona, owner, service.parts), service.started_at)
+    arrow = relationship.begin(first_impression(persona, None, service.parts), service.started_at)
     view: dict[str, Any] = rounded(
         shown(persona.id, USER, arrow, None, laws).model_dump(mode="json")
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import interaction
 from persona_mcp.state.availability import check_available
-from persona_mcp.state.effects import Feelings, read_feelings
+from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona, PersonaSpec

@@ -9,15 +9,10 @@ from sqlalchemy import Connection, insert
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.effects import (
-    EffectParams,
-    FeelingChange,
-    RelationshipChange,
-    add_feeling_change,
-    add_relationship_change,
-)
+from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.memory_store import Source, add_memories, add_uses

@@ -1,4 +1,4 @@
-"""The statements that append effects and keep their caches."""
+"""The statements that append effects, keep their caches and read their logs."""
 
 from sqlalchemy import String, bindparam, func, insert, select, update
 
@@ -59,4 +59,14 @@ KEEP_FEELINGS = Prepared(
         interaction=bindparam("its_interaction"),
         interaction_seq=bindparam("its_interaction_seq"),
     )
+)
+IMPULSES = Prepared(
+    select(I.at, I.seq, I.impulse, I.absolute)
+    .where(I.world_id == WORLD, I.persona_id == PERSONA, I.active)
+    .order_by(I.seq)
+)
+COSTS = Prepared(
+    select(S.at, S.talk_s, S.share)
+    .where(S.world_id == WORLD, S.persona_id == PERSONA, S.active)
+    .order_by(S.seq)
 )

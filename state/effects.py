@@ -1,4 +1,4 @@
-"""Effects in SQL: append-only rows, and the caches that are a fold of them.
+"""Relationships' effects in SQL: append-only events, and the arrows that are a fold of them.
 
 Each function works inside the caller's transaction, reads the cache, appends, and writes the
 cache. An effect whose id is there already is left alone, so a repeated write changes nothing.
@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select
 
 from persona_mcp.state import effect_statements as statements
-from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state import relationship, tables
 from persona_mcp.state.arrow import NOWHERE, Origin
-from persona_mcp.state.emotion import EmotionalState, EmotionParams, Impulses
-from persona_mcp.state.interaction import InteractionParams, InteractionState
-from persona_mcp.state.persona import Persona
+from persona_mcp.state.emotion import EmotionParams
+from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.relationship import (
     Appraisal,
     Arrow,
@@ -23,11 +22,9 @@ from persona_mcp.state.relationship import (
     Priors,
     RelationshipParams,
 )
-from persona_mcp.state.traits import big_five
 
 E = tables.RelationshipEvent
 R = tables.RelationshipState
-P = tables.PersonaState
 
 
 @dataclass(frozen=True)
@@ -51,31 +48,6 @@ class RelationshipChange:
     priors: Priors
     why: str
     origin: Origin = NOWHERE
-
-
-@dataclass(frozen=True)
-class Feelings:
-    """What a persona feels and has left, at one time."""
-
-    emotion: EmotionalState
-    interaction: InteractionState
-
-
-@dataclass(frozen=True)
-class FeelingChange:
-    """What an exchange does to a persona's feelings.
-
-    Attributes:
-        persona: Whose.
-        impulse: Push on the emotions, applied once.
-        talk: Seconds of talk and share (1 speaker, 0.5 listener) of each turn, in order.
-        why: A short reason for people.
-    """
-
-    persona: Persona
-    impulse: Impulses
-    talk: tuple[tuple[float, float], ...]
-    why: str
 
 
 @dataclass(frozen=True)
@@ -227,121 +199,3 @@ def refold_arrow(
         last = connection.scalar(select(func.max(E.seq)).where(*log)) or 0
         begin_cache(connection, world_id, from_id, to_id, arrow, last)
     return arrow
-
-
-def at_rest(persona: Persona, now: float, params: EffectParams) -> Feelings:
-    """Return what a persona feels before anything happened to it."""
-    return Feelings(
-        emotion.baseline(big_five(persona.spec.personality_traits), now, params.emotions),
-        InteractionState(
-            as_of=now,
-            energy=persona.spec.social_energy,
-            time=persona.spec.available_time,
-            priority=persona.spec.current_priority,
-        ),
-    )
-
-
-def at_time(feelings: Feelings, persona: Persona, now: float, params: EffectParams) -> Feelings:
-    """Let time pass over a persona's feelings."""
-    rest = at_rest(persona, now, params)
-    return Feelings(
-        emotion.decay(feelings.emotion, rest.emotion, now, params.emotions),
-        interaction.regenerate(
-            feelings.interaction,
-            now,
-            persona.spec.social_energy,
-            persona.spec.available_time,
-            params.interaction,
-        ),
-    )
-
-
-def read_feelings(
-    connection: Connection, world_id: str, persona: Persona, now: float, params: EffectParams
-) -> Feelings:
-    """Return a persona's feelings at a time."""
-    row = statements.FEELINGS.first(connection, world=world_id, persona=persona.id)
-    return at_time(to_feelings(row), persona, now, params) if row else at_rest(persona, now, params)
-
-
-def to_feelings(row: Row[Any]) -> Feelings:
-    """Read a row."""
-    return Feelings(EmotionalState(**row.emotion), InteractionState(**row.interaction))
-
-
-def add_feeling_change(
-    connection: Connection,
-    world_id: str,
-    exchange_id: str,
-    change: FeelingChange,
-    ids: tuple[str, ...],
-    now: float,
-    params: EffectParams,
-) -> Feelings:
-    """Append an impulse and the turns' costs to a persona, and return its feelings after them.
-
-    Args:
-        connection: The caller's transaction.
-        world_id: Where.
-        exchange_id: What it comes from.
-        change: What happens.
-        ids: Of the impulse, then of each turn's cost; derived from the exchange.
-        now: Seconds since the epoch, UTC.
-        params: The constants.
-    """
-    persona = change.persona
-    keys = {"world": world_id, "persona": persona.id}
-    row = statements.FEELINGS.first(connection, **keys)
-    there, mood_seq, energy_seq = statements.BEFORE_IMPULSE.first(connection, **keys, key=ids[0])
-    mood_seq, energy_seq = mood_seq or 0, energy_seq or 0
-    if row is not None and there is not None:
-        return to_feelings(row)
-    before = to_feelings(row) if row else at_rest(persona, now, params)
-    at = max(now, before.emotion.as_of)
-    felt = at_time(before, persona, at, params)
-    base = {
-        "world_id": world_id,
-        "exchange_id": exchange_id,
-        "persona_id": persona.id,
-        "at": at,
-        "why": change.why,
-        "params_version": params.relationships.params_version,
-    }
-    pushed = {"id": ids[0], "seq": mood_seq + 1, "impulse": asdict(change.impulse)}
-    statements.ADD_IMPULSE.run(connection, {**base, **pushed})
-    spent = felt.interaction
-    rows = []
-    for number, (talk_s, share) in enumerate(change.talk, start=1):
-        spent = interaction.after_talk(spent, talk_s, share, params.interaction)
-        seq = energy_seq + number
-        rows.append({**base, "id": ids[number], "seq": seq, "talk_s": talk_s, "share": share})
-    if rows:
-        statements.ADD_COSTS.run(connection, rows)
-    after = Feelings(emotion.apply(felt.emotion, change.impulse), spent)
-    values = {
-        "emotion": asdict(after.emotion),
-        "emotion_seq": mood_seq + 1,
-        "interaction": asdict(after.interaction),
-        "interaction_seq": energy_seq + len(rows),
-    }
-    keep_feelings(connection, world_id, persona.id, values, new=row is None)
-    return after
-
-
-def keep_feelings(
-    connection: Connection,
-    world_id: str,
-    persona_id: str,
-    values: dict[str, Any],
-    *,
-    new: bool,
-) -> None:
-    """Write the cache of a persona's feelings."""
-    if new:
-        keys = {"world_id": world_id, "persona_id": persona_id}
-        connection.execute(insert(P).values({**keys, **values}))
-    else:
-        its = {f"its_{name}": value for name, value in values.items()}
-        keys = {"world": world_id, "persona": persona_id}
-        statements.KEEP_FEELINGS.run(connection, {**keys, **its})

@@ -5,29 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import yaml
 
 from persona_mcp.state.appraisal import Appraisal
+from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.embedding import Embedder, Vector
 
 AXES = ("warmth", "reliability", "competence", "disclosure")
 NEAREST = 2
 """The mean of the two nearest anchors counts: one alone is noisy, all of them are blunt."""
-
-
-class Appraiser(Protocol):
-    """Says how an utterance is taken by the one who hears it."""
-
-    async def appraise(self, text: str) -> Appraisal:
-        """Appraise one utterance.
-
-        Raises:
-            ModelError: The embedder or model behind it did not answer.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +43,7 @@ class LocalAppraiser:
         self._axes: dict[str, Axis] = {}
         self._loading = asyncio.Lock()
 
-    async def appraise(self, text: str) -> Appraisal:
+    async def appraise(self, text: str) -> Taken:
         """Appraise one utterance by its meaning.
 
         Raises:
@@ -64,7 +53,7 @@ class LocalAppraiser:
         vector = await self._embedder.embed_query(text)
         values = {name: read(axis, vector) for name, axis in axes.items()}
         values["disclosure"] = max(0.0, values["disclosure"])
-        return Appraisal(**values)
+        return Taken(Appraisal(**values))
 
     async def _anchors(self) -> dict[str, Axis]:
         async with self._loading:

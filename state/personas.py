@@ -9,8 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.effects import EffectParams, Feelings, at_rest, at_time, to_feelings
+from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, InvalidParams, NotFound
+from persona_mcp.state.feelings import Feelings, at_rest, at_time, to_feelings
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.prepared import Prepared

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.model import Chunk, Message, ModelInfo, Sampling
@@ -181,3 +182,13 @@ class FickleEmbedder(WordEmbedder):
         if self.fault is not None and self.poison is None:
             raise self.fault
         return await super().embed_query(text)
+
+
+class FixedAppraiser:
+    """Takes every utterance as it is told to."""
+
+    def __init__(self, taken: Taken) -> None:
+        self.taken = taken
+
+    async def appraise(self, text: str) -> Taken:
+        return self.taken

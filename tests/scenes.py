@@ -5,9 +5,9 @@ from typing import Any
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.continuation import Party, Route, Score, Talk
-from persona_mcp.state.effects import Feelings
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, baseline
 from persona_mcp.state.exchange import Conversation, Turn
+from persona_mcp.state.feelings import Feelings
 from persona_mcp.state.interaction import InteractionState
 from persona_mcp.state.memory import Memory, Recall, Recalled
 from persona_mcp.state.persona import Example, Persona, PersonaSpec

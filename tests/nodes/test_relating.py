@@ -11,9 +11,11 @@ from persona_mcp.nodes.persistence import report_of
 from persona_mcp.nodes.relating import relate
 from persona_mcp.nodes.remembering import HEARD, turns_of
 from persona_mcp.server.service import Service
+from persona_mcp.state.appraisal import Appraisal
+from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.continuation import Party
 from tests.calls import dump, say
-from tests.doubles import ScriptedModel
+from tests.doubles import FixedAppraiser, ScriptedModel
 from tests.nodes.steps import Writer, state
 from tests.scenes import decision, scene
 
@@ -83,3 +85,22 @@ async def test_an_exit_line_is_reported_as_a_template(service: Service) -> None:
     report = report_of(state(scene=scene(), decision=tired, **excused))
 
     assert (report["response_type"], report["model"]) == ("template", None)
+
+
+async def test_a_turning_point_weighs_more_and_is_named_in_the_reason(service: Service) -> None:
+    broken = Taken(Appraisal(warmth=-0.5, reliability=-0.8), "promise_broken", "model", "as told")
+    before = replace(broken, turning_point=None)
+
+    turned, plain = [
+        (await relate(replace(service.parts, appraiser=FixedAppraiser(taken)), replied()))[
+            "consequences"
+        ].relationships[0]
+        for taken in (broken, before)
+    ]
+
+    factor = service.parts.laws.effects.relationships.turning_point_factor
+    assert turned.event.size == pytest.approx(factor * plain.event.size)
+    assert turned.event.deltas.trust == pytest.approx(factor * plain.event.deltas.trust)
+    assert turned.why == "hostile and unreliable, a promise broken: “Hello.”"
+    assert plain.why == "hostile and unreliable: “Hello.”"
+    assert (turned.origin.appraiser, turned.origin.note) == ("model", "as told")

@@ -3,7 +3,7 @@
 import pytest
 
 from persona_mcp.graphs.relationship import build_relationship
-from persona_mcp.nodes.relationship import RelationshipInput
+from persona_mcp.nodes.relationship_state import RelationshipInput
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import InvalidParams, NotFound
 from tests.calls import call, say
@@ -48,8 +48,9 @@ async def test_a_relationship_has_a_direction(service: Service) -> None:
     told = RelationshipInput(
         world_id="main",
         event_id="e1",
-        persona_id="aria",
-        partner_id="kira",
+        actor_id="kira",
+        receiver_id="aria",
+        direction="backward",
         text="I hate you, go away.",
     )
     await graph.ainvoke(told)

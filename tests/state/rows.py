@@ -8,9 +8,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from persona_mcp.state import emotion, tables
 from persona_mcp.state.commit import Commit, NewTurn
 from persona_mcp.state.database import Database
-from persona_mcp.state.effects import EffectParams, FeelingChange, RelationshipChange
+from persona_mcp.state.effects import EffectParams, RelationshipChange
 from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.exchanges import ExchangeStore, Lease
+from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memory import NewMemory

@@ -2,26 +2,27 @@ import random
 from dataclasses import asdict, replace
 
 import pytest
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, update
 
-from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state import relationship, tables
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import (
-    Feelings,
     RelationshipChange,
-    add_feeling_change,
     add_relationship_change,
-    at_rest,
-    at_time,
     read_arrow,
     read_events,
-    read_feelings,
     refold_arrow,
 )
-from persona_mcp.state.emotion import EmotionalState, Impulses
+from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.exchanges import ExchangeStore
-from persona_mcp.state.interaction import InteractionState
+from persona_mcp.state.feelings import (
+    add_feeling_change,
+    at_rest,
+    fold_feelings,
+    read_feelings,
+    to_feelings,
+)
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.relationship import Arrow, Deltas, Priors
@@ -84,25 +85,6 @@ async def talk_at_random(database: Database, persona: Persona, rng: random.Rando
         await store.let_go(lease)
 
 
-async def fold_feelings(connection: Connection, persona: Persona) -> Feelings:
-    """Fold the log of a persona: decay to each impulse, apply it, then spend its turns."""
-    costs = (connection.execute(select(tables.EnergySpent).order_by(tables.EnergySpent.seq))).all()
-    impulses = select(tables.MoodImpulse).order_by(tables.MoodImpulse.seq)
-    felt: Feelings | None = None
-    for row in connection.execute(impulses).all():
-        before = felt or at_rest(persona, row.at, PARAMS)
-        before = at_time(before, persona, row.at, PARAMS)
-        mood = emotion.apply(before.emotion, Impulses(**row.impulse))
-        spent = before.interaction
-        for cost in costs:
-            if cost.exchange_id == row.exchange_id:
-                assert cost.at == row.at
-                spent = interaction.after_talk(spent, cost.talk_s, cost.share, PARAMS.interaction)
-        felt = Feelings(mood, spent)
-    assert felt is not None
-    return felt
-
-
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_caches_equal_a_fold_of_the_log_to_the_last_bit(
     database: Database, mara: Persona, seed: int
@@ -114,11 +96,10 @@ async def test_the_caches_equal_a_fold_of_the_log_to_the_last_bit(
     with database.writing() as connection:
         folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
         events = [e for _, _, e in read_events(connection, *ARROW)]
-        feelings = await fold_feelings(connection, mara)
+        feelings = fold_feelings(connection, "main", mara, PARAMS)
     assert folded == Arrow(**arrow_row.arrow) == relationship.fold(events, PARAMS.relationships)
     assert await rows_of(database, tables.RelationshipState) == [arrow_row]
-    assert feelings.emotion == EmotionalState(**felt_row.emotion)
-    assert feelings.interaction == InteractionState(**felt_row.interaction)
+    assert feelings == to_feelings(felt_row)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -8,6 +8,7 @@ import pytest
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.settings import EmbedderSettings
 from persona_mcp.state.appraisal import Appraisal
+from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.local_appraiser import AXES, Axis, LocalAppraiser, load_anchors, near, read
 from tests.doubles import FickleEmbedder
@@ -41,6 +42,8 @@ NEUTRAL = [
     "The library is next to the town hall.",
 ]
 
+SECRET = "I have never told anyone that I was afraid as a child."
+
 
 @pytest.fixture
 async def appraiser() -> AsyncIterator[LocalAppraiser]:
@@ -51,7 +54,7 @@ async def appraiser() -> AsyncIterator[LocalAppraiser]:
 
 
 async def appraised(appraiser: LocalAppraiser, texts: list[str]) -> dict[str, Appraisal]:
-    return {text: await appraiser.appraise(text) for text in texts}
+    return {text: (await appraiser.appraise(text)).appraisal for text in texts}
 
 
 async def test_warm_words_are_warm(appraiser: LocalAppraiser) -> None:
@@ -80,17 +83,17 @@ async def test_neutral_words_move_little(appraiser: LocalAppraiser) -> None:
 
 
 async def test_a_secret_discloses_more_than_small_talk(appraiser: LocalAppraiser) -> None:
-    secret = await appraiser.appraise("I have never told anyone that I was afraid as a child.")
+    (secret,) = (await appraised(appraiser, [SECRET])).values()
 
-    for text in NEUTRAL:
-        assert (await appraiser.appraise(text)).disclosure < secret.disclosure
+    found = await appraised(appraiser, NEUTRAL)
+    assert all(neutral.disclosure < secret.disclosure for neutral in found.values())
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?", "x" * 20_000, "你好", "\U0001f642"])
 async def test_any_text_has_an_appraisal_within_the_ranges(text: str) -> None:
     found = await LocalAppraiser(FickleEmbedder()).appraise(text)
 
-    assert isinstance(found, Appraisal)
+    assert isinstance(found.appraisal, Appraisal)
 
 
 async def test_words_of_an_anchor_point_its_way() -> None:
@@ -99,7 +102,7 @@ async def test_words_of_an_anchor_point_its_way() -> None:
     kind = await appraiser.appraise("Thank you so much, that was kind of you.")
     hostile = await appraiser.appraise("I hate you, go away.")
 
-    assert kind.warmth > 0 > hostile.warmth
+    assert kind.appraisal.warmth > 0 > hostile.appraisal.warmth
 
 
 async def test_the_anchors_are_embedded_once() -> None:
@@ -121,7 +124,7 @@ async def test_an_embedder_that_does_not_answer_is_an_error_and_asked_again() ->
 
     embedder.fault = None
 
-    assert isinstance(await appraiser.appraise("Hello"), Appraisal)
+    assert isinstance(await appraiser.appraise("Hello"), Taken)
 
 
 def test_nearness_is_the_mean_of_the_two_nearest_anchors() -> None:

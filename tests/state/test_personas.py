@@ -8,8 +8,8 @@ from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.state import tables
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
-from persona_mcp.state.effects import at_rest
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
+from persona_mcp.state.feelings import at_rest
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.personas import PersonaStore, free_id, near

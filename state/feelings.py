@@ -1,0 +1,249 @@
+"""Feelings' effects in SQL: append-only impulses and costs, and the caches that fold them.
+
+Each function works inside the caller's transaction. Emotions and what a persona has left for
+talking are moved on at the same moments, those of its impulses, and do not touch each other: so
+the log alone says in which order the numbers are to be added up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert
+
+from persona_mcp.state import effect_statements as statements
+from persona_mcp.state import emotion, interaction, tables
+from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.emotion import EmotionalState, Impulses
+from persona_mcp.state.interaction import InteractionState
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.traits import big_five
+
+P = tables.PersonaState
+NOTHING_SET: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Feelings:
+    """What a persona feels and has left, at one time."""
+
+    emotion: EmotionalState
+    interaction: InteractionState
+
+
+@dataclass(frozen=True)
+class FeelingChange:
+    """What happens to a persona's feelings at one moment.
+
+    Attributes:
+        persona: Whose.
+        impulse: Push on the emotions, applied once.
+        talk: Seconds of talk and share (1 speaker, 0.5 listener) of each turn, in order.
+        why: A short reason for people.
+        absolute: Values of emotions that are set after the push, by their names.
+    """
+
+    persona: Persona
+    impulse: Impulses
+    talk: tuple[tuple[float, float], ...]
+    why: str
+    absolute: Mapping[str, float] | None = None
+
+
+def at_rest(persona: Persona, now: float, params: EffectParams) -> Feelings:
+    """Return what a persona feels before anything happened to it."""
+    return Feelings(
+        emotion.baseline(big_five(persona.spec.personality_traits), now, params.emotions),
+        InteractionState(
+            as_of=now,
+            energy=persona.spec.social_energy,
+            time=persona.spec.available_time,
+            priority=persona.spec.current_priority,
+        ),
+    )
+
+
+def at_time(feelings: Feelings, persona: Persona, now: float, params: EffectParams) -> Feelings:
+    """Let time pass over a persona's feelings."""
+    rest = at_rest(persona, now, params)
+    return Feelings(
+        emotion.decay(feelings.emotion, rest.emotion, now, params.emotions),
+        interaction.regenerate(
+            feelings.interaction,
+            now,
+            persona.spec.social_energy,
+            persona.spec.available_time,
+            params.interaction,
+        ),
+    )
+
+
+def read_feelings(
+    connection: Connection, world_id: str, persona: Persona, now: float, params: EffectParams
+) -> Feelings:
+    """Return a persona's feelings at a time."""
+    found = stored_feelings(connection, world_id, persona.id)
+    return at_time(found, persona, now, params) if found else at_rest(persona, now, params)
+
+
+def stored_feelings(connection: Connection, world_id: str, persona_id: str) -> Feelings | None:
+    """Return a persona's feelings as they stood after its last effect; None if there was none."""
+    row = statements.FEELINGS.first(connection, world=world_id, persona=persona_id)
+    return to_feelings(row) if row else None
+
+
+def to_feelings(row: Row[Any]) -> Feelings:
+    """Read a row."""
+    return Feelings(EmotionalState(**row.emotion), InteractionState(**row.interaction))
+
+
+def add_feeling_change(
+    connection: Connection,
+    world_id: str,
+    exchange_id: str | None,
+    change: FeelingChange,
+    ids: tuple[str, ...],
+    now: float,
+    params: EffectParams,
+) -> Feelings:
+    """Append an impulse and the turns' costs to a persona, and return its feelings after them.
+
+    Args:
+        connection: The caller's transaction.
+        world_id: Where.
+        exchange_id: The exchange that it comes from, if it comes from one.
+        change: What happens.
+        ids: Of the impulse, then of each turn's cost; derived from what they come from.
+        now: Seconds since the epoch, UTC.
+        params: The constants.
+    """
+    persona = change.persona
+    keys = {"world": world_id, "persona": persona.id}
+    cached = stored_feelings(connection, world_id, persona.id)
+    there, mood_seq, energy_seq = statements.BEFORE_IMPULSE.first(connection, **keys, key=ids[0])
+    mood_seq, energy_seq = mood_seq or 0, energy_seq or 0
+    if cached is not None and there is not None:
+        return cached
+    before = cached or at_rest(persona, now, params)
+    at = max(now, before.emotion.as_of)
+    felt = at_time(before, persona, at, params)
+    base = {
+        "world_id": world_id,
+        "exchange_id": exchange_id,
+        "persona_id": persona.id,
+        "at": at,
+        "why": change.why,
+        "params_version": params.relationships.params_version,
+    }
+    pushed = {
+        "id": ids[0],
+        "seq": mood_seq + 1,
+        "impulse": asdict(change.impulse),
+        "absolute": dict(change.absolute) if change.absolute else None,
+    }
+    statements.ADD_IMPULSE.run(connection, {**base, **pushed})
+    rows = [
+        {**base, "id": id, "seq": seq, "talk_s": talk_s, "share": share}
+        for seq, (id, (talk_s, share)) in enumerate(
+            zip(ids[1:], change.talk, strict=True), start=energy_seq + 1
+        )
+    ]
+    if rows:
+        statements.ADD_COSTS.run(connection, rows)
+    pushes = [(change.impulse, change.absolute)]
+    after = moved(felt, pushes, change.talk, params)
+    seqs = (mood_seq + 1, energy_seq + len(rows))
+    keep_feelings(connection, world_id, persona.id, after, seqs, new=cached is None)
+    return after
+
+
+def moved(
+    felt: Feelings,
+    pushes: Sequence[tuple[Impulses, Mapping[str, float] | None]],
+    talk: Sequence[tuple[float, float]],
+    params: EffectParams,
+) -> Feelings:
+    """Apply what happens at one moment: pushes and values that are set, then costs, in order."""
+    mood, left = felt.emotion, felt.interaction
+    for push, absolute in pushes:
+        mood = replace(emotion.apply(mood, push), **(absolute or NOTHING_SET))
+    for talk_s, share in talk:
+        left = interaction.after_talk(left, talk_s, share, params.interaction)
+    return Feelings(mood, left)
+
+
+def keep_feelings(
+    connection: Connection,
+    world_id: str,
+    persona_id: str,
+    feelings: Feelings,
+    seqs: tuple[int, int],
+    *,
+    new: bool,
+) -> None:
+    """Write the cache of a persona's feelings, with the last numbers of impulses and of costs."""
+    values = {
+        "emotion": asdict(feelings.emotion),
+        "emotion_seq": seqs[0],
+        "interaction": asdict(feelings.interaction),
+        "interaction_seq": seqs[1],
+    }
+    if new:
+        keys = {"world_id": world_id, "persona_id": persona_id}
+        connection.execute(insert(P).values({**keys, **values}))
+    else:
+        its = {f"its_{name}": value for name, value in values.items()}
+        keys = {"world": world_id, "persona": persona_id}
+        statements.KEEP_FEELINGS.run(connection, {**keys, **its})
+
+
+def fold_feelings(
+    connection: Connection, world_id: str, persona: Persona, params: EffectParams
+) -> Feelings | None:
+    """Build a persona's feelings from its active log, the same bits as the cache; None without."""
+    keys = {"world": world_id, "persona": persona.id}
+    pushes = statements.IMPULSES.all(connection, **keys)
+    return folded(persona, pushes, statements.COSTS.all(connection, **keys), params)
+
+
+def emotion_after(
+    connection: Connection, world_id: str, persona: Persona, seq: int, params: EffectParams
+) -> EmotionalState | None:
+    """Return a persona's emotions as they stood after an impulse; None if none is active."""
+    rows = statements.IMPULSES.all(connection, world=world_id, persona=persona.id)
+    felt = folded(persona, [row for row in rows if row.seq <= seq], [], params)
+    return felt.emotion if felt else None
+
+
+def folded(
+    persona: Persona, pushes: Sequence[Any], costs: Sequence[Any], params: EffectParams
+) -> Feelings | None:
+    """Fold the rows of a log, each kind in its order; costs fall on moments of impulses."""
+    moments: dict[float, tuple[list[Any], list[Any]]] = {}
+    for kind, rows in enumerate((pushes, costs)):
+        for row in rows:
+            moments.setdefault(row.at, ([], []))[kind].append(row)
+    felt: Feelings | None = None
+    for at, (pushed, spent) in sorted(moments.items()):
+        before = at_time(felt or at_rest(persona, at, params), persona, at, params)
+        felt = moved(
+            before,
+            [(Impulses(**row.impulse), row.absolute) for row in pushed],
+            [(row.talk_s, row.share) for row in spent],
+            params,
+        )
+    return felt
+
+
+def refold_feelings(
+    connection: Connection, world_id: str, persona: Persona, params: EffectParams
+) -> Feelings | None:
+    """Make the cache of a persona's feelings anew from its log; drops it when that is empty."""
+    felt = fold_feelings(connection, world_id, persona, params)
+    connection.execute(delete(P).where(P.world_id == world_id, P.persona_id == persona.id))
+    if felt is not None:
+        keys = {"world": world_id, "persona": persona.id}
+        _, *seqs = statements.BEFORE_IMPULSE.first(connection, **keys, key="")
+        last = (seqs[0] or 0, seqs[1] or 0)
+        keep_feelings(connection, world_id, persona.id, felt, last, new=True)
+    return felt
