@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
@@ -21,12 +21,14 @@ from persona_mcp.state.personas import find
 from persona_mcp.state.relationship_store import read_log
 
 ROOT = Path(__file__).parents[1]
-LEFT_BEHIND: dict[str, tuple[Any, int]] = {
-    "turns": (tables.Turn, 2),
-    "memories": (tables.Memory, 2),
-    "relationship events": (tables.RelationshipEvent, 2),
-    "mood impulses": (tables.MoodImpulse, 1),
-    "costs": (tables.EnergySpent, 2),
+OF_TURNS = select(tables.Memory.exchange_id).where(tables.Memory.turn_id.is_not(None))
+"""A summary names the last exchange that it sums up."""
+LEFT_BEHIND: dict[str, tuple[Select[*tuple[Any, ...]], int]] = {
+    "turns": (select(tables.Turn.exchange_id), 2),
+    "memories": (OF_TURNS, 2),
+    "relationship events": (select(tables.RelationshipEvent.exchange_id), 2),
+    "mood impulses": (select(tables.MoodImpulse.exchange_id), 1),
+    "costs": (select(tables.EnergySpent.exchange_id), 2),
 }
 """How many rows an exchange leaves behind once it is done; before, none."""
 
@@ -70,24 +72,24 @@ async def faults(settings: Settings, acknowledged: set[str]) -> list[str]:
         await database.aclose()
 
 
-async def rows(database: Database, *columns: Any) -> list[Any]:
-    """Read columns."""
+async def rows(database: Database, query: Select[*tuple[Any, ...]]) -> list[Any]:
+    """Run a query."""
     with database.reading() as connection:
-        return list(connection.execute(select(*columns)).all())
+        return list(connection.execute(query).all())
 
 
 async def exchange_faults(database: Database, acknowledged: set[str]) -> list[str]:
     """Look at what each exchange left behind."""
     X = tables.Exchange
-    exchanges = await rows(database, X.id, X.request_id, X.status)
+    exchanges = await rows(database, select(X.id, X.request_id, X.status))
     status = {row.request_id: row.status for row in exchanges}
     found = [
         f"lost: {request_id} was acknowledged and is {status.get(request_id, 'nowhere')}"
         for request_id in sorted(acknowledged)
         if status.get(request_id) != "done"
     ]
-    for what, (table, expected) in LEFT_BEHIND.items():
-        counts = Counter(row[0] for row in await rows(database, table.exchange_id))
+    for what, (query, expected) in LEFT_BEHIND.items():
+        counts = Counter(row[0] for row in await rows(database, query))
         for row in exchanges:
             due = expected if row.status == "done" else 0
             if counts[row.id] != due:
@@ -99,7 +101,8 @@ async def order_faults(database: Database) -> list[str]:
     """Look whether turns are numbered 1, 2, ..., and message and reply stand together."""
     T = tables.Turn
     turns: dict[str, list[Any]] = {}
-    for row in await rows(database, T.conversation_id, T.number, T.exchange_id, T.position):
+    columns = T.conversation_id, T.number, T.exchange_id, T.position
+    for row in await rows(database, select(*columns)):
         turns.setdefault(row.conversation_id, []).append(row)
     found = []
     for conversation, listed in turns.items():
@@ -119,7 +122,7 @@ async def arrow_faults(database: Database, world_id: str, params: EffectParams) 
     """Compare each relationship's cache with the fold of its events."""
     E = tables.RelationshipEvent
     found = []
-    for from_id, to_id in {tuple(row) for row in await rows(database, E.from_id, E.to_id)}:
+    for from_id, to_id in {tuple(row) for row in await rows(database, select(E.from_id, E.to_id))}:
         with database.reading() as connection:
             log = read_log(connection, world_id, from_id, to_id)
             cached = read_arrow(connection, world_id, from_id, to_id)
