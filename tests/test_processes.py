@@ -31,7 +31,7 @@ async def test_three_processes_talk_and_search_at_once_and_lose_nothing(tmp_path
 async def test_who_finds_a_conversation_busy_is_told_so_and_changes_nothing(
     settings: Settings,
 ) -> None:
-    with model_server(word_s=0.12) as url:
+    with model_server(word_s=0.4) as url:
         busy = {"PERSONA_CONVERSATION__BUSY_WAIT_S": "0", "PERSONA_INDEX__KIND": "exact"}
         given = variables(settings.data_dir, url, **busy)
         async with in_this_process(given) as here, through_mcp(given, environment()) as there:
