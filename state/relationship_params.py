@@ -1,6 +1,6 @@
 """The constants of the relationship laws; a section of the settings, kept with every snapshot."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,6 +39,12 @@ class RelationshipParams(BaseModel):
 
     params_version: int = Field(1, ge=1, description="Stored with each event; counts the tables")
 
+    appraiser: Literal["local", "model"] = Field(
+        "local", description="local: by the embedder and words; model: asked, local where it fails"
+    )
+    appraiser_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        20.0, description="Limit of the model's appraisal of one utterance, in seconds"
+    )
     dead_zone: Share = Field(
         0.10, lt=1, description="Appraisals up to this size change nothing, 0..<1"
     )
