@@ -2,6 +2,7 @@
 
 from persona_mcp.server import (
     chat_operations,
+    emotional_operations,
     memory_changes,
     memory_fading,
     memory_operations,
@@ -9,6 +10,7 @@ from persona_mcp.server import (
     memory_sharing,
     memory_upkeep,
     persona_operations,
+    relationship_changes,
     relationship_operations,
     system_operations,
 )
@@ -24,6 +26,8 @@ MODULES = (
     memory_upkeep,
     memory_fading,
     relationship_operations,
+    relationship_changes,
+    emotional_operations,
     system_operations,
 )
 

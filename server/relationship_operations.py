@@ -62,10 +62,7 @@ async def relationship_get(call: Call, arguments: RelationshipGetArguments) -> R
     """
     laws, now = call.service.laws.effects.relationships, time.time()
     one = (await call.service.personas.resolve(call.world_id, arguments.persona1_id)).id
-    other = await party(call, arguments.persona2_id)
-    if one == other:
-        fault = {"field": "persona2_id", "allowed": "somebody else", "given": other}
-        raise InvalidParams.of([fault])
+    other = await other_party(call, one, arguments.persona2_id)
 
     def read(connection: Connection) -> tuple[Arrow | None, Arrow | None]:
         there = arrow_now(connection, call.world_id, one, other, now, laws)
@@ -78,6 +75,20 @@ async def relationship_get(call: Call, arguments: RelationshipGetArguments) -> R
         reverse=shown(other, one, back, there, laws) if back else None,
         message=None if there else f"'{one}' has not met '{other}' yet",
     )
+
+
+async def other_party(call: Call, one: str, reference: str) -> str:
+    """Find whom an operation names in `persona2_id`, beside a persona.
+
+    Raises:
+        NotFound: Neither a persona nor a user is there.
+        InvalidParams: It is the same persona.
+    """
+    other = await party(call, reference)
+    if one == other:
+        fault = {"field": "persona2_id", "allowed": "somebody else", "given": other}
+        raise InvalidParams.of([fault])
+    return other
 
 
 async def party(call: Call, reference: str) -> str:

@@ -47,6 +47,9 @@ NAMES = [
     "memory_decay_stats",
     "memory_decay_force",
     "relationship_get",
+    "relationship_update",
+    "emotional_get_state",
+    "emotional_update_state",
     "system_status",
 ]
 BESIDE = [
@@ -55,6 +58,7 @@ BESIDE = [
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
     *("memory_prune", "memory_prune_all", "memory_prune_recommendations", "memory_prune_stats"),
     *("memory_decay_start", "memory_decay_stop", "memory_decay_stats", "memory_decay_force"),
+    *("relationship_update", "emotional_get_state", "emotional_update_state"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
@@ -87,6 +91,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_decay_stats": {},
     "memory_decay_force": {},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
+    "emotional_get_state": {"persona_id": "aria"},
+    "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
     "system_status": {},
 }
 """Arguments that are right, into which one wrong one is put."""
