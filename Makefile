@@ -40,15 +40,17 @@ migration: ## Write the next schema revision from the tables: make migration nam
 	uv run python -m persona_mcp.migrations.new "$(name)"
 	uv run ruff format migrations/versions
 
-bench: ## Measure an exchange, a call at each door, the start, and upkeep; prints ratios to a baseline
+bench: ## Measure an exchange, each door, the start, upkeep and relationships; prints ratios to a baseline
 	uv run python -m benchmarks.exchange
 	uv run python -m benchmarks.doors
 	uv run python -m benchmarks.start
 	uv run python -m benchmarks.upkeep
+	uv run python -m benchmarks.relationships
 
-crash: ## Kill processes that talk, write memories or make an index, and look for losses
+crash: ## Kill processes that talk, write memories or update relationships, and look for losses
 	uv run python -m benchmarks.crash --rounds 100
 	uv run python -m benchmarks.crash_memory --rounds 50
+	uv run python -m benchmarks.crash_relationships --rounds 50
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite and its Node: needs npm and a network
 

@@ -1,38 +1,20 @@
 """The state of a relationship's graph: what happened between two parties, and what came of it."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from langgraph.channels import UntrackedValue
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from persona_mcp.nodes.relationship import Act, Participant
 from persona_mcp.state.appraisal import Role
 from persona_mcp.state.fields import Id, Number, Reference, Text
 from persona_mcp.state.happening import Happening, Outcome
+from persona_mcp.state.meeting import Context, Direction, GivenAppraisal, Minutes, Signed, Why
 from persona_mcp.state.persona import Persona
 
 WITNESSES = 32
-
-Signed = Annotated[Number, Field(ge=-1, le=1)]
-Minutes = Annotated[Number, Field(ge=0, le=1440)]
-Context = Annotated[Text, Field(min_length=1, max_length=60)]
-Why = Annotated[Text, Field(max_length=500)]
-Direction = Literal["both", "forward", "backward"]
-
-
-class GivenAppraisal(BaseModel):
-    """How an act is taken by the one it is done to, as the caller says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    warmth: Signed = Field(0.0, description="Hostile -1 to kind 1; moves affinity")
-    reliability: Signed = Field(0.0, description="Treacherous -1 to dependable 1; moves trust")
-    competence: Signed = Field(0.0, description="Inept -1 to able 1; moves respect")
-    disclosure: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.0, description="Nothing personal 0 to a deep secret 1; moves intimacy"
-    )
 
 
 class RelationshipInput(TypedDict):

@@ -32,10 +32,9 @@ from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.happening import Happening, event_id, write_happening
 from persona_mcp.state.interaction import talk_cost
+from persona_mcp.state.meeting import MEETING_MINUTES
 from persona_mcp.state.telling import trust_in
 from persona_mcp.state.validation import validate
-
-MEETING_MINUTES = 5.0
 
 
 async def appraise_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:

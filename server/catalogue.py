@@ -2,6 +2,7 @@
 
 from persona_mcp.server import (
     chat_operations,
+    emotional_operations,
     memory_changes,
     memory_fading,
     memory_operations,
@@ -9,6 +10,7 @@ from persona_mcp.server import (
     memory_sharing,
     memory_upkeep,
     persona_operations,
+    relationship_changes,
     relationship_graph,
     relationship_history,
     relationship_operations,
@@ -30,6 +32,8 @@ MODULES = (
     relationship_reading,
     relationship_history,
     relationship_graph,
+    relationship_changes,
+    emotional_operations,
     system_operations,
 )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before
     from persona_mcp.server.store import Store
     from persona_mcp.state.sessions import Session
 
-Toolset = Literal["persona", "conversation", "memory", "relationship", "system"]
+Toolset = Literal["persona", "conversation", "memory", "relationship", "emotion", "system"]
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")

@@ -21,6 +21,7 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.nodes.summarising import sum_up
@@ -75,6 +76,7 @@ class Service(Store):
     model: ChatModel
     parts: Parts
     graph: Any
+    relationships: Any
     checkpointer: PersonaSqliteSaver
     process: str
     runs: Runs
@@ -322,6 +324,7 @@ async def open_service(
             model=model,
             parts=parts,
             graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
+            relationships=build_relationship(parts).compile(name="relationship"),
             checkpointer=checkpointer,
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),

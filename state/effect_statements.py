@@ -70,3 +70,6 @@ COSTS = Prepared(
     .where(S.world_id == WORLD, S.persona_id == PERSONA, S.active)
     .order_by(S.seq)
 )
+KNOWN_IMPULSE = Prepared(
+    select(I.persona_id, I.absolute, I.why, I.seq, I.at).where(I.world_id == WORLD, I.id == KEY)
+)

@@ -15,6 +15,7 @@ from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, tables
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.emotion import EmotionalState, Impulses
+from persona_mcp.state.errors import Conflict
 from persona_mcp.state.interaction import InteractionState
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.traits import big_five
@@ -170,6 +171,45 @@ def moved(
     for talk_s, share in talk:
         left = interaction.after_talk(left, talk_s, share, params.interaction)
     return Feelings(mood, left)
+
+
+def set_feelings(
+    connection: Connection,
+    world_id: str,
+    persona: Persona,
+    values: Mapping[str, float],
+    why: str,
+    key: str,
+    now: float,
+    params: EffectParams,
+) -> EmotionalState:
+    """Set values of a persona's emotions; a repeated one is answered as it was the first time.
+
+    Args:
+        connection: The caller's transaction.
+        world_id: Where.
+        persona: Whose.
+        values: By their names, each within its range.
+        why: A short reason for people.
+        key: Id of the change.
+        now: Seconds since the epoch, UTC.
+        params: The constants.
+
+    Raises:
+        Conflict: Another change is stored under its id.
+    """
+    known = statements.KNOWN_IMPULSE.first(connection, world=world_id, key=key)
+    if known is None:
+        change = FeelingChange(persona, Impulses(), (), why, values)
+        return add_feeling_change(connection, world_id, None, change, (key,), now, params).emotion
+    if (known.persona_id, known.absolute, known.why) != (persona.id, dict(values), why):
+        raise Conflict(
+            "request_id: it was used to set something else; use a new one", field="request_id"
+        )
+    return (
+        emotion_after(connection, world_id, persona, known.seq, params)
+        or at_rest(persona, known.at, params).emotion
+    )
 
 
 def keep_feelings(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import crash_memory
+from benchmarks import crash_memory, crash_relationships
 from benchmarks.crash import play
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.service import open_service
@@ -107,6 +107,15 @@ def test_kills_while_memories_are_written_indexed_or_pruned_leave_sql_and_index_
     tmp_path: Path, what: str
 ) -> None:
     lives = list(crash_memory.play(tmp_path / "data", what, ROUNDS, seed=7))
+
+    assert [life.faults for life in lives] == [[]] * ROUNDS
+    assert sum(life.answered for life in lives) > 0
+
+
+def test_kills_while_two_processes_update_a_relationship_lose_and_double_nothing(
+    tmp_path: Path,
+) -> None:
+    lives = list(crash_relationships.play(tmp_path / "data", ROUNDS, seed=7))
 
     assert [life.faults for life in lives] == [[]] * ROUNDS
     assert sum(life.answered for life in lives) > 0

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from benchmarks import crash_relationships
 from benchmarks.bookkeeping import faults, model_server
 from benchmarks.processes import NAMES, Busy, in_this_process, meet, message, through_mcp
 from persona_mcp.config.settings import Settings
-from tests.processes import environment, variables
+from tests.processes import environment, stored, variables
 
 pytestmark = pytest.mark.anyio
 
 EXCHANGES = 15
+UPDATES = 10
 LIMIT_S = 30.0
 
 
@@ -54,6 +56,15 @@ async def test_who_finds_a_conversation_busy_is_told_so_and_changes_nothing(
     assert (same["exchange_id"], same["response"]) == (second["exchange_id"], second["response"])
     assert statuses(found) == ["done"] * 3
     assert await faults(settings, {"r0", "r1", "r2"}) == []
+
+
+def test_two_processes_that_update_one_relationship_at_once_both_count_once(tmp_path: Path) -> None:
+    requests, wrong = crash_relationships.finish(tmp_path / "data", UPDATES)
+
+    assert wrong == []
+    assert len(requests) == 3 * UPDATES
+    query = "select from_id, last_seq from relationship_states"
+    assert dict(stored(tmp_path / "data", query)) == {"aria": len(requests), "kira": len(requests)}
 
 
 def statuses(conversation: dict[str, Any]) -> list[str]:

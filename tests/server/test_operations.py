@@ -52,6 +52,9 @@ NAMES = [
     "relationship_stats",
     "relationship_history",
     "relationship_graph",
+    "relationship_update",
+    "emotional_get_state",
+    "emotional_update_state",
     "system_status",
 ]
 BESIDE = [
@@ -62,6 +65,7 @@ BESIDE = [
     *("memory_decay_start", "memory_decay_stop", "memory_decay_stats", "memory_decay_force"),
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
+    *("relationship_update", "emotional_get_state", "emotional_update_state"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
@@ -99,6 +103,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_stats": {},
     "relationship_history": {"persona1_id": "aria", "persona2_id": "kira"},
     "relationship_graph": {},
+    "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
+    "emotional_get_state": {"persona_id": "aria"},
+    "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
     "system_status": {},
 }
 """Arguments that are right, into which one wrong one is put."""

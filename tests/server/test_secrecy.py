@@ -46,6 +46,7 @@ FIELDS: dict[str, Any] = {
     "archived": True,
     "dry_run": True,
     "memory_id": "s0",
+    "mood": 0.1,
     "content": "Somebody asked me about the gate.",
     "text": "Somebody asked me about the gate.",
 }
