@@ -23,6 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import select
 
 from benchmarks.bookkeeping import arrow_faults, feeling_faults, rows
 from benchmarks.crash import Round, killed_after, requests_in
@@ -126,8 +127,8 @@ async def faults(settings: Settings, asked: set[str], answered: set[str]) -> lis
     E, I = tables.RelationshipEvent, tables.MoodImpulse  # noqa: E741 - as in state
     database = open_database(settings)
     try:
-        events = {row.id: row for row in await rows(database, E.id, E.from_id, E.seq)}
-        impulses = {row.id for row in await rows(database, I.id)}
+        events = {row.id: row for row in await rows(database, select(E.id, E.from_id, E.seq))}
+        impulses = {row.id for row in await rows(database, select(I.id))}
         params = laws_of(settings).effects
         found = await arrow_faults(database, WORLD, params)
         found += await feeling_faults(database, WORLD, params)
