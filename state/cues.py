@@ -48,6 +48,7 @@ class Cues:
         ridge: Strength that keeps the fit over the anchors small, > 0.
         sentiment: Weight of the general sentiment of a text in its warmth.
         aside: Share of a value that is left where the text does not name whom it would concern.
+        doubt: Size of a value of its meaning alone that counts half, > 0.
         bias: What the appraiser says of neutral lines on average, before it is taken off.
         noise: Its standard deviation on them.
         written_out: Patterns of contractions, and what they stand for.
@@ -60,6 +61,7 @@ class Cues:
     ridge: float
     sentiment: float
     aside: float
+    doubt: float
     bias: Bias
     noise: Bias
     written_out: Sequence[tuple[re.Pattern[str], str]]
@@ -131,6 +133,7 @@ def load_cues(language: str) -> Cues:
         ridge=data["ridge"],
         sentiment=data["sentiment"],
         aside=data["aside"],
+        doubt=data["doubt"],
         bias=Bias(**data["bias"]),
         noise=Bias(**data["noise"]),
         written_out=[(re.compile(short), full) for short, full in data["written_out"]],

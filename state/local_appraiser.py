@@ -76,12 +76,22 @@ def combined(meant: list[float], found: Found, felt: float, cues: Cues) -> Appra
     to_hearer = 1.0 if found.to_hearer else cues.aside
     by_speaker = 1.0 if found.by_speaker else cues.aside
     warmth, reliability, competence, disclosure = meant
+    warm = doubted(to_hearer * (warmth + cues.sentiment * felt), cues.doubt)
     return Appraisal(
-        _limit(to_hearer * (warmth + cues.sentiment * felt) + found.adds[0], -1.0),
-        _limit(by_speaker * reliability + found.adds[1], -1.0),
-        _limit(by_speaker * competence + found.adds[2], -1.0),
-        _limit(by_speaker * disclosure + found.adds[3], 0.0),
+        _limit(warm + found.adds[0], -1.0),
+        _limit(doubted(by_speaker * reliability, cues.doubt) + found.adds[1], -1.0),
+        _limit(doubted(by_speaker * competence, cues.doubt) + found.adds[2], -1.0),
+        _limit(doubted(by_speaker * disclosure, cues.doubt) + found.adds[3], 0.0),
     )
+
+
+def doubted(value: float, doubt: float) -> float:
+    """Make small values smaller: value * |value| / (|value| + doubt); its sign stays.
+
+    Small values are most often noise, and many neutral turns must not add up to a feeling.
+    """
+    size = abs(value)
+    return value * size / (size + doubt) if size else 0.0
 
 
 def few_symbols(text: str) -> str:

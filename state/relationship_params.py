@@ -48,7 +48,7 @@ class RelationshipParams(BaseModel):
     dead_zone: Share = Field(
         0.10, lt=1, description="Appraisals up to this size change nothing, 0..<1"
     )
-    turn_size: Latent = Field(0.10, description="Size of one turn, 0..5")
+    turn_size: Latent = Field(0.11, description="Size of one turn, 0..5")
     update_size_min: Latent = Field(0.2, description="Size of a meeting of 0 minutes, 0..5")
     update_size_span: Latent = Field(0.8, description="What a long meeting adds to it, 0..5")
     update_half_minutes: Positive = Field(
