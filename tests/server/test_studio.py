@@ -134,12 +134,12 @@ async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:
     event = {
         "world_id": "main",
         "event_id": "e1",
-        "persona_id": "noor",
-        "partner_id": "sam",
+        "actor_id": "sam",
+        "receiver_id": "noor",
         "text": "Thank you, you are so kind!",
     }
 
     async with studio.checkpointer(), studio.relationship(runtime(live=True)) as graph:
         felt = await graph.ainvoke(event)
 
-    assert felt["affinity"] > 0
+    assert felt["backward"]["affinity"] > 0

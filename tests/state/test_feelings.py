@@ -21,7 +21,7 @@ from persona_mcp.state.effects import (
     read_arrow,
     refold_arrow,
 )
-from persona_mcp.state.emotion import Impulses
+from persona_mcp.state.emotion import EmotionalState, Impulses
 from persona_mcp.state.feelings import (
     Feelings,
     add_feeling_change,
@@ -30,6 +30,7 @@ from persona_mcp.state.feelings import (
     fold_feelings,
     read_feelings,
     refold_feelings,
+    set_feelings,
     stored_feelings,
 )
 from persona_mcp.state.persona import Persona
@@ -188,6 +189,24 @@ def test_emotions_are_told_as_they_stood_after_an_impulse(mara: History) -> None
     with mara.database.reading() as connection:
         its = (connection, mara.world_id, mara.mara)
         assert [emotion_after(*its, seq, PARAMS) for seq in (0, 1, 2, 3)] == [None, *seen]
+
+
+def test_what_was_set_and_switched_off_is_answered_by_the_rest_and_not_set_again(
+    mara: History,
+) -> None:
+    def set_mood(now: float) -> EmotionalState:
+        its = (mara.world_id, mara.mara, {"mood": 0.9}, "a gift", "set-1", now, PARAMS)
+        with mara.database.writing() as connection:
+            return set_feelings(connection, *its)
+
+    assert set_mood(NOW).mood == 0.9
+    with mara.database.writing() as connection:
+        its = (tables.MoodImpulse.world_id == mara.world_id, tables.MoodImpulse.id == "set-1")
+        connection.execute(update(tables.MoodImpulse).where(*its).values(active=False))
+        refold_feelings(connection, mara.world_id, mara.mara, PARAMS)
+
+    assert set_mood(NOW + 60) == at_rest(mara.mara, NOW, PARAMS).emotion
+    assert stored(mara) is None
 
 
 def stored(history: History) -> Feelings | None:
