@@ -239,7 +239,7 @@ def shown(
         respect=values.respect,
         intimacy=values.intimacy,
         familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws),
+        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
         relationship_strength=values.strength,
         compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,
