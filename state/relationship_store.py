@@ -218,9 +218,9 @@ def arrows_at(
     )
     found = []
     for from_id, to_id, values in rows:
-        arrow: Arrow | None = arrow_of(values)
-        if arrow is not None and arrow.as_of > at:
-            arrow = read_log(connection, world_id, from_id, to_id, at).fold(params)
+        stored = arrow_of(values)
+        log = None if stored.as_of <= at else read_log(connection, world_id, from_id, to_id, at)
+        arrow = log.fold(params) if log else stored
         if arrow is not None:
             found.append(Directed(from_id, to_id, relationship.decay(arrow, at, params)))
     return found
