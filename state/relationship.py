@@ -215,7 +215,7 @@ def shown(arrow: Arrow, params: RelationshipParams) -> Shown:
 
 
 def relationship_type(
-    arrow: Arrow, reverse: Arrow | None, params: RelationshipParams
+    arrow: Arrow, reverse: Arrow | None, params: RelationshipParams, values: Shown | None = None
 ) -> RelationshipType:
     """Name a relationship; the first rule that fits, both arrows decayed to now.
 
@@ -223,9 +223,10 @@ def relationship_type(
     S: stranger below 3 contacts and |S| < .3; enemy S < -.7; rival S < -.3; mentor if respect
     >= .7 and .25 above the reverse arrow's and more than 10 contacts (the reverse arrow: student);
     S < .2 stranger if familiarity < .15 else acquaintance; S < .5 acquaintance; S < .8 friend;
-    else close_friend. Without a reverse arrow nobody is mentor by respect.
+    else close_friend. Without a reverse arrow nobody is mentor by respect. What is shown of the
+    arrow may be given in `values`, where it is known.
     """
-    values = shown(arrow, params)
+    values = values or shown(arrow, params)
     early = _bonded(arrow, reverse) or _distant(arrow, values, params)
     if early:
         return early
