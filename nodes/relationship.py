@@ -14,7 +14,7 @@ from persona_mcp.state.compatibility import Profile
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.traits import big_five, rank_level
+from persona_mcp.state.traits import big_five
 
 SECONDS = 60.0
 NOTABLE = 0.1
@@ -149,21 +149,10 @@ def change_of(
 
 def first_impression(persona: Persona, other: Persona | None, parts: Parts) -> Priors:
     """Compute how a persona sees somebody whom it has never met; None is a human."""
-    own = profile_of(persona)
-    match = compatibility.static_compatibility(own, profile_of(other) if other else Profile())
+    own = compatibility.profile_of(persona.spec)
+    theirs = compatibility.profile_of(other.spec) if other else Profile()
+    match = compatibility.static_compatibility(own, theirs)
     return relationship.priors(match, own.traits, parts.laws.effects.relationships)
-
-
-def profile_of(persona: Persona) -> Profile:
-    """Return what compatibility needs of a persona."""
-    spec = persona.spec
-    return Profile(
-        big_five(spec.personality_traits),
-        spec.topic_preferences,
-        spec.charisma,
-        spec.intelligence,
-        rank_level(spec.social_rank),
-    )
 
 
 def reason_of(act: Act) -> str:

@@ -11,7 +11,10 @@ from persona_mcp.server import (
     memory_upkeep,
     persona_operations,
     relationship_changes,
+    relationship_graph,
+    relationship_history,
     relationship_operations,
+    relationship_reading,
     system_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
@@ -26,6 +29,9 @@ MODULES = (
     memory_upkeep,
     memory_fading,
     relationship_operations,
+    relationship_reading,
+    relationship_history,
+    relationship_graph,
     relationship_changes,
     emotional_operations,
     system_operations,

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.server.relationship_operations import other_party
+from persona_mcp.server.relationship_operations import the_two
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import DEFAULT_CONTEXT
 from persona_mcp.state.arrow import Arrow
@@ -110,8 +110,7 @@ async def relationship_update(
     What is said through persona_chat counts by itself; this is for what happened elsewhere. A user
     has no view that is kept, so only the persona's moves.
     """
-    one = (await call.service.personas.resolve(call.world_id, arguments.persona1_id)).id
-    other = await other_party(call, one, arguments.persona2_id)
+    one, other = await the_two(call, arguments.persona1_id, arguments.persona2_id)
     ran = await call.service.relationships.ainvoke(happened(call, one, other, arguments))
     outcome: Outcome = ran["outcome"]
     happening: Happening = ran["happening"]

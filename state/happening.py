@@ -12,13 +12,13 @@ from persona_mcp.state.effects import (
     RelationshipChange,
     add_relationship_change,
     read_arrow,
-    read_events,
 )
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.relationship import Arrow, RelationshipParams
+from persona_mcp.state.relationship_store import read_log
 
 E = tables.RelationshipEvent
 KNOWN = Prepared(
@@ -141,8 +141,9 @@ def arrow_after(
     connection: Connection, world_id: str, row: Any, params: RelationshipParams
 ) -> Arrow | None:
     """Return an arrow as it stood after one of its events."""
-    log = read_events(connection, world_id, row.from_id, row.to_id)
-    return relationship.fold((event for _, _, event in log if event.seq <= row.seq), params)
+    log = read_log(connection, world_id, row.from_id, row.to_id)
+    until = [event for event in log.events if event.seq <= row.seq]
+    return relationship.fold(until, params, log.first)
 
 
 def arrow_at(

@@ -47,6 +47,11 @@ NAMES = [
     "memory_decay_stats",
     "memory_decay_force",
     "relationship_get",
+    "relationship_list",
+    "relationship_compatibility",
+    "relationship_stats",
+    "relationship_history",
+    "relationship_graph",
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
@@ -58,6 +63,8 @@ BESIDE = [
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
     *("memory_prune", "memory_prune_all", "memory_prune_recommendations", "memory_prune_stats"),
     *("memory_decay_start", "memory_decay_stop", "memory_decay_stats", "memory_decay_force"),
+    *("relationship_compatibility", "relationship_stats"),
+    *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
 ]
 """Those that the core toolset leaves out."""
@@ -91,6 +98,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_decay_stats": {},
     "memory_decay_force": {},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_list": {"persona_id": "aria"},
+    "relationship_compatibility": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_stats": {},
+    "relationship_history": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_graph": {},
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
@@ -274,7 +286,7 @@ async def test_every_result_is_what_its_schema_says(
     arguments = dict(GOOD[name])
     if name == "conversation_get":
         arguments["conversation_id"] = first["conversation_id"]
-    if name == "relationship_get":
+    if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
         arguments["memory_id"] = first["memory_ids"][0]
