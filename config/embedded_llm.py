@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from persona_mcp.config.llm_providers import OpenAIProvider
+from persona_mcp.config.llm_providers import OpenAIProvider, shape_of
 from persona_mcp.config.settings import LLMSettings
 from persona_mcp.state.errors import NotConfigured
 from persona_mcp.state.model import ModelInfo, Sampling
@@ -217,7 +217,8 @@ class EmbeddedProvider(OpenAIProvider):
             "repeat_penalty": sampling.repeat_penalty,
         }
         call.pop("max_tokens", None)
-        call["extra_body"] = {name: value for name, value in extra.items() if value is not None}
+        given = {name: value for name, value in extra.items() if value is not None}
+        call["extra_body"] = given | shape_of(sampling)
         return call
 
     async def check(self) -> str:

@@ -174,7 +174,7 @@ class OllamaProvider(Provider):
             "seed": sampling.seed,
             "stop": list(sampling.stop) or None,
         }
-        return {"options": _given(options)}
+        return _given({"options": _given(options), "format": sampling.schema})
 
     async def check(self) -> str:
         """Look for the name among the models that were pulled."""
@@ -245,6 +245,7 @@ class OpenAIProvider(Provider):
     def arguments(self, sampling: Sampling) -> dict[str, Any]:
         """Leave out top_k, min_p and repeat_penalty: the protocol does not have them."""
         host = urlsplit(self.settings.openai_url).hostname or ""
+        body = shape_of(sampling)
         call = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -252,8 +253,8 @@ class OpenAIProvider(Provider):
             "stop": list(sampling.stop) or None,
         }
         if host.endswith(COMPLETION_TOKENS_HOSTS):
-            return _given(call | {"max_tokens": sampling.max_tokens})
-        return _given(call | {"extra_body": {"max_tokens": sampling.max_tokens}})
+            return _given(call | {"max_tokens": sampling.max_tokens, "extra_body": body or None})
+        return _given(call | {"extra_body": {"max_tokens": sampling.max_tokens, **body}})
 
     async def check(self) -> str:
         """Ask for the list of models; a server without one is still reachable."""
@@ -280,6 +281,14 @@ class OpenAIProvider(Provider):
         """Close the connections."""
         if self._http is not None:
             await self._http.aclose()
+
+
+def shape_of(sampling: Sampling) -> dict[str, Any]:
+    """Spell a schema for the request's body: the library's argument would take another way."""
+    if sampling.schema is None:
+        return {}
+    schema = {"name": "answer", "strict": True, "schema": sampling.schema}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

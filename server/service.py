@@ -22,6 +22,7 @@ from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
@@ -49,7 +50,6 @@ from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import new_id, thread_id
 from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.liveness import Liveness
-from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.request import Request
@@ -359,7 +359,7 @@ def parts_of(
         database=store.database,
         memories=memories,
         model=model,
-        appraiser=LocalAppraiser(embedder),
+        appraiser=appraiser_of(store.settings.relationships, model, embedder),
         laws=store.laws,
         limits=Limits(
             settings.conversation.window_turns,

@@ -184,7 +184,10 @@ def is_turning_point(context: str, params: RelationshipParams) -> bool:
 
 
 def turn_size(params: RelationshipParams, *, turning_point: bool = False) -> float:
-    """Give the size M of one turn, >= 0: 0.10, times 1.5 at a turning point."""
+    """Give the size M of one turn, >= 0: 0.11, times 1.5 at a turning point.
+
+    Source: calibrated here, see `tests/state/test_calibration.py`.
+    """
     return params.turn_size * (params.turning_point_factor if turning_point else 1.0)
 
 

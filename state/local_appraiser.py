@@ -1,89 +1,114 @@
-"""An appraiser without a language model: how near a text is to sentences typical of each axis."""
+"""An appraiser without a language model: meaning, turns of phrase, and general sentiment.
+
+Each value is the sum of where the embedder puts the text (`anchors`), of what its phrases add
+(`cues`) and, for warmth, of the sentiment of its words (vaderSentiment; Hutto and Gilbert 2014);
+the appraiser's measured bias is taken off. Nothing is learned, and nothing leaves the machine.
+"""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import numpy as np
-import yaml
-
-from persona_mcp.state.appraisal import Appraisal
+from persona_mcp.state.anchors import Directions, directions_of
+from persona_mcp.state.appraisal import Appraisal, without_bias
 from persona_mcp.state.appraiser import Taken
-from persona_mcp.state.embedding import Embedder, Vector
+from persona_mcp.state.cues import READ_CHARS, Cues, Found, find_cues, load_cues
+from persona_mcp.state.embedding import Embedder
 
-AXES = ("warmth", "reliability", "competence", "disclosure")
-NEAREST = 2
-"""The mean of the two nearest anchors counts: one alone is noisy, all of them are blunt."""
+SYMBOLS_READ = 16
+LAST_LETTER = "\u2000"
+"""Beyond it are symbols, and scripts that the lexicon does not have."""
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The anchors of one axis as vectors: (n, d) each, and how their nearness is scaled."""
+class Lore:
+    """What the appraiser knows of a language with an embedder."""
 
-    high: Vector
-    low: Vector
-    gain: float
-    zero: float
+    directions: Directions
+    cues: Cues
+    sentiment: Any
 
 
 class LocalAppraiser:
-    """Appraises by the embedder: `gain * (near(high) - near(low) - zero)`, limited to the range.
-
-    `near` is the mean cosine of the two nearest anchors. Source: semantic axes from anchor words
-    (An et al. 2018, "SemAxis"), with sentences; anchors and gains chosen here.
-    """
+    """Appraises by the embedder, which has most often embedded the text before."""
 
     def __init__(self, embedder: Embedder, language: str = "en") -> None:
-        """Use this embedder and the anchors of a language."""
+        """Use this embedder and the words of a language; they are read when first needed."""
         self._embedder = embedder
         self._language = language
-        self._axes: dict[str, Axis] = {}
+        self._lore: Lore | None = None
         self._loading = asyncio.Lock()
 
     async def appraise(self, text: str) -> Taken:
-        """Appraise one utterance by its meaning.
+        """Appraise one utterance.
 
         Raises:
             ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
         """
-        axes = await self._anchors()
-        vector = await self._embedder.embed_query(text)
-        values = {name: read(axis, vector) for name, axis in axes.items()}
-        values["disclosure"] = max(0.0, values["disclosure"])
-        return Taken(Appraisal(**values))
+        lore = await self._learned()
+        meant = lore.directions.read(await self._embedder.embed_query(text))
+        found = find_cues(text, lore.cues)
+        felt = lore.sentiment.polarity_scores(few_symbols(text[:READ_CHARS]))["compound"]
+        raw = combined(meant, found, felt, lore.cues)
+        return Taken(without_bias(raw, lore.cues.bias), found.turning_point)
 
-    async def _anchors(self) -> dict[str, Axis]:
+    async def _learned(self) -> Lore:
         async with self._loading:
-            if not self._axes:
-                self._axes = {
-                    name: Axis(
-                        await self._embedder.embed_documents(axis["high"]),
-                        await self._embedder.embed_documents(axis["low"]),
-                        axis["gain"],
-                        axis["zero"],
-                    )
-                    for name, axis in load_anchors(self._language).items()
-                }
-        return self._axes
+            if self._lore is None:
+                cues = await asyncio.to_thread(load_cues, self._language)
+                sentiment = await asyncio.to_thread(load_sentiment)
+                directions = await directions_of(self._embedder, self._language)
+                self._lore = Lore(directions, cues, sentiment)
+        return self._lore
 
 
-def read(axis: Axis, vector: Vector) -> float:
-    """Return where a text stands on an axis, [-1, 1]."""
-    raw = axis.gain * (near(axis.high, vector) - near(axis.low, vector) - axis.zero)
-    return min(1.0, max(-1.0, raw))
+def combined(meant: list[float], found: Found, felt: float, cues: Cues) -> Appraisal:
+    """Put an appraisal together, its bias still in it.
+
+    Args:
+        meant: (4,), by the embedder.
+        found: By its phrases.
+        felt: General sentiment of the words, [-1, 1].
+        cues: The weights.
+    """
+    to_hearer = 1.0 if found.to_hearer else cues.aside
+    by_speaker = 1.0 if found.by_speaker else cues.aside
+    warmth, reliability, competence, disclosure = meant
+    warm = doubted(to_hearer * (warmth + cues.sentiment * felt), cues.doubt)
+    return Appraisal(
+        _limit(warm + found.adds[0], -1.0),
+        _limit(doubted(by_speaker * reliability, cues.doubt) + found.adds[1], -1.0),
+        _limit(doubted(by_speaker * competence, cues.doubt) + found.adds[2], -1.0),
+        _limit(doubted(by_speaker * disclosure, cues.doubt) + found.adds[3], 0.0),
+    )
 
 
-def near(anchors: Vector, vector: Vector) -> float:
-    """Return the mean cosine of the nearest anchors, [-1, 1]."""
-    return float(np.sort(anchors @ vector)[-NEAREST:].mean())
+def doubted(value: float, doubt: float) -> float:
+    """Make small values smaller: value * |value| / (|value| + doubt); its sign stays.
+
+    Small values are most often noise, and many neutral turns must not add up to a feeling.
+    """
+    size = abs(value)
+    return value * size / (size + doubt) if size else 0.0
+
+
+def few_symbols(text: str) -> str:
+    """Leave out all but the first symbols of a text: a page of emojis would take seconds."""
+    symbols = [at for at, letter in enumerate(text) if letter > LAST_LETTER]
+    return text[: symbols[SYMBOLS_READ]] if len(symbols) > SYMBOLS_READ else text
 
 
 @cache
-def load_anchors(language: str) -> Mapping[str, Any]:
-    """Read the anchors of a language: for each axis `high`, `low`, `gain` and `zero`."""
-    path = files("persona_mcp.state") / "words" / f"anchors.{language}.yaml"
-    found: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {axis: found[axis] for axis in AXES}
+def load_sentiment() -> Any:
+    """Read the lexicon of vaderSentiment, once."""
+    from vaderSentiment.vaderSentiment import (  # noqa: PLC0415 - not every start needs it
+        SentimentIntensityAnalyzer,
+    )
+
+    return SentimentIntensityAnalyzer()
+
+
+def _limit(value: float, least: float) -> float:
+    return min(1.0, max(least, value))

@@ -1,8 +1,8 @@
 """What the product asks of a language model, and what it gets back."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Sampling:
         repeat_penalty: Above 1 discourages repetition; not every provider has it.
         stop: Texts that end the reply.
         seed: Makes the draw repeatable where the provider can.
+        schema: JSON Schema that the whole reply is to follow. Servers keep to its names, types and
+            enums, not all of them to its bounds; whoever asks validates.
     """
 
     max_tokens: int
@@ -36,6 +38,7 @@ class Sampling:
     repeat_penalty: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The constants of the relationship laws; a section of the settings, kept with every snapshot."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,10 +39,16 @@ class RelationshipParams(BaseModel):
 
     params_version: int = Field(1, ge=1, description="Stored with each event; counts the tables")
 
+    appraiser: Literal["local", "model"] = Field(
+        "local", description="local: by the embedder and words; model: asked, local where it fails"
+    )
+    appraiser_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        20.0, description="Limit of the model's appraisal of one utterance, in seconds"
+    )
     dead_zone: Share = Field(
         0.10, lt=1, description="Appraisals up to this size change nothing, 0..<1"
     )
-    turn_size: Latent = Field(0.10, description="Size of one turn, 0..5")
+    turn_size: Latent = Field(0.11, description="Size of one turn, 0..5")
     update_size_min: Latent = Field(0.2, description="Size of a meeting of 0 minutes, 0..5")
     update_size_span: Latent = Field(0.8, description="What a long meeting adds to it, 0..5")
     update_half_minutes: Positive = Field(

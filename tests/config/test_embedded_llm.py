@@ -1,5 +1,6 @@
 import asyncio
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -85,6 +86,17 @@ async def test_it_stops_at_a_stop_text_and_at_the_length(model: ChatModel) -> No
     assert short[-1].finish_reason == "length"
     assert stopped[-1].finish_reason == "stop"
     assert "e" not in "".join(chunk.text for chunk in stopped)
+
+
+@pytest.mark.model
+@weights
+async def test_a_reply_keeps_to_a_schema(model: ChatModel) -> None:
+    mood = {"enum": ["calm", "wild"], "type": "string"}
+    schema = {"type": "object", "properties": {"sea": mood}, "required": ["sea"]}
+
+    chunks = await read(model, Sampling(40, 0.0, schema=schema))
+
+    assert json.loads("".join(chunk.text for chunk in chunks))["sea"] in ("calm", "wild")
 
 
 @pytest.mark.model

@@ -55,6 +55,24 @@ async def test_openai_gets_what_its_protocol_has(server: ModelServer, opened: Op
     }
 
 
+SCHEMA = {"type": "object", "properties": {"warmth": {"enum": [-1, 0, 1]}}}
+
+
+async def test_a_schema_goes_along_as_each_server_has_it(server: ModelServer, opened: Open) -> None:
+    sampling = Sampling(40, 0.0, schema=SCHEMA)
+
+    await read(opened(server, "ollama:llama3.1"), sampling)
+    await read(opened(server, "openai:gpt"), sampling)
+
+    ollama, openai = (request.body for request in server.requests)
+    assert ollama["format"] == SCHEMA
+    assert openai["stream"] is True
+    assert openai["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
+    }
+
+
 async def test_a_proxy_of_the_environment_is_not_for_this_machine(
     server: ModelServer, form: str, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +88,9 @@ async def test_openais_own_address_gets_its_own_name_for_the_length() -> None:
     arguments = OpenAIProvider(LLMSettings(), "gpt").arguments(Sampling(40, 0.7))
 
     assert arguments == {"temperature": 0.7, "max_tokens": 40}
+    shaped = OpenAIProvider(LLMSettings(), "gpt").arguments(Sampling(40, 0.7, schema=SCHEMA))
+    assert shaped["max_tokens"] == 40
+    assert list(shaped["extra_body"]) == ["response_format"]
 
 
 async def test_the_correlation_id_goes_along(server: ModelServer, form: str, opened: Open) -> None:

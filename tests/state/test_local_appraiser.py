@@ -2,15 +2,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import astuple
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.settings import EmbedderSettings
+from persona_mcp.state.anchors import load_anchors
 from persona_mcp.state.appraisal import Appraisal
-from persona_mcp.state.appraiser import Taken
+from persona_mcp.state.appraiser import Taken, TurningPoint
+from persona_mcp.state.cues import find_cues, load_cues
 from persona_mcp.state.errors import ModelError
-from persona_mcp.state.local_appraiser import AXES, Axis, LocalAppraiser, load_anchors, near, read
+from persona_mcp.state.local_appraiser import (
+    LocalAppraiser,
+    combined,
+    few_symbols,
+    load_sentiment,
+)
 from tests.doubles import FickleEmbedder
 
 pytestmark = pytest.mark.anyio
@@ -111,8 +119,7 @@ async def test_the_anchors_are_embedded_once() -> None:
 
     await asyncio.gather(*(appraiser.appraise("Hello") for _ in range(5)))
 
-    anchors = [text for axis in load_anchors("en").values() for text in axis["high"] + axis["low"]]
-    assert sorted(embedder.embedded) == sorted(anchors)
+    assert sorted(embedder.embedded) == sorted(load_anchors("en").sentences)
 
 
 async def test_an_embedder_that_does_not_answer_is_an_error_and_asked_again() -> None:
@@ -127,26 +134,50 @@ async def test_an_embedder_that_does_not_answer_is_an_error_and_asked_again() ->
     assert isinstance(await appraiser.appraise("Hello"), Taken)
 
 
-def test_nearness_is_the_mean_of_the_two_nearest_anchors() -> None:
-    anchors = np.asarray([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]], dtype=np.float32)
+async def test_what_is_about_others_is_less_warm_or_cold_than_what_is_said_to_the_hearer(
+    appraiser: LocalAppraiser,
+) -> None:
+    others = await appraiser.appraise("The king was a wonderful man, and everybody loved him.")
+    hearer = await appraiser.appraise("You are a wonderful man, and everybody loves you.")
 
-    assert near(anchors, np.asarray([1.0, 0.0], dtype=np.float32)) == pytest.approx(0.8)
-
-
-def test_an_axis_ends_at_one() -> None:
-    high = np.asarray([[1.0, 0.0]], dtype=np.float32)
-    axis = Axis(high, -high, gain=5.0, zero=0.1)
-
-    assert read(axis, high[0]) == 1.0
-    assert read(axis, -high[0]) == -1.0
-    assert read(axis, np.asarray([0.0, 1.0], dtype=np.float32)) == pytest.approx(-0.5)
+    assert abs(others.appraisal.warmth) < hearer.appraisal.warmth
 
 
-def test_every_axis_has_anchors_for_both_ends() -> None:
-    anchors = load_anchors("en")
+@pytest.mark.parametrize(
+    ("text", "turning_point"),
+    [
+        ("I told everybody your secret.", "betrayal"),
+        ("I broke my promise to you.", "promise_broken"),
+        ("I kept my promise, here it is.", "promise_kept"),
+        ("I swear on my life that I will protect you.", "vow"),
+        ("I am so sorry for what I did to you.", "repair"),
+        ("You saved my life.", "rescue"),
+        ("The market opens at nine.", None),
+        ("Sorry, what did you say?", None),
+        ("I would never have betrayed you.", None),
+    ],
+)
+async def test_a_turning_point_is_known_by_its_words(
+    text: str, turning_point: TurningPoint | None
+) -> None:
+    taken = await LocalAppraiser(FickleEmbedder()).appraise(text)
 
-    assert tuple(anchors) == AXES
-    for axis in anchors.values():
-        assert len(axis["high"]) >= 4
-        assert len(axis["low"]) >= 4
-        assert axis["gain"] > 0
+    assert (taken.turning_point, taken.appraiser, taken.note) == (turning_point, "local", None)
+
+
+@given(st.text(), st.text(alphabet="\U0001f600\U0001f622\u4f60 a!", max_size=300))
+@settings(max_examples=50, deadline=None)
+def test_any_text_at_all_is_read_within_the_ranges(text: str, symbols: str) -> None:
+    cues = load_cues("en")
+    for said in (text, symbols, text + symbols):
+        found = find_cues(said, cues)
+        felt = load_sentiment().polarity_scores(few_symbols(said))["compound"]
+
+        read = combined([5.0, -5.0, 5.0, -5.0], found, felt, cues)
+
+        assert isinstance(read, Appraisal)
+
+
+def test_a_page_of_symbols_is_cut_after_the_first() -> None:
+    assert few_symbols("a" * 50 + "\U0001f600" * 2000) == "a" * 50 + "\U0001f600" * 16
+    assert few_symbols("Good day \U0001f600") == "Good day \U0001f600"
