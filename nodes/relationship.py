@@ -150,8 +150,8 @@ def change_of(
 def first_impression(persona: Persona, other: Persona | None, parts: Parts) -> Priors:
     """Compute how a persona sees somebody whom it has never met; None is a human."""
     own = compatibility.profile_of(persona.spec)
-    partner = compatibility.profile_of(other.spec) if other else Profile()
-    match = compatibility.static_compatibility(own, partner)
+    theirs = compatibility.profile_of(other.spec) if other else Profile()
+    match = compatibility.static_compatibility(own, theirs)
     return relationship.priors(match, own.traits, parts.laws.effects.relationships)
 
 

@@ -142,7 +142,8 @@ def arrow_after(
 ) -> Arrow | None:
     """Return an arrow as it stood after one of its events."""
     log = read_log(connection, world_id, row.from_id, row.to_id)
-    return relationship.fold((one for one in log.events if one.seq <= row.seq), params, log.first)
+    until = [event for event in log.events if event.seq <= row.seq]
+    return relationship.fold(until, params, log.first)
 
 
 def arrow_at(
