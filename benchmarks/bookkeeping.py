@@ -14,7 +14,7 @@ from sqlalchemy import select
 from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.store import laws_of
-from persona_mcp.state import emotion, interaction, relationship, tables
+from persona_mcp.state import emotion, interaction, tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import (
     EffectParams,
@@ -22,11 +22,11 @@ from persona_mcp.state.effects import (
     at_rest,
     at_time,
     read_arrow,
-    read_events,
     to_feelings,
 )
 from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.personas import find
+from persona_mcp.state.relationship_store import read_log
 
 ROOT = Path(__file__).parents[1]
 LEFT_BEHIND: dict[str, tuple[Any, int]] = {
@@ -129,9 +129,9 @@ async def arrow_faults(database: Database, world_id: str, params: EffectParams) 
     found = []
     for from_id, to_id in {tuple(row) for row in await rows(database, E.from_id, E.to_id)}:
         with database.reading() as connection:
-            events = [e for _, _, e in read_events(connection, world_id, from_id, to_id)]
+            log = read_log(connection, world_id, from_id, to_id)
             cached = read_arrow(connection, world_id, from_id, to_id)
-        if cached != relationship.fold(events, params.relationships):
+        if cached != log.fold(params.relationships):
             found.append(f"the relationship {from_id} -> {to_id} is not the fold of its events")
     return found
 

@@ -17,7 +17,7 @@ from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.traits import BigFive, big_five, rank_level
+from persona_mcp.state.traits import BigFive, big_five
 
 SECONDS = 60.0
 NOTABLE = 0.1
@@ -178,14 +178,7 @@ def change_of(
 
 def first_impression(persona: Persona, owner: BigFive, parts: Parts) -> Priors:
     """Compute how a persona sees a human whom it has never met."""
-    spec = persona.spec
-    own = Profile(
-        owner,
-        spec.topic_preferences,
-        spec.charisma,
-        spec.intelligence,
-        rank_level(spec.social_rank),
-    )
+    own = compatibility.profile_of(persona.spec)
     match = compatibility.static_compatibility(own, Profile())
     return relationship.priors(match, owner, parts.laws.effects.relationships)
 

@@ -9,7 +9,10 @@ from persona_mcp.server import (
     memory_sharing,
     memory_upkeep,
     persona_operations,
+    relationship_graph,
+    relationship_history,
     relationship_operations,
+    relationship_reading,
     system_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
@@ -24,6 +27,9 @@ MODULES = (
     memory_upkeep,
     memory_fading,
     relationship_operations,
+    relationship_reading,
+    relationship_history,
+    relationship_graph,
     system_operations,
 )
 

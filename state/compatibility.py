@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from persona_mcp.state.traits import TRAIT_NAMES, BigFive
+from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.traits import TRAIT_NAMES, BigFive, big_five, rank_level
 
 Prediction = Literal["excellent", "very_good", "good", "challenging", "difficult"]
 Challenge = Literal[
@@ -105,6 +106,17 @@ class Compatibility:
     frequency: str
     recommended_topics: tuple[str, ...]
     challenges: tuple[Challenge, ...]
+
+
+def profile_of(spec: PersonaSpec) -> Profile:
+    """Take what compatibility needs from what a persona is."""
+    return Profile(
+        big_five(spec.personality_traits),
+        spec.topic_preferences,
+        spec.charisma,
+        spec.intelligence,
+        rank_level(spec.social_rank),
+    )
 
 
 def compatibility(a: Profile, b: Profile, strengths: Sequence[float] = ()) -> Compatibility:

@@ -7,7 +7,7 @@ cache. An effect whose id is there already is left alone, so a repeated write ch
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, relationship, tables
@@ -15,14 +15,8 @@ from persona_mcp.state.arrow import NOWHERE, Origin
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, Impulses
 from persona_mcp.state.interaction import InteractionParams, InteractionState
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.relationship import (
-    Appraisal,
-    Arrow,
-    Deltas,
-    Event,
-    Priors,
-    RelationshipParams,
-)
+from persona_mcp.state.relationship import Arrow, Event, Priors, RelationshipParams
+from persona_mcp.state.relationship_store import read_log
 from persona_mcp.state.traits import big_five
 
 E = tables.RelationshipEvent
@@ -140,11 +134,6 @@ def begin_cache(
     )
 
 
-def of_arrow(world_id: str, from_id: str, to_id: str) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions that pick the events of an arrow."""
-    return E.world_id == world_id, E.from_id == from_id, E.to_id == to_id
-
-
 def event_values(
     world_id: str,
     exchange_id: str | None,
@@ -178,33 +167,6 @@ def event_values(
     }
 
 
-def to_event(row: Row[Any]) -> Event:
-    """Read a row."""
-    return Event(
-        at=row.at,
-        seq=row.seq,
-        deltas=Deltas(**row.deltas),
-        kind=row.kind,
-        context=row.context,
-        appraisal=Appraisal(**row.appraisal) if row.appraisal else None,
-        size=row.size,
-        weight=row.weight,
-        disclosure_weight=row.disclosure_weight,
-        direct=row.direct,
-        minutes=row.minutes,
-        priors=Priors(**row.priors) if row.priors else None,
-        bond=row.bond,
-    )
-
-
-def read_events(
-    connection: Connection, world_id: str, from_id: str, to_id: str
-) -> list[tuple[str, str, Event]]:
-    """Return the active events of an arrow with their ids and reasons, oldest first."""
-    query = select(E).where(*of_arrow(world_id, from_id, to_id), E.active).order_by(E.at, E.seq)
-    return [(row.id, row.why, to_event(row)) for row in connection.execute(query)]
-
-
 def refold_arrow(
     connection: Connection,
     world_id: str,
@@ -216,14 +178,11 @@ def refold_arrow(
 
     The priors stay those of the event that began it, even if that one is switched off.
     """
-    events = [e for _, _, e in read_events(connection, world_id, from_id, to_id)]
-    log = of_arrow(world_id, from_id, to_id)
-    begun = connection.scalars(select(E.priors).where(*log).order_by(E.seq))
-    first = next((Priors(**priors) for priors in begun if priors), None)
-    arrow = relationship.fold(events, params, first)
+    arrow = read_log(connection, world_id, from_id, to_id).fold(params)
     its = (R.world_id == world_id, R.from_id == from_id, R.to_id == to_id)
     connection.execute(delete(R).where(*its))
     if arrow is not None:
+        log = E.world_id == world_id, E.from_id == from_id, E.to_id == to_id
         last = connection.scalar(select(func.max(E.seq)).where(*log)) or 0
         begin_cache(connection, world_id, from_id, to_id, arrow, last)
     return arrow

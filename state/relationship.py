@@ -29,7 +29,6 @@ from persona_mcp.state.arrow import (
     Arrow,
     Bond,
     Contribution,
-    Contributions,
     Event,
     Kind,
     Priors,
@@ -46,7 +45,6 @@ __all__ = [
     "Bond",
     "ContextRow",
     "Contribution",
-    "Contributions",
     "Deltas",
     "Event",
     "Kind",
@@ -59,14 +57,16 @@ __all__ = [
     "apply",
     "appraisal_for",
     "begin",
-    "contributions",
     "dead_zone",
     "decay",
     "deltas",
     "fold",
     "hearsay_weight",
+    "in_order",
     "is_turning_point",
+    "kept",
     "priors",
+    "priors_of",
     "relationship_type",
     "shown",
     "turn_size",
@@ -118,14 +118,14 @@ def decay(arrow: Arrow, to_time: float, params: RelationshipParams) -> Arrow:
     if to_time <= arrow.as_of:
         return arrow
     affinity_rest, trust_rest = _baselines(arrow, params)
-    kept = _kept(arrow, to_time, params)
+    left = kept(arrow, to_time, params)
     return replace(
         arrow,
         as_of=to_time,
-        affinity_latent=affinity_rest + (arrow.affinity_latent - affinity_rest) * kept.affinity,
-        trust_latent=trust_rest + (arrow.trust_latent - trust_rest) * kept.trust,
-        respect_latent=arrow.respect_latent * kept.respect,
-        disclosure=arrow.disclosure * kept.disclosure,
+        affinity_latent=affinity_rest + (arrow.affinity_latent - affinity_rest) * left.affinity,
+        trust_latent=trust_rest + (arrow.trust_latent - trust_rest) * left.trust,
+        respect_latent=arrow.respect_latent * left.respect,
+        disclosure=arrow.disclosure * left.disclosure,
     )
 
 
@@ -170,10 +170,10 @@ def fold(
     Returns:
         The arrow at the time of its last event; None without events.
     """
-    ordered = _ordered(events)
+    ordered = in_order(events)
     if not ordered:
         return None
-    arrow = begin(_priors_of(ordered, first), ordered[0].at)
+    arrow = begin(priors_of(ordered, first), ordered[0].at)
     for event in ordered:
         arrow = apply(arrow, event, params)
     return arrow
@@ -238,38 +238,13 @@ def relationship_type(
     return _by_strength(shown(arrow, params), params)
 
 
-def contributions(
-    events: Sequence[Event], now: float, params: RelationshipParams, first: Priors | None = None
-) -> Contributions:
-    """Say why an arrow stands where it stands at `now`.
-
-    An event's part is its delta times the product of the decay factors since; decay is linear in
-    the distance from the baseline, so the rest is the baselines' share and the parts sum to the
-    latent values.
-    """
-    ordered = _ordered(events)
-    if not ordered:
-        return Contributions(Contribution(0.0, 0.0, 0.0, 0.0), ())
-    arrow = begin(_priors_of(ordered, first), ordered[0].at)
-    factors = []
-    for event in ordered:
-        factors.append(_kept(arrow, event.at, params))
-        arrow = apply(arrow, event, params)
-    kept = _kept(arrow, now, params)
-    arrow = decay(arrow, now, params)
-    parts = []
-    for event, before in zip(reversed(ordered), reversed(factors), strict=True):
-        parts.append((event, _times(event.deltas, kept)))
-        kept = _times(before, kept)
-    parts.reverse()
-    return Contributions(_rest(arrow, [part for _, part in parts]), tuple(parts))
-
-
-def _ordered(events: Iterable[Event]) -> list[Event]:
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Sort a log as it is folded: by time, then by number."""
     return sorted(events, key=lambda event: (event.at, event.seq))
 
 
-def _priors_of(ordered: Sequence[Event], first: Priors | None) -> Priors:
+def priors_of(ordered: Sequence[Event], first: Priors | None) -> Priors:
+    """Find what an arrow rests at: as its first event says, else as given, else neutral."""
     return next((event.priors for event in ordered if event.priors), first or Priors())
 
 
@@ -289,7 +264,7 @@ def _baselines(arrow: Arrow, params: RelationshipParams) -> tuple[float, float]:
     return affinity, trust
 
 
-def _kept(arrow: Arrow, to_time: float, params: RelationshipParams) -> Contribution:
+def kept(arrow: Arrow, to_time: float, params: RelationshipParams) -> Contribution:
     """Give the share of each distance from the baseline that is left at `to_time`, [0, 1]."""
     affinity_rest, trust_rest = _baselines(arrow, params)
     slowed = 1 + params.familiarity_slowing * arrow.familiarity
@@ -307,24 +282,6 @@ def _kept(arrow: Arrow, to_time: float, params: RelationshipParams) -> Contribut
         share(arrow.trust_latent - trust_rest, params.trust_days_above, params.trust_days_below),
         share(arrow.respect_latent, params.respect_days_above, params.respect_days_below),
         share(arrow.disclosure, params.disclosure_days, params.disclosure_days),
-    )
-
-
-def _times(change: Deltas | Contribution, kept: Contribution) -> Contribution:
-    return Contribution(
-        change.affinity * kept.affinity,
-        change.trust * kept.trust,
-        change.respect * kept.respect,
-        change.disclosure * kept.disclosure,
-    )
-
-
-def _rest(arrow: Arrow, parts: Sequence[Contribution]) -> Contribution:
-    return Contribution(
-        arrow.affinity_latent - math.fsum(part.affinity for part in parts),
-        arrow.trust_latent - math.fsum(part.trust for part in parts),
-        arrow.respect_latent - math.fsum(part.respect for part in parts),
-        arrow.disclosure - math.fsum(part.disclosure for part in parts),
     )
 
 

@@ -36,6 +36,7 @@ CORE = [
     "memory_search",
     "memory_store",
     "relationship_get",
+    "relationship_list",
     "conversation_get",
     "system_status",
 ]

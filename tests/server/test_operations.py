@@ -47,6 +47,11 @@ NAMES = [
     "memory_decay_stats",
     "memory_decay_force",
     "relationship_get",
+    "relationship_list",
+    "relationship_compatibility",
+    "relationship_stats",
+    "relationship_history",
+    "relationship_graph",
     "system_status",
 ]
 BESIDE = [
@@ -55,6 +60,8 @@ BESIDE = [
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
     *("memory_prune", "memory_prune_all", "memory_prune_recommendations", "memory_prune_stats"),
     *("memory_decay_start", "memory_decay_stop", "memory_decay_stats", "memory_decay_force"),
+    *("relationship_compatibility", "relationship_stats"),
+    *("relationship_history", "relationship_graph"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
@@ -87,6 +94,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "memory_decay_stats": {},
     "memory_decay_force": {},
     "relationship_get": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_list": {"persona_id": "aria"},
+    "relationship_compatibility": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_stats": {},
+    "relationship_history": {"persona1_id": "aria", "persona2_id": "kira"},
+    "relationship_graph": {},
     "system_status": {},
 }
 """Arguments that are right, into which one wrong one is put."""
@@ -267,7 +279,7 @@ async def test_every_result_is_what_its_schema_says(
     arguments = dict(GOOD[name])
     if name == "conversation_get":
         arguments["conversation_id"] = first["conversation_id"]
-    if name == "relationship_get":
+    if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
         arguments["memory_id"] = first["memory_ids"][0]

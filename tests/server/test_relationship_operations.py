@@ -39,6 +39,8 @@ async def test_personas_that_never_met_have_no_relationship(service: Service) ->
         "exists": False,
         "relationship": None,
         "reverse": None,
+        "reasons": [],
+        "what_if": None,
         "message": "'aria' has not met 'kira' yet",
     }
 

@@ -15,7 +15,6 @@ from persona_mcp.state.effects import (
     at_rest,
     at_time,
     read_arrow,
-    read_events,
     read_feelings,
     refold_arrow,
 )
@@ -25,6 +24,7 @@ from persona_mcp.state.interaction import InteractionState
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.relationship import Arrow, Deltas, Priors
+from persona_mcp.state.relationship_store import read_log
 from tests.state.rows import (
     NOW,
     PARAMS,
@@ -113,7 +113,7 @@ async def test_the_caches_equal_a_fold_of_the_log_to_the_last_bit(
     (felt_row,) = await rows_of(database, tables.PersonaState)
     with database.writing() as connection:
         folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
-        events = [e for _, _, e in read_events(connection, *ARROW)]
+        events = read_log(connection, *ARROW).events
         feelings = await fold_feelings(connection, mara)
     assert folded == Arrow(**arrow_row.arrow) == relationship.fold(events, PARAMS.relationships)
     assert await rows_of(database, tables.RelationshipState) == [arrow_row]
@@ -135,7 +135,7 @@ async def test_exchanges_that_are_switched_off_are_as_if_they_had_never_been(
 
         folded = refold_arrow(connection, *ARROW, PARAMS.relationships)
 
-        left = [e for _, _, e in read_events(connection, *ARROW)]
+        left = read_log(connection, *ARROW).events
         assert folded == relationship.fold(left, PARAMS.relationships, Priors(0.1, 0.02))
         assert read_arrow(connection, *ARROW) == folded
 
@@ -161,8 +161,8 @@ async def test_an_arrow_without_an_active_event_has_no_cache_and_can_begin_again
         assert read_arrow(connection, *ARROW) is None
         begun = add(connection, second)
 
-        events = read_events(connection, *ARROW)
-        assert [(id, e.seq) for id, _, e in events] == [(second.id, 2)]
+        entries = read_log(connection, *ARROW).entries
+        assert [(one.id, one.event.seq) for one in entries] == [(second.id, 2)]
         assert refold_arrow(connection, *ARROW, PARAMS.relationships) == begun
 
 
@@ -200,7 +200,7 @@ async def test_an_event_that_comes_twice_changes_nothing(database: Database, wor
         first = add(connection, change)
 
         assert add(connection, change) == first
-        assert len(read_events(connection, *ARROW)) == 1
+        assert len(read_log(connection, *ARROW).entries) == 1
 
 
 async def test_an_event_is_never_dated_before_the_arrow(database: Database, world: str) -> None:
@@ -208,9 +208,9 @@ async def test_an_event_is_never_dated_before_the_arrow(database: Database, worl
         add(connection, relationship_change(lease_of("x1"), NOW))
         add(connection, relationship_change(lease_of("x2"), NOW - 100))
 
-        events = read_events(connection, *ARROW)
+        entries = read_log(connection, *ARROW).entries
 
-    assert [(e.at, e.seq, why) for _, why, e in events] == [
+    assert [(one.event.at, one.event.seq, one.why) for one in entries] == [
         (NOW, 1, "kind words"),
         (NOW, 2, "kind words"),
     ]
@@ -235,7 +235,7 @@ async def test_an_event_is_read_as_it_was_written(database: Database, world: str
     with database.writing() as connection:
         add(connection, plain)
         add(connection, told)
-        events = [e for _, _, e in read_events(connection, *ARROW)]
+        events = read_log(connection, *ARROW).events
 
     assert events == [
         replace(plain.event, seq=1, priors=plain.priors),

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from persona_mcp.state.explaining import contributions
 from persona_mcp.state.relationship import (
     Appraisal,
     Arrow,
@@ -25,7 +26,6 @@ from persona_mcp.state.relationship import (
     apply,
     appraisal_for,
     begin,
-    contributions,
     dead_zone,
     decay,
     deltas,
