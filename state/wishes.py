@@ -1,24 +1,17 @@
 """Whom a persona wants to talk to now: the continue score of a talk that would begin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, String, bindparam, select
+from sqlalchemy import Connection
 
-from persona_mcp.state import continuation, relationship, tables
-from persona_mcp.state.arrow import Arrow
+from persona_mcp.state import continuation, personas, relationship
 from persona_mcp.state.continuation import UNKNOWN_PREFERENCE, Party, Score, Talk
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.effects import EffectParams, Feelings, read_feelings
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.relationship_store import outgoing
 from persona_mcp.state.traits import rank_level
 
-R = tables.RelationshipState
-VIEWS = Prepared(
-    select(R.to_id, R.arrow).where(
-        R.world_id == bindparam("world", type_=String), R.from_id == bindparam("who", type_=String)
-    )
-)
 TOKENS = 500
 """Left of the budget of a talk that has not begun."""
 
@@ -82,37 +75,33 @@ def wish(
 def wishes(
     connection: Connection,
     world_id: str,
-    persona: Persona,
-    others: Sequence[Persona | str],
+    persona_id: str,
     now: float,
     laws: EffectParams,
     params: ContinuationParams,
 ) -> dict[str, Score]:
-    """Score how much a persona wants to talk to each of several now.
+    """Score how much a persona wants to talk now to each of those whom it knows.
 
     Args:
         connection: An open transaction.
         world_id: Where.
-        persona: Who wishes.
-        others: Personas, and users by their ids.
+        persona_id: Who wishes.
         now: Seconds since the epoch, UTC.
         laws: Of relationships and feelings.
         params: The terms of the score.
 
     Returns:
-        Scores by the ids of the others, in their order.
+        Scores by the ids of the others.
     """
-    own = persona, read_feelings(connection, world_id, persona, now, laws)
-    arrows = {row.to_id: row.arrow for row in VIEWS.all(connection, world=world_id, who=persona.id)}
-    found = {}
-    for one in others:
-        if isinstance(one, str):
-            id, other = one, None
-        else:
-            id, other = one.id, (one, read_feelings(connection, world_id, one, now, laws))
-        strength = None
-        if id in arrows:
-            arrow = relationship.decay(Arrow(**arrows[id]), now, laws.relationships)
-            strength = relationship.shown(arrow, laws.relationships).strength
-        found[id] = wish(own, other, strength, params)
+
+    def feeling(id: str) -> tuple[Persona, Feelings]:
+        persona = personas.find(connection, world_id, id)
+        return persona, read_feelings(connection, world_id, persona, now, laws)
+
+    own, found = feeling(persona_id), {}
+    for one in outgoing(connection, world_id, persona_id):
+        arrow = relationship.decay(one.arrow, now, laws.relationships)
+        strength = relationship.shown(arrow, laws.relationships).strength
+        other = feeling(one.other.id) if one.other.kind == "persona" else None
+        found[one.other.id] = wish(own, other, strength, params)
     return found
