@@ -161,7 +161,7 @@ def drawn(
     by_ends = {(one.from_id, one.to_id): one.arrow for one in arrows}
     edges = []
     for (from_id, to_id), arrow in by_ends.items():
-        values = relationship.shown(arrow, laws)
+        values, back = relationship.shown(arrow, laws), by_ends.get((to_id, from_id))
         if values.familiarity < arguments.min_familiarity:
             continue
         edges.append(
@@ -174,7 +174,7 @@ def drawn(
                 intimacy=values.intimacy,
                 familiarity=values.familiarity,
                 strength=values.strength,
-                type=relationship.relationship_type(arrow, by_ends.get((to_id, from_id)), laws),
+                type=relationship.relationship_type(arrow, back, laws, values),
             )
         )
     nodes = [Node(id=one.id, name=one.name, kind=one.kind) for one in parties]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
+from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.relationship_operations import (
@@ -141,20 +142,24 @@ async def relationship_history(
     check_span(arguments.since, arguments.until)
     laws, now = call.store.laws.effects.relationships, time.time()
     one, other = await the_two(call, arguments.persona1_id, arguments.persona2_id)
-    log = await call.store.database.read(read_log, call.world_id, one, other)
-    why = contributions(log.events, now, laws, log.first)
-    told = chosen(told_of(log, [part for _, part in why.events], laws), arguments, laws)
-    after = int(arguments.cursor or 0)
-    page = told[after : after + arguments.limit]
-    end = after + len(page)
-    return RelationshipHistory(
-        persona1_id=one,
-        persona2_id=other,
-        events=[shown_event(each, laws) for each in page],
-        total_count=len(told),
-        baseline=latent(why.baseline),
-        next_cursor=str(end) if end < len(told) else None,
-    )
+
+    def read(connection: Connection) -> RelationshipHistory:
+        log = read_log(connection, call.world_id, one, other)
+        why = contributions(log.events, now, laws, log.first)
+        told = chosen(told_of(log, [part for _, part in why.events], laws), arguments, laws)
+        after = int(arguments.cursor or 0)
+        page = told[after : after + arguments.limit]
+        end = after + len(page)
+        return RelationshipHistory(
+            persona1_id=one,
+            persona2_id=other,
+            events=[shown_event(each, laws) for each in page],
+            total_count=len(told),
+            baseline=latent(why.baseline),
+            next_cursor=str(end) if end < len(told) else None,
+        )
+
+    return await call.store.database.read(read)
 
 
 def check_span(since: float | None, until: float | None) -> None:

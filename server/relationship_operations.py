@@ -104,21 +104,21 @@ async def relationship_get(call: Call, arguments: RelationshipGetArguments) -> R
     laws, now = call.store.laws.effects.relationships, time.time()
     one, other = await the_two(call, arguments.persona1_id, arguments.persona2_id)
 
-    def read(connection: Connection) -> tuple[Arrow | None, Arrow | None, Log]:
+    def read(connection: Connection) -> RelationshipGet:
         there = arrow_now(connection, call.world_id, one, other, now, laws)
         back = arrow_now(connection, call.world_id, other, one, now, laws)
-        return there, back, read_log(connection, call.world_id, one, other)
+        log = read_log(connection, call.world_id, one, other)
+        what_if = imagined(log, arguments.without, now, laws)
+        return RelationshipGet(
+            exists=there is not None,
+            relationship=shown(one, other, there, back, laws) if there else None,
+            reverse=shown(other, one, back, there, laws) if back else None,
+            reasons=reasons_of(log, now, laws),
+            what_if=shown(one, other, what_if, back, laws) if what_if else None,
+            message=None if there else f"'{one}' has not met '{other}' yet",
+        )
 
-    there, back, log = await call.store.database.read(read)
-    what_if = imagined(log, arguments.without, now, laws)
-    return RelationshipGet(
-        exists=there is not None,
-        relationship=shown(one, other, there, back, laws) if there else None,
-        reverse=shown(other, one, back, there, laws) if back else None,
-        reasons=reasons_of(log, now, laws),
-        what_if=shown(one, other, what_if, back, laws) if what_if else None,
-        message=None if there else f"'{one}' has not met '{other}' yet",
-    )
+    return await call.store.database.read(read)
 
 
 async def the_two(call: Call, one: str, other: str) -> tuple[str, str]:
@@ -239,7 +239,7 @@ def shown(
         respect=values.respect,
         intimacy=values.intimacy,
         familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws),
+        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
         relationship_strength=values.strength,
         compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 from sqlalchemy import Connection
@@ -20,8 +21,10 @@ from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import (
     Directed,
     Outgoing,
+    Party,
     PartyKind,
     arrows_at,
+    incoming,
     outgoing,
     personas_of,
 )
@@ -80,34 +83,54 @@ async def relationship_list(call: Call, arguments: RelationshipListArguments) ->
     """
     persona = await current_persona(call, arguments.persona_id)
     laws, now = call.store.laws.effects.relationships, time.time()
-    found = await call.store.database.read(outgoing, call.world_id, persona.id)
-    least = -1.0 if arguments.min_strength is None else arguments.min_strength
-    seen = [now_of(one, now, laws) for one in found]
-    seen = [(one, values) for one, values in seen if values.strength >= least]
-    seen.sort(key=lambda one: (-one[1].strength, one[0].other.id))
     after = int(arguments.cursor or 0)
-    page = seen[after : after + arguments.limit]
+
+    def read(connection: Connection) -> tuple[list[Seen], dict[str, Arrow], int]:
+        found = ranked(outgoing(connection, call.world_id, persona.id), arguments, now, laws)
+        page = found[after : after + arguments.limit]
+        ids = [one.other.id for one in page]
+        return page, incoming(connection, call.world_id, persona.id, ids), len(found)
+
+    page, back, total = await call.store.database.read(read)
     end = after + len(page)
     return RelationshipList(
         persona_id=persona.id,
-        relationships=[listed(one, values, now, laws) for one, values in page],
-        total_relationships=len(seen),
-        next_cursor=str(end) if end < len(seen) else None,
+        relationships=[listed(one, back.get(one.other.id), now, laws) for one in page],
+        total_relationships=total,
+        next_cursor=str(end) if end < total else None,
     )
 
 
-def now_of(one: Outgoing, now: float, laws: RelationshipParams) -> tuple[Outgoing, Shown]:
-    """Evaluate an arrow now; the one that comes back is left for when it is shown."""
-    arrow = relationship.decay(one.arrow, now, laws)
-    return one._replace(arrow=arrow), relationship.shown(arrow, laws)
+class Seen(NamedTuple):
+    """How a persona sees somebody now."""
+
+    other: Party
+    arrow: Arrow
+    values: Shown
+
+
+def ranked(
+    found: Sequence[Outgoing],
+    arguments: RelationshipListArguments,
+    now: float,
+    laws: RelationshipParams,
+) -> list[Seen]:
+    """Evaluate arrows now, and order those that are strong enough."""
+    seen = []
+    for other, stored in found:
+        arrow = relationship.decay(stored, now, laws)
+        values = relationship.shown(arrow, laws)
+        if arguments.min_strength is None or values.strength >= arguments.min_strength:
+            seen.append(Seen(other, arrow, values))
+    return sorted(seen, key=lambda one: (-one.values.strength, one.other.id))
 
 
 def listed(
-    one: Outgoing, values: Shown, now: float, laws: RelationshipParams
+    one: Seen, back: Arrow | None, now: float, laws: RelationshipParams
 ) -> ListedRelationship:
-    """Show an arrow in a list."""
-    arrow = one.arrow
-    reverse = relationship.decay(one.reverse, now, laws) if one.reverse else None
+    """Show an arrow in a list; the one that comes back bears on its type."""
+    arrow, values = one.arrow, one.values
+    reverse = relationship.decay(back, now, laws) if back else None
     last = arrow.last_interaction
     return ListedRelationship(
         other_persona_id=one.other.id,
@@ -118,7 +141,7 @@ def listed(
         respect=values.respect,
         intimacy=values.intimacy,
         familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws),
+        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
         relationship_strength=values.strength,
         compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,
@@ -286,11 +309,12 @@ def statistics_of(
     types, contacts, pairs = Counter[str](), Counter[str](), dict[tuple[str, str], int]()
     scores = []
     for (from_id, to_id), arrow in by_ends.items():
-        types[relationship.relationship_type(arrow, by_ends.get((to_id, from_id)), laws)] += 1
+        values, back = relationship.shown(arrow, laws), by_ends.get((to_id, from_id))
+        types[relationship.relationship_type(arrow, back, laws, values)] += 1
         contacts[from_id] += arrow.interactions
         pair = min(from_id, to_id), max(from_id, to_id)
         pairs[pair] = max(pairs.get(pair, 0), arrow.interactions)
-        scores.append(relationship.shown(arrow, laws).compatibility_score)
+        scores.append(values.compatibility_score)
     active = sorted(contacts, key=lambda id: (-contacts[id], id))[:MOST_ACTIVE]
     return RelationshipStatistics(
         total_relationships=len(pairs),

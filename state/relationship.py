@@ -184,10 +184,9 @@ def shown(arrow: Arrow, params: RelationshipParams) -> Shown:
 
     Doubles show exactly 1.0 for latent values above 19; the latent value stays the truth.
     """
-    affinity, trust, respect = (
-        math.tanh(z) for z in (arrow.affinity_latent, arrow.trust_latent, arrow.respect_latent)
-    )
-    cap = arrow.familiarity * (1 + trust) / 2
+    affinity, trust = math.tanh(arrow.affinity_latent), math.tanh(arrow.trust_latent)
+    respect, familiarity = math.tanh(arrow.respect_latent), arrow.familiarity
+    cap = familiarity * (1 + trust) / 2
     intimacy = cap * -math.expm1(-arrow.disclosure)
     closeness = intimacy * math.tanh(params.intimacy_steepness * affinity)
     strength = (
@@ -207,7 +206,7 @@ def shown(arrow: Arrow, params: RelationshipParams) -> Shown:
         trust=trust,
         respect=respect,
         intimacy=intimacy,
-        familiarity=arrow.familiarity,
+        familiarity=familiarity,
         strength=strength,
         compatibility_score=0.5 + 0.5 * match,
         modifier=params.modifier_strength * strength
@@ -216,7 +215,7 @@ def shown(arrow: Arrow, params: RelationshipParams) -> Shown:
 
 
 def relationship_type(
-    arrow: Arrow, reverse: Arrow | None, params: RelationshipParams
+    arrow: Arrow, reverse: Arrow | None, params: RelationshipParams, values: Shown | None = None
 ) -> RelationshipType:
     """Name a relationship; the first rule that fits, both arrows decayed to now.
 
@@ -224,18 +223,21 @@ def relationship_type(
     S: stranger below 3 contacts and |S| < .3; enemy S < -.7; rival S < -.3; mentor if respect
     >= .7 and .25 above the reverse arrow's and more than 10 contacts (the reverse arrow: student);
     S < .2 stranger if familiarity < .15 else acquaintance; S < .5 acquaintance; S < .8 friend;
-    else close_friend. Without a reverse arrow nobody is mentor by respect.
+    else close_friend. Without a reverse arrow nobody is mentor by respect. What is shown of the
+    arrow may be given in `values`, where it is known.
     """
-    early = _bonded(arrow, reverse) or _distant(arrow, params)
+    values = values or shown(arrow, params)
+    early = _bonded(arrow, reverse) or _distant(arrow, values, params)
     if early:
         return early
     if reverse is not None:
         if _looks_up(arrow, reverse, params):
             return "mentor"
-        hidden = _bonded(reverse, arrow) or _distant(reverse, params)
-        if hidden is None and _looks_up(reverse, arrow, params):
-            return "student"
-    return _by_strength(shown(arrow, params), params)
+        if _looks_up(reverse, arrow, params):
+            hidden = _bonded(reverse, arrow) or _distant(reverse, shown(reverse, params), params)
+            if hidden is None:
+                return "student"
+    return _by_strength(values, params)
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
@@ -296,8 +298,8 @@ def _bonded(arrow: Arrow, reverse: Arrow | None) -> RelationshipType | None:
     return "student" if other == "mentor" else None
 
 
-def _distant(arrow: Arrow, params: RelationshipParams) -> RelationshipType | None:
-    strength = shown(arrow, params).strength
+def _distant(arrow: Arrow, values: Shown, params: RelationshipParams) -> RelationshipType | None:
+    strength = values.strength
     if arrow.interactions < params.stranger_contacts and abs(strength) < params.stranger_strength:
         return "stranger"
     if strength < params.enemy_below:

@@ -1,5 +1,7 @@
 """Relationships as the product writes them, for tests that look at them."""
 
+from dataclasses import asdict, replace
+from itertools import permutations
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -10,7 +12,6 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.effects import (
     RelationshipChange,
     add_relationship_change,
-    begin_cache,
     refold_arrow,
 )
 from persona_mcp.state.ids import name_key
@@ -69,10 +70,9 @@ def crowd(database: Database, count: int) -> list[str]:
         made = [{"id": f"p{n:03}", "name": f"P {n:03}"} for n in range(count)]
         people = [{**row, **one, "name_key": name_key(one["name"])} for one in made]
         connection.execute(insert(P), people)
-        arrow = begin(Priors(0.1, 0.02), NOW)
         ids = [person["id"] for person in people]
-        for one in ids:
-            for other in ids:
-                if one != other:
-                    begin_cache(connection, "main", one, other, arrow, 1)
+        arrow = replace(begin(Priors(0.1, 0.02), NOW), interactions=3, contact=0.4)
+        state = {"world_id": "main", "arrow": asdict(arrow), "as_of": NOW, "last_seq": 1}
+        ends = [{"from_id": a, "to_id": b, **state} for a, b in permutations(ids, 2)]
+        connection.execute(insert(tables.RelationshipState), ends)
         return ids

@@ -13,11 +13,13 @@ from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.relationship_store import (
     AMONG,
     ARROWS,
+    INCOMING,
     LOG,
     OUTGOING,
     PERSONAS,
     Party,
     arrows_at,
+    incoming,
     outgoing,
     personas_of,
     read_log,
@@ -27,7 +29,7 @@ from tests.arrows import CRUEL, DAY, KIND, LAWS, NOW, delete_persona, happen, sw
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_persona_has_arrows_to_personas_and_users_with_what_comes_back(
+async def test_a_persona_has_arrows_to_personas_and_users_and_some_come_back(
     database: Database, world: str
 ) -> None:
     there = happen(database, "e1", "mara", "tobin")
@@ -36,11 +38,14 @@ async def test_a_persona_has_arrows_to_personas_and_users_with_what_comes_back(
 
     with database.reading() as connection:
         found = outgoing(connection, "main", "mara")
+        returned = incoming(connection, "main", "mara", ["tobin", "ann"])
+        others = incoming(connection, "main", "mara", ["ann"])
 
     assert found == [
-        (Party("ann", "ann", "user"), user, None),
-        (Party("tobin", "Tobin", "persona"), there, back),
+        (Party("ann", "ann", "user"), user),
+        (Party("tobin", "Tobin", "persona"), there),
     ]
+    assert (returned, others) == ({"tobin": back}, {})
 
 
 async def test_a_deleted_persona_is_nobody(database: Database, world: str) -> None:
@@ -154,6 +159,7 @@ async def test_a_log_without_an_event_folds_as_if_that_had_never_been(
 
 QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "the arrows of a persona": (OUTGOING, {"who": "p1"}),
+    "the arrows from some to one": (INCOMING, {"ids": ["p1", "p2"], "whom": "p3"}),
     "all arrows": (ARROWS, {}),
     "the arrows among some": (AMONG, {"ids": ["p1", "p2"]}),
     "the log of an arrow": (LOG, {"who": "p1", "whom": "p2", "until": NOW}),
@@ -175,8 +181,9 @@ async def test_no_read_goes_through_more_than_its_world_and_sorts_nothing(
 async def test_the_arrows_of_a_persona_are_found_by_its_key(database: Database, world: str) -> None:
     plan = plan_of(database, OUTGOING, world="main", who="p1")
 
-    assert len(plan) == 3
-    assert all(("=?" in step and "from_id=?" in step) or "id=?" in step for step in plan), plan
+    arrows, people = plan
+    assert "(world_id=? AND from_id=?)" in arrows
+    assert "(world_id=? AND id=?)" in people
 
 
 def plan_of(database: Database, query: Any, **values: Any) -> list[str]:
