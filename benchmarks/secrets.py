@@ -200,10 +200,14 @@ def memory(
 async def add(
     service: Service,
     told: NewMemory,
-    memory_type: str = "secret",
+    memory_type: str = "fact",
     shared_with: tuple[str, ...] = (),
 ) -> None:
-    """Store a memory that comes from no conversation."""
+    """Store a memory that comes from no conversation.
+
+    As a fact: a persona keeps memories of the type secret from strangers anyway, which would hide
+    what the witness rule let through.
+    """
     changes = {"memory_type": memory_type, "related_personas": shared_with}
     visibility = "shared" if shared_with else "private"
     new = NewMemory(**{**vars(told), **changes, "visibility": visibility})

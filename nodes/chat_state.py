@@ -29,6 +29,7 @@ class Scene:
         conversation: Where.
         window: Last turns that the persona witnessed, oldest first.
         arrow: How it sees the user now; None before the first meeting.
+        reverse: How the user sees it now, where the user is a persona too.
         feelings: What it feels and has left now.
         answers: Replies that it has given in this conversation.
         summaries: The last ones of what was said here before the window, oldest first.
@@ -42,6 +43,7 @@ class Scene:
     feelings: Feelings
     answers: int
     summaries: tuple[Summary, ...] = ()
+    reverse: Arrow | None = None
 
 
 @dataclass(frozen=True)

@@ -12,26 +12,9 @@ from persona_mcp.nodes.chat_state import (
 )
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state import continuation, drawing, relationship
-from persona_mcp.state.continuation import Party, Route, Talk
+from persona_mcp.state.continuation import Route, Talk
 from persona_mcp.state.interaction import talk_cost
-from persona_mcp.state.traits import rank_level
-
-PREFERENCE = 50.0
-
-
-def party_of(scene: Scene) -> Party:
-    """Return what the score needs of the persona."""
-    spec, felt = scene.persona.spec, scene.feelings
-    return Party(
-        charisma=spec.charisma,
-        rank_level=rank_level(spec.social_rank),
-        preference=spec.topic_preferences.get(scene.conversation.topic, PREFERENCE),
-        fatigue=felt.interaction.fatigue,
-        energy=felt.interaction.energy,
-        time=felt.interaction.time,
-        mood=felt.emotion.mood,
-        priority=felt.interaction.priority,
-    )
+from persona_mcp.state.wishes import party_of
 
 
 async def decide_response(
@@ -43,7 +26,7 @@ async def decide_response(
     Writes: decision.
     """
     scene, context, laws = state["scene"], runtime.context, parts.laws.continuation
-    party = party_of(scene)
+    party = party_of(scene.persona, scene.feelings, scene.conversation.topic)
     talk = talk_of(parts, scene, context.token_budget)
     strength = (
         relationship.shown(scene.arrow, parts.laws.effects.relationships).strength

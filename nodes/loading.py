@@ -37,6 +37,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         persona = personas.find(connection, world_id, conversation.persona_id)
         user_id, laws = conversation.user_id, parts.laws.effects
         arrow = effects.read_arrow(connection, world_id, persona.id, user_id)
+        reverse = effects.read_arrow(connection, world_id, user_id, persona.id)
         window = conversations.window(
             connection, world_id, conversation.id, persona.id, follows, parts.limits.window_turns
         )
@@ -52,6 +53,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             if runtime.context.routing == "score"
             else 0,
             summaries=summaries_of(connection, parts, world_id, conversation, follows, window),
+            reverse=relationship.decay(reverse, now, laws.relationships) if reverse else None,
         )
 
     scene = await parts.database.read(read)

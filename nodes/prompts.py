@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.nodes.portrait import example_section, identity
-from persona_mcp.nodes.wording import memory_in_words, mood_in_words, relationship_in_words
+from persona_mcp.nodes.wording import (
+    manner_in_short,
+    manner_in_words,
+    memory_in_words,
+    mood_in_words,
+    relationship_in_words,
+)
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.memory import Recall, Recalled
@@ -125,7 +131,7 @@ def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams)
     choose = small_choice if info.small else large_choice
     shown = choose(brief, recall, params)
     while True:
-        messages = tuple(write(brief, shown))
+        messages = tuple(write(brief, shown, params))
         needed = tokens(messages, params)
         if needed <= budget:
             used = [one.id for one in shown.summaries] + [hit.memory.id for hit in shown.memories]
@@ -171,13 +177,14 @@ def tokens(prompt: Sequence[Message], params: PromptParams) -> int:
     return math.ceil(size / params.bytes_per_token) + FRAME_TOKENS * len(prompt)
 
 
-def large_prompt(brief: Brief, shown: Shown) -> list[Message]:
+def large_prompt(brief: Brief, shown: Shown, params: PromptParams) -> list[Message]:
     """Write all sections into one system message, then the transcript and the message."""
     scene = brief.scene
     sections = [
         scene.persona.spec.system_prompt,
         identity(scene.persona.spec),
-        f"You are {mood_in_words(scene.feelings)}. {relationship_in_words(scene, brief.laws)}",
+        f"You are {mood_in_words(scene.feelings)}. {relationship_in_words(scene, brief.laws)} "
+        f"{manner_in_words(scene, brief.laws, params)}",
         example_section(shown.examples),
         memory_section(shown.memories),
         summary_section(shown.summaries),
@@ -189,7 +196,7 @@ def large_prompt(brief: Brief, shown: Shown) -> list[Message]:
     return [system, *turns, Message("user", brief.message)]
 
 
-def small_prompt(brief: Brief, shown: Shown) -> list[Message]:
+def small_prompt(brief: Brief, shown: Shown, params: PromptParams) -> list[Message]:
     """Write a short identity, examples as turns, and a reminder on every user turn.
 
     Memories stand in the last reminder, and two examples show how one is used. Source: tried on
@@ -198,12 +205,16 @@ def small_prompt(brief: Brief, shown: Shown) -> list[Message]:
     scene = brief.scene
     persona, user = scene.persona, scene.conversation.user_id
     who = essence(persona)
-    system = (
-        f"{persona.spec.system_prompt} {who} You are {mood_in_words(scene.feelings)}. "
-        f"You talk with {user}. {relationship_in_words(scene, brief.laws)} "
-        f"You answer as {persona.name}, in one or two short sentences."
+    sentences = (
+        persona.spec.system_prompt,
+        who,
+        f"You are {mood_in_words(scene.feelings, params.small_feelings)}.",
+        f"You talk with {user}.",
+        relationship_in_words(scene, brief.laws),
+        manner_in_short(scene, brief.laws),
+        f"You answer as {persona.name}, in one or two short sentences.",
     )
-    prompt = [Message("system", system.strip())]
+    prompt = [Message("system", " ".join(s for s in sentences if s))]
     for example in shown.examples:
         known = [example.memory] if example.memory else []
         prompt += [

@@ -1,15 +1,20 @@
-"""What the persona remembers that bears on the message."""
+"""What the persona remembers that bears on the message, and that it tells the one it talks to."""
 
 from langgraph.runtime import Runtime
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.parts import ChatContext, Parts
+from persona_mcp.nodes.wording import shown_of
+from persona_mcp.state.disclosure import confides, held_back
+from persona_mcp.state.memory import Recall
 
 
 async def retrieve_memories(
     parts: Parts, state: ChatState, runtime: Runtime[ChatContext]
 ) -> ChatUpdate:
     """Find memories that the persona may know; the prompt leaves out what its window shows.
+
+    What is personal is left out where the persona is not close to whom it talks to.
 
     Reads: world_id, message, scene.
     Writes: recall, best first.
@@ -18,11 +23,23 @@ async def retrieve_memories(
         StorageUnavailable: The database did not answer.
     """
     scene = state["scene"]
-    recall = await parts.memories.search(
+    found = await parts.memories.search(
         state["world_id"],
         scene.persona.id,
         state["message"],
         parts.limits.recalled + len(scene.window),
     )
-    runtime.stream_writer({"event": "recalled", "count": len(recall.hits)})
-    return ChatUpdate(recall=recall)
+    held: set[str] = set()
+    if found.hits and not confides(
+        shown_of(scene, parts.laws.effects.relationships), parts.laws.prompts
+    ):
+        held = await parts.database.read(
+            held_back,
+            state["world_id"],
+            scene.conversation.user_id,
+            [hit.memory.id for hit in found.hits],
+            parts.laws.prompts,
+        )
+    told = tuple(hit for hit in found.hits if hit.memory.id not in held)
+    runtime.stream_writer({"event": "recalled", "count": len(told), "held_back": sorted(held)})
+    return ChatUpdate(recall=Recall(told, found.degraded))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from persona_mcp.server.cli_memory_commands import memory
-from persona_mcp.server.cli_options import AsJson, Model, Name, User, command
+from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
 
 app = typer.Typer(
     name="persona",
@@ -122,6 +122,30 @@ def create(
     Example: persona show Aria > mira.yaml, change the name and the rest, persona create mira.yaml
     """
     command("cli_personas", "create")(file, dry_run, as_json)
+
+
+@app.command()
+def relationships(
+    whose: Annotated[
+        str | None,
+        typer.Option("--of", help="How this persona sees everybody: id or name.", metavar="NAME"),
+    ] = None,
+    over_time: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--over-time", help="How A sees B, and B sees A, over time.", metavar="A B"),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw it instead, as .svg or .png.", metavar="FILE"),
+    ] = None,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who sees whom how: all in a table, one persona's view, or two over time.
+
+    Example: persona relationships --over-time Aria user --plot aria.svg
+    """
+    command("cli_relationships", "show")(whose, over_time, plot, world, as_json)
 
 
 @app.command()

@@ -111,7 +111,7 @@ async def converse(
                 "conversation_id": exchange.conversation_id,
             },
         ]
-        found = await explain(service, world_id, exchange, run.prompt)
+        found = await explain(service, world_id, exchange, run)
     return found
 
 

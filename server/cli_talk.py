@@ -43,7 +43,7 @@ class Talk:
         persona_name: What it is called.
         user_id: Who talks.
         conversation_id: Where it goes on; None starts a new conversation.
-        last: The last done exchange, and its prompt.
+        last: The last done exchange, and its run.
     """
 
     service: Service
@@ -51,7 +51,7 @@ class Talk:
     persona_name: str
     user_id: str
     conversation_id: str | None
-    last: tuple[Exchange, list[dict[str, str]]] | None = None
+    last: tuple[Exchange, Run] | None = None
 
 
 def ask(
@@ -82,7 +82,7 @@ def ask(
             reply = await reply_of(service, world_id, exchange)
             answer: dict[str, Any] = rounded(reply.model_dump(mode="json"))
             if explained:
-                answer["explanation"] = await explain(service, world_id, exchange, run.prompt)
+                answer["explanation"] = await explain(service, world_id, exchange, run)
             if as_json:
                 terminal.print_json(answer)
                 return
@@ -226,7 +226,7 @@ async def exchange(terminal: Terminal, talk: Talk, line: str) -> None:
     talk.conversation_id = accepted.conversation_id
     async with run.joined():
         await show(terminal, talk.persona_name, run)
-        talk.last = ((await run.outcome())["exchange"], run.prompt)
+        talk.last = ((await run.outcome())["exchange"], run)
 
 
 async def show(terminal: Terminal, name: str, run: Run) -> None:
@@ -254,8 +254,7 @@ def why(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
     if talk.last is None:
         terminal.out.print("There is no reply yet.", style=DIM)
         return
-    last, prompt = talk.last
-    found = runner.run(explain(talk.service, talk.service.settings.world, last, prompt))
+    found = runner.run(explain(talk.service, talk.service.settings.world, *talk.last))
     show_explanation(terminal, found)
 
 
@@ -267,6 +266,10 @@ def show_explanation(terminal: Terminal, found: dict[str, Any]) -> None:
         out.print(f"  {memory['text']}")
     if not found["memories"]:
         out.print("  none", style=DIM)
+    if found["held_back"]:
+        out.print("Held back, not being close enough:", style="bold")
+    for memory in found["held_back"]:
+        out.print(f"  {memory['id']} ({memory['memory_type']})")
     view = found["relationship"]
     if view:
         out.print(

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.relationship_operations import arrow_now, shown
+from persona_mcp.server.runs import Run
 from persona_mcp.state import tables
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.emotion import label
@@ -29,7 +30,7 @@ CHANGES = Prepared(
 
 
 async def explain(
-    service: "Service", world_id: str, exchange: Exchange, prompt: list[dict[str, str]]
+    service: "Service", world_id: str, exchange: Exchange, run: Run
 ) -> dict[str, Any]:
     """Gather what was behind a done exchange, as JSON.
 
@@ -37,24 +38,27 @@ async def explain(
         service: The live parts.
         world_id: Where.
         exchange: Which one.
-        prompt: What the model was given, if this process made the reply; it is never stored.
+        run: Its run: what the model was given and what the persona kept to itself are never
+            stored, and known only if this run made the reply.
     """
     traces = await service.conversations.traces(world_id, [exchange.id])
     now, laws = time.time(), service.laws.effects
 
     def read(
         connection: Connection,
-    ) -> tuple[list[Memory], Feelings, Arrow | None, list[dict[str, Any]]]:
+    ) -> tuple[list[Memory], list[Memory], Feelings, Arrow | None, list[dict[str, Any]]]:
         recalled = read_memories(connection, world_id, traces[exchange.id].used)
+        held = read_memories(connection, world_id, run.held_back)
         persona = find(connection, world_id, exchange.persona_id)
         felt = read_feelings(connection, world_id, persona, now, laws)
         arrow = arrow_now(
             connection, world_id, persona.id, exchange.user_id, now, laws.relationships
         )
         changes = CHANGES.all(connection, world=world_id, exchange=exchange.id)
-        return recalled, felt, arrow, [{"why": c.why, "changes": c.deltas} for c in changes]
+        made = [{"why": c.why, "changes": c.deltas} for c in changes]
+        return recalled, held, felt, arrow, made
 
-    recalled, felt, arrow, changes = await service.database.read(read)
+    recalled, held, felt, arrow, changes = await service.database.read(read)
     view = (
         shown(exchange.persona_id, exchange.user_id, arrow, None, laws.relationships)
         if arrow
@@ -62,11 +66,13 @@ async def explain(
     )
     found: dict[str, Any] = rounded(
         {
-            "prompt": prompt,
+            "prompt": run.prompt,
             "memories": [
                 {"id": m.id, "text": m.indexed_text, "created_at": rfc3339(m.created_at)}
                 for m in recalled
             ],
+            # Without their words: who reads this may be the one that they are kept from.
+            "held_back": [{"id": m.id, "memory_type": m.memory_type} for m in held],
             "relationship": view.model_dump(mode="json") if view else None,
             "relationship_changes": changes,
             "mood": label(felt.emotion),

@@ -87,6 +87,7 @@ class Run:
         stream_id: Names this run outside; another run of the exchange has another one.
         partial: What has been said since the start or the last restart.
         prompt: The prompt of the last attempt.
+        held_back: Ids of memories that the persona kept to itself.
         waiting: How many callers wait for its end.
     """
 
@@ -97,6 +98,7 @@ class Run:
         self.stream_id = new_id()
         self.partial = ""
         self.prompt: list[dict[str, str]] = []
+        self.held_back: list[str] = []
         self._events: list[Event] = []
         self._more = asyncio.Event()
         self._begun = asyncio.Event()
@@ -124,6 +126,8 @@ class Run:
                 self.partial += data["text"]
             case "restart":
                 self.partial = ""
+            case "recalled":
+                self.held_back = data["held_back"]
             case "prompt":
                 self.prompt = data["messages"]
             case "done" | "failed":

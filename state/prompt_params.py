@@ -1,4 +1,4 @@
-"""How prompts are cut to what a model can take."""
+"""How prompts are cut to what a model can take, and to whom a persona tells what is personal."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,9 @@ class PromptParams(BaseModel):
         6, ge=0, le=200, description="Last turns that a small model is shown"
     )
     small_memories: int = Field(2, ge=0, le=50, description="Memories that a small model is shown")
+    small_feelings: int = Field(
+        1, ge=0, le=7, description="Feelings beside the mood that a small model is told of"
+    )
     small_similarity: float = Field(
         0.25, ge=0, le=1, description="A memory less like the message is kept from a small model"
     )
@@ -40,6 +43,17 @@ class PromptParams(BaseModel):
     )
     top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that is kept")
     top_k: int = Field(40, ge=1, le=1000, description="Tokens that are kept")
+    personal_types: tuple[str, ...] = Field(
+        ("secret", "trauma"),
+        description="Memories of these types are kept from a prompt while the persona is not close "
+        "to whom it talks to, unless that one may know them anyway",
+    )
+    confide_intimacy: float = Field(
+        0.2, ge=0, le=1, description="It tells them from this intimacy on, 0..1"
+    )
+    confide_trust: float = Field(
+        0.4, ge=-1, le=1, description="It tells them from this trust on, -1..1"
+    )
     leak_words: int = Field(
         12, ge=4, le=100, description="This many words in a row from the instructions are a leak"
     )

@@ -1,20 +1,24 @@
 """The conversation's graph: its shape, and what its checkpoints hold."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.nodes.parts import ChatContext, ChatIds
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service
+from persona_mcp.state import tables
 from persona_mcp.state.errors import InternalError
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import thread_id
+from persona_mcp.state.interaction import InteractionParams, InteractionState, available
 from tests.calls import say
 from tests.doubles import Fails, ScriptedModel
 
@@ -197,3 +201,21 @@ async def test_a_run_that_follows_nothing_said_goes_on_from_its_checkpoint(
         "One.",
         "Say another two.",
     ]
+
+
+async def test_a_human_is_never_refused_by_a_persona_that_is_worn_out_and_rests(
+    service: Service, model: ScriptedModel
+) -> None:
+    """Nothing is left of it, as the clock stands still between the state and the message."""
+    model.add("I am so tired.", "Still here.")
+    await say(service, "Good evening.")
+    now = time.time()
+    spent = InteractionState(now, fatigue=100, energy=0, time=0, cooldown_until=now + 86_400)
+    assert not available(spent, InteractionParams())
+    with service.database.writing() as connection:
+        connection.execute(update(tables.PersonaState).values(interaction=asdict(spent)))
+
+    answer = await say(service, "Are you there?")
+
+    assert (answer["response"], answer["response_type"]) == ("Still here.", "constrained")
+    assert "tired of talking" in model.history[-1].text

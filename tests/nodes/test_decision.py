@@ -7,8 +7,9 @@ import pytest
 
 from persona_mcp.nodes.decision import decide_response, excuse_self
 from persona_mcp.server.service import Service
+from persona_mcp.state.arrow import Arrow
 from tests.nodes.steps import Writer, state
-from tests.scenes import feelings, persona, scene
+from tests.scenes import NOW, feelings, persona, scene
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +65,37 @@ async def test_a_talk_that_has_run_its_course_ends_for_that_reason(service: Serv
     made = await excuse_self(service.parts, state(scene=dull, **decided))
 
     assert made["verdict"].text == "So be it."
+
+
+@pytest.mark.parametrize("changed", [{"mood": 0.9}, {"mood": -0.9}])
+async def test_mood_moves_the_wish_to_go_on(service: Service, changed: dict[str, float]) -> None:
+    moved = scene(felt=feelings(felt=replace(feelings().emotion, **changed)))
+
+    scores = [
+        (await decide_response(service.parts, state(scene=s), Writer().runtime))["decision"].score
+        for s in (scene(), moved)
+    ]
+
+    assert scores[1].terms["emotion"] - scores[0].terms["emotion"] == pytest.approx(
+        5 * (changed["mood"] - feelings().emotion.mood)
+    )
+
+
+async def test_a_friend_is_talked_to_longer_than_a_stranger_and_an_enemy_less(
+    service: Service,
+) -> None:
+    arrows = [Arrow(NOW, affinity_latent=z, trust_latent=z, contact=1) for z in (-2.0, 2.0)]
+    scenes = [scene(arrow=arrows[0]), scene(), scene(arrow=arrows[1])]
+
+    enemy, stranger, friend = [
+        (await decide_response(service.parts, state(scene=s), Writer().runtime))["decision"]
+        for s in scenes
+    ]
+
+    assert enemy.score.terms["history"] < 0 == stranger.score.terms["history"]
+    assert enemy.score.total < stranger.score.total < friend.score.total
+    assert enemy.words <= stranger.words <= friend.words
+    assert enemy.words < friend.words
 
 
 async def test_long_talks_with_a_human_keep_their_answers_long(service: Service) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from persona_mcp.nodes.chat_state import Decision, Scene
 from persona_mcp.nodes.prompts import Brief, Prompt, compose, plain, tokens
+from persona_mcp.state import relationship
+from persona_mcp.state.arrow import Priors
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.memory import Recall, Recalled
 from persona_mcp.state.model import Message, ModelInfo
@@ -51,7 +53,8 @@ You are Mara, a harbour pilot. You have steered ships for thirty years. \
 You are known as: patient, humour: dry. You like to talk about sea charts, weather. \
 You would rather avoid gossip.
 
-You are in an even mood. You meet ann for the first time.
+You are in an even mood. You meet ann for the first time. \
+Address ann formally, as one does a stranger, and speak civilly. Keep what is personal to yourself.
 
 How you talk:
 - To “Who are you?” you might say: “Mara. I bring them in.”
@@ -112,7 +115,8 @@ def test_a_bare_persona_makes_a_bare_prompt() -> None:
     assert large[:3] == [
         "Speak in rhyme.",
         "You are Mara, a guard.",
-        "You are in an even mood. You meet ann for the first time.",
+        "You are in an even mood. You meet ann for the first time. Address ann formally, as one "
+        "does a stranger, and speak civilly. Keep what is personal to yourself.",
     ]
     assert len(large) == 4
     assert small[0].content.startswith("Speak in rhyme. You are Mara. You are in an even mood.")
@@ -254,6 +258,54 @@ def test_nothing_in_a_small_models_reminder_closes_it() -> None:
     reminder, _, said = prompt.messages[-1].content.partition(") ")
     assert "evil" in reminder
     assert said == "What happened that winter?"
+
+
+KNOWN = replace(relationship.begin(Priors(), NOW), contact=2.0, interactions=40, first_meeting=NOW)
+HOSTILE = replace(KNOWN, affinity_latent=-1.5, trust_latent=-1.5, respect_latent=-0.5)
+CLOSE = replace(KNOWN, affinity_latent=2.0, trust_latent=1.5, respect_latent=1.5, disclosure=2.0)
+
+
+def test_what_a_large_model_is_told_of_an_enemy_and_of_a_friend() -> None:
+    sections = {
+        name: written(scene(arrow=arrow)).messages[0].content.split("\n\n")[1]
+        for name, arrow in (("enemy", HOSTILE), ("known", KNOWN), ("friend", CLOSE))
+    }
+
+    assert sections == {
+        "enemy": "You are in an even mood. ann is your enemy; you deeply dislike them and deeply "
+        "distrust them and somewhat think little of them. Address ann formally and at a distance, "
+        "and speak coldly. Tell them nothing about yourself that they could use against you.",
+        "known": "You are in an even mood. ann is an acquaintance of yours. Address ann politely, "
+        "as one does an acquaintance, and speak civilly. Keep what is personal to yourself.",
+        "friend": "You are in an even mood. ann is one of your closest friends; you deeply like "
+        "them and deeply trust them and deeply respect them. Address ann familiarly, as one does "
+        "an old friend, and speak very warmly. Hold nothing back from them, not even what you tell "
+        "nobody else.",
+    }
+
+
+def test_a_small_model_is_told_of_warmth_in_one_short_sentence_and_only_if_it_is_notable() -> None:
+    told = [
+        written(scene(arrow=arrow), info=SMALL).messages[0].content
+        for arrow in (HOSTILE, KNOWN, CLOSE)
+    ]
+
+    assert [("You speak" in text) for text in told] == [True, False, True]
+    assert "You speak coldly to ann." in told[0]
+    assert "You speak very warmly to ann." in told[2]
+    assert len(set(told)) == 3
+
+
+def test_who_looks_up_is_told_so_and_so_is_who_is_looked_up_to() -> None:
+    admiring, plain_view = replace(KNOWN, respect_latent=2.0), KNOWN
+
+    apprentice = written(replace(scene(arrow=admiring), reverse=plain_view)).messages[0].content
+    master = written(replace(scene(arrow=plain_view), reverse=admiring)).messages[0].content
+    alone = written(scene(arrow=admiring)).messages[0].content
+
+    assert "ann is your mentor" in apprentice and "as one does a teacher" in apprentice
+    assert "ann looks up to you" in master and "as a teacher does a student" in master
+    assert "mentor" not in alone
 
 
 SUMMED = (

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from persona_mcp.nodes import retrieval
 from persona_mcp.nodes.chat_state import ChatState, Verdict
 from persona_mcp.nodes.decision import excuse_self
 from persona_mcp.nodes.persistence import report_of
@@ -14,9 +13,9 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.appraisal import Appraisal
 from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.continuation import Party
-from tests.calls import dump, say
-from tests.doubles import FixedAppraiser, ScriptedModel
-from tests.nodes.steps import Writer, state
+from tests.calls import dump
+from tests.doubles import FixedAppraiser
+from tests.nodes.steps import state
 from tests.scenes import decision, scene
 
 pytestmark = pytest.mark.anyio
@@ -58,24 +57,6 @@ async def test_what_was_heard_weighs_less_than_it_did_for_the_speaker(service: S
 def test_both_parties_witness_both_turns() -> None:
     for turn in turns_of(("main", "x9"), scene(), "Hello.", "Fog again."):
         assert set(turn.witnesses) == {"ann", "mara"}
-
-
-async def test_memories_are_recalled_from_what_the_persona_was_told(
-    service: Service, model: ScriptedModel
-) -> None:
-    model.add("Noted.")
-    await say(service, "My cat is called Biscuit.")
-    aria = await service.personas.resolve("main", "aria")
-    writer = Writer()
-
-    found = await retrieval.retrieve_memories(
-        service.parts,
-        state(message="What is my cat called?", scene=scene(who=aria)),
-        writer.runtime,
-    )
-
-    assert "My cat is called Biscuit." in [hit.memory.content for hit in found["recall"].hits]
-    assert writer.told == [{"event": "recalled", "count": len(found["recall"].hits)}]
 
 
 async def test_an_exit_line_is_reported_as_a_template(service: Service) -> None:

@@ -135,6 +135,23 @@ def test_an_explanation_is_readable(cli: Cli) -> None:
     assert "familiarity" in second
 
 
+def test_what_a_persona_kept_to_itself_is_told_by_id_and_type_and_not_by_its_words(
+    cli: Cli,
+) -> None:
+    secret = ("I was the one who ate the fish.", "--persona", "Aria", "--type", "secret")
+    kept = cli.good("memory", "store", *secret, "--json").json["memory_id"]
+    asked = ("ask", "Aria", "Who ate the fish?", "--new", "--explain")
+
+    found = cli.good(*asked, "--json").json["explanation"]
+    readable = cli.good(*asked).out
+
+    assert found["held_back"] == [{"id": kept, "memory_type": "secret"}]
+    assert kept not in [memory["id"] for memory in found["memories"]]
+    assert "ate the fish." not in str(found["prompt"])
+    assert f"Held back, not being close enough:\n  {kept} (secret)\n" in readable
+    assert "ate the fish." not in readable
+
+
 def test_a_reply_from_before_has_no_prompt_to_explain(cli: Cli) -> None:
     asked = ("ask", "Aria", CAT, "--request-id", "r1", "--explain", "--json")
     cli.good(*asked)

@@ -1,4 +1,4 @@
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +18,8 @@ from persona_mcp.state.interaction import (
 )
 
 P = InteractionParams()
+Talked = tuple[float, int, bool, float | None]
+"""Rest before it in seconds, words, whether it speaks, and the last score, if the talk ends."""
 quick = settings(max_examples=50, deadline=None)
 energy_rests, time_rests = st.floats(20, 200), st.floats(60, 86400)
 gaps = st.floats(0, 1e6)
@@ -71,6 +73,72 @@ def test_law_every_persona_becomes_available_in_the_time_that_is_told(
 
     assert available(later, P)
     assert (wait == 0) == available(state, P)
+
+
+talks = st.lists(
+    st.tuples(gaps, st.integers(0, 2000), st.booleans(), st.none() | st.floats(0, 100)), max_size=8
+)
+
+
+@given(states, talks, energy_rests, time_rests, gaps, gaps)
+@quick
+def test_law_availability_fatigue_and_cooldown_compose_in_time(
+    state: InteractionState, talks: list[Talked], energy: float, time: float, a: float, b: float
+) -> None:
+    """After any talks, two rests are the one that is as long as both, the cool-down too."""
+    worn = after(state, talks, energy, time)
+    once = regenerate(worn, worn.as_of + (a + b), energy, time, P)
+    twice = regenerate(
+        regenerate(worn, worn.as_of + a, energy, time, P), once.as_of, energy, time, P
+    )
+
+    assert levels(twice) == pytest.approx(levels(once), abs=1e-5)
+    assert twice.cooldown_until == once.cooldown_until == worn.cooldown_until
+    waits_differ = abs(
+        seconds_until_available(twice, time, P) - seconds_until_available(once, time, P)
+    )
+    assert waits_differ <= 1 + 1e-6  # a wait is told in whole seconds
+
+
+@given(states, talks, energy_rests, time_rests)
+@quick
+def test_law_every_persona_becomes_available_again_after_any_talks(
+    state: InteractionState, talks: list[Talked], energy: float, time: float
+) -> None:
+    worn = after(state, talks, energy, time)
+    wait = seconds_until_available(worn, time, P)
+
+    rested = regenerate(worn, worn.as_of + wait + 1e-3, energy, time, P)
+
+    assert wait <= 86_400 * 10
+    assert available(rested, P)
+
+
+@given(states, talks, energy_rests, time_rests, gaps)
+@quick
+def test_law_the_wait_only_gets_shorter_while_nobody_talks(
+    state: InteractionState, talks: list[Talked], energy: float, time: float, gap: float
+) -> None:
+    worn = after(state, talks, energy, time)
+    rested = regenerate(worn, worn.as_of + gap, energy, time, P)
+
+    before, later = (seconds_until_available(one, time, P) for one in (worn, rested))
+
+    assert later <= max(0.0, before - gap) + 1 + 1e-3
+
+
+def after(
+    state: InteractionState, talks: list[Talked], energy: float, time: float
+) -> InteractionState:
+    """Let a persona rest and talk by turns; a talk with a score ends with a cool-down."""
+    for gap, words, speaks, score in talks:
+        state = regenerate(state, state.as_of + gap, energy, time, P)
+        share = 1.0 if speaks else P.listener_share
+        state = after_talk(state, talk_cost(words, P), share, P)
+        if score is not None:
+            pause = cooldown(1, score, state.fatigue, P)
+            state = replace(state, cooldown_until=state.as_of + pause)
+    return state
 
 
 def test_rest_goes_to_the_personas_own_level_from_both_sides() -> None:

@@ -1,0 +1,136 @@
+"""What is recalled for a reply: what the persona may know and tells the one it talks to."""
+
+import time
+from typing import Any
+
+import pytest
+
+from persona_mcp.nodes import retrieval
+from persona_mcp.server.service import Service
+from persona_mcp.state.arrow import Arrow
+from persona_mcp.state.effects import begin_cache
+from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory_store import add_memories
+from tests.calls import call, say
+from tests.doubles import ScriptedModel
+from tests.nodes.steps import Writer, state
+from tests.scenes import scene
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "zyzzyva"
+SECRET = f"I burnt the {TOKEN} bridge myself."
+ASKED = "Who burnt the bridge?"
+CLOSE: dict[str, Any] = {
+    "affinity_latent": 2.0,
+    "trust_latent": 1.5,
+    "disclosure": 2.0,
+    "contact": 2.0,
+}
+
+
+async def keep(service: Service, kind: str = "secret", **more: Any) -> None:
+    """Let Aria remember something that is personal."""
+    memory = NewMemory("s1", "aria", SECRET, 0.9, {}, memory_type=kind, **more)
+    with service.database.writing() as connection:
+        add_memories(connection, "main", [memory], time.time())
+    while await service.indexer.work_off():
+        pass
+
+
+def befriend(service: Service, user: str, **changed: float) -> None:
+    """Let Aria be close to somebody."""
+    arrow = Arrow(time.time(), interactions=40, **{**CLOSE, **changed})
+    with service.database.writing() as connection:
+        begin_cache(connection, "main", "aria", user, arrow, 1)
+
+
+async def prompt_for(service: Service, model: ScriptedModel, user: str) -> str:
+    """Ask as a user and return what the model was given."""
+    model.add("Nobody knows.")
+    await say(service, ASKED, user_id=user)
+    return model.history[-1].text
+
+
+async def test_memories_are_recalled_from_what_the_persona_was_told(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("Noted.")
+    await say(service, "My cat is called Biscuit.")
+    aria = await service.personas.resolve("main", "aria")
+    writer = Writer()
+
+    found = await retrieval.retrieve_memories(
+        service.parts,
+        state(message="What is my cat called?", scene=scene(who=aria)),
+        writer.runtime,
+    )
+
+    assert "My cat is called Biscuit." in [hit.memory.content for hit in found["recall"].hits]
+    assert writer.told == [
+        {"event": "recalled", "count": len(found["recall"].hits), "held_back": []}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["secret", "trauma"])
+async def test_what_is_personal_is_told_to_a_close_friend_and_to_no_stranger(
+    service: Service, model: ScriptedModel, kind: str
+) -> None:
+    await keep(service, kind)
+    befriend(service, "ann")
+
+    assert TOKEN in await prompt_for(service, model, "ann")
+    assert TOKEN not in await prompt_for(service, model, "bob")
+    assert TOKEN not in await prompt_for(service, model, "bob")  # who is a stranger no more
+
+
+@pytest.mark.parametrize("changed", [{"trust_latent": 0.1}, {"disclosure": 0.0}])
+async def test_neither_intimacy_nor_trust_alone_is_enough(
+    service: Service, model: ScriptedModel, changed: dict[str, float]
+) -> None:
+    await keep(service)
+    befriend(service, "ann", **changed)
+
+    assert TOKEN not in await prompt_for(service, model, "ann")
+
+
+async def test_who_told_a_secret_hears_it_again(service: Service, model: ScriptedModel) -> None:
+    await keep(service, witnesses=("bob",))
+
+    assert TOKEN in await prompt_for(service, model, "bob")
+    assert TOKEN not in await prompt_for(service, model, "ann")
+
+
+async def test_what_a_friend_was_told_is_not_passed_on_as_a_memory_of_the_talk(
+    service: Service, model: ScriptedModel
+) -> None:
+    await keep(service)
+    befriend(service, "ann")
+    model.add(f"It was me. {SECRET}")
+    await say(service, ASKED, user_id="ann")
+
+    assert TOKEN not in await prompt_for(service, model, "bob")
+    assert TOKEN in await prompt_for(service, model, "ann")
+
+
+async def test_what_is_held_back_is_told_by_its_id_alone(
+    service: Service, model: ScriptedModel
+) -> None:
+    await keep(service)
+    writer = Writer()
+    aria = await service.personas.resolve("main", "aria")
+
+    found = await retrieval.retrieve_memories(
+        service.parts, state(message=ASKED, scene=scene(who=aria)), writer.runtime
+    )
+
+    assert found["recall"].hits == ()
+    assert writer.told == [{"event": "recalled", "count": 0, "held_back": ["s1"]}]
+
+
+async def test_the_persona_itself_finds_its_own_secrets(service: Service) -> None:
+    await keep(service)
+
+    found = await call(service, "memory_search", persona_id="aria", query=ASKED)
+
+    assert [memory["id"] for memory in found["memories"]] == ["s1"]
