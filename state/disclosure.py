@@ -82,7 +82,9 @@ def told_from() -> ColumnElement[bool]:
     personal = (
         select(U.memory_id)
         .join(used, and_(used.world_id == U.world_id, used.id == U.memory_id))
-        .where(U.world_id == M.world_id, used.memory_type.in_(listed("types")))
+        # With `active`, which the primary key lacks, SQLite goes by the index of exchanges, and not
+        # through all uses of the world.
+        .where(U.world_id == M.world_id, U.active, used.memory_type.in_(listed("types")))
     )
     merged = func.json_each(M.origin, "$.sources").table_valued("value")
     of_sources = (
@@ -90,13 +92,15 @@ def told_from() -> ColumnElement[bool]:
         .where(source.world_id == M.world_id, source.id.in_(select(merged.c.value)))
         .correlate(M)
     )
-    in_its_talk = personal.join(X, and_(X.world_id == U.world_id, X.id == U.exchange_id)).where(
-        X.conversation_id == M.conversation_id
+    of_talk = (
+        select(X.id)
+        .where(X.world_id == M.world_id, X.conversation_id == M.conversation_id)
+        .correlate(M)
     )
     return or_(
         personal.where(U.exchange_id == M.exchange_id).exists(),
         personal.where(U.exchange_id.in_(of_sources)).exists(),
-        and_(M.memory_type == SUMMARY, in_its_talk.exists()),
+        and_(M.memory_type == SUMMARY, personal.where(U.exchange_id.in_(of_talk)).exists()),
     )
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
 from persona_mcp.state import personas, relationship
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
-from persona_mcp.state.disclosure import confides, held_back
+from persona_mcp.state.disclosure import confides, held_back, held_back_query
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship import Arrow, RelationshipParams
 from tests.state.rows import NOW, PARAMS, begin, commit_of, remember
@@ -145,3 +146,19 @@ async def test_what_was_said_with_a_secret_at_hand_is_as_personal_as_the_secret(
 
     assert found == {"m-x2", "sum", "merged"}
     assert await held(database, MADE, "ann") == set()
+
+
+@pytest.mark.anyio
+async def test_no_reply_goes_through_all_that_was_ever_used(database: Database, world: str) -> None:
+    """Else the thousandth exchange of a world would cost more than the tenth."""
+    statement = held_back_query().compile(dialect=sqlite.dialect(paramstyle="named"))
+    given = {"ids": "[]", "types": "[]", "world": "main", "reader": "bob", "named": "bob"}
+    with database.reading() as connection:
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {statement}", {**statement.params, **given}
+        )
+        steps = [row.detail for row in plan]
+
+    looked_up = [step for step in steps if "memory_uses" in step or "exchanges" in step]
+    assert len(looked_up) == 4
+    assert all(step.count("=?") == 2 for step in looked_up)
