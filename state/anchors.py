@@ -5,6 +5,7 @@ is like, each by its share. Source: semantic axes from anchors (An et al. 2018, 
 sentences in place of words, fitted over all axes at once; the sentences are chosen here.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ async def likeness_for(embedder: Embedder, language: str) -> Likeness:
         ModelError: The embedder did not answer.
         DeadlineExceeded: It took longer than its limit.
     """
-    anchors, cues = load_anchors(language), load_cues(language)
+    anchors = await asyncio.to_thread(load_anchors, language)
+    cues = load_cues(language)
     along = kept(embedder.model_id, digest(anchors, cues), language)
     return along or await fitted(embedder, anchors.thinned(MOST_ASKED), cues)
 
