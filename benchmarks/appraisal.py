@@ -5,7 +5,7 @@
 Prints for each part of `appraisal_lines.yaml` how often the sign of each axis is right, how often
 with a value beyond the dead zone, what is said of neutral lines (bias, noise, how many change
 nothing), and how far sixty exchanges of them move an arrow.
-`--fit` embeds the anchors with the packaged embedder and writes the directions that come with it.
+`--fit` embeds the anchors with the packaged embedder and writes the file that comes with it.
 """
 
 import argparse
@@ -35,17 +35,17 @@ from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.appraising import ModelAppraiser
-from persona_mcp.state.anchors import fitted, load_anchors
+from persona_mcp.state.anchors import digest, fitted, load_anchors
 from persona_mcp.state.appraisal import deltas, turn_size, weights
 from persona_mcp.state.appraiser import Appraiser, Taken
-from persona_mcp.state.cues import AXES
+from persona_mcp.state.cues import AXES, load_cues
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.traits import BigFive
 
 ROOT = Path(__file__).parents[1]
 LINES = Path(__file__).with_name("appraisal_lines.yaml")
-DIRECTIONS = ROOT / "state" / "words" / "anchors.en.npz"
+FITTED = ROOT / "state" / "words" / "anchors.en.npz"
 PARTS = ("tuning", "apart")
 NEUTRAL = "neutral"
 TURNS = 60
@@ -220,19 +220,21 @@ async def measure(
     return found
 
 
-async def write_directions(settings: Settings) -> None:
-    """Fit the directions to the packaged embedder's vectors of the anchors, and write them."""
-    embedder, anchors = open_embedder(settings.embedder), load_anchors("en")
-    found = await fitted(embedder, anchors, "en")
+async def write_fitted(settings: Settings) -> None:
+    """Fit to the packaged embedder's vectors of the anchors, and write what comes along."""
+    embedder, anchors, cues = open_embedder(settings.embedder), load_anchors("en"), load_cues("en")
+    found = await fitted(embedder, anchors, cues)
     np.savez(
-        DIRECTIONS,
+        FITTED,
         model_id=embedder.model_id,
-        digest=anchors.digest,
-        weights=found.weights,
-        offset=found.offset,
+        digest=digest(anchors, cues),
+        vectors=found.vectors.astype(np.float16),
+        shares=found.shares,
+        level=found.level,
+        steepness=found.steepness,
     )
     await embedder.aclose()
-    print(f"{len(anchors.sentences)} anchors, written to {DIRECTIONS.relative_to(ROOT)}")
+    print(f"{len(anchors.sentences)} anchors, written to {FITTED.relative_to(ROOT)}")
 
 
 def main() -> None:
@@ -240,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/appraisal.py", description=__doc__)
     parser.add_argument("--model", help="appraises too: embedded, or provider:model")
     parser.add_argument("--part", choices=PARTS, help="only the lines of this part")
-    parser.add_argument("--fit", action="store_true", help="write the directions of the anchors")
+    parser.add_argument("--fit", action="store_true", help="write the fit over the anchors")
     parser.add_argument("--json", action="store_true", help="the figures on the last line")
     given = parser.parse_args()
     named = {"embedded": "embedded:smollm2"}.get(given.model, given.model)
@@ -248,7 +250,7 @@ def main() -> None:
         settings = load_settings(data_dir=Path(folder), llm={"model": named} if named else {})
         configure_logging(settings.log)
         if given.fit:
-            asyncio.run(write_directions(settings))
+            asyncio.run(write_fitted(settings))
             return
         lines = [line for line in load_lines() if given.part in (None, line.part)]
         found = asyncio.run(measure(settings, lines, model=named is not None))

@@ -1,10 +1,11 @@
-"""Directions among an embedder's vectors, from sentences that stand for how something is taken.
+"""Where a text lies among sentences that stand for how something is taken.
 
-A text is taken as the anchors that it is near to are: ridge regression over their vectors, which
-is a weighted sum of the similarities to all of them. Source: semantic axes from anchors (An et al.
-2018, "SemAxis"), fitted over all axes at once; the sentences are chosen here.
+Kernel ridge regression over the vectors of the anchors: a text is taken as the anchors are that it
+is like, each by its share. Source: semantic axes from anchors (An et al. 2018, "SemAxis"), with
+sentences in place of words, fitted over all axes at once; the sentences are chosen here.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from persona_mcp.state.cues import AXES, load_cues
-from persona_mcp.state.embedding import Embedder, Vector
+from persona_mcp.state.cues import AXES, Cues, load_cues
+from persona_mcp.state.embedding import Embedder, Vector, dots
 
 FOLDER = "words"
+MOST_ASKED = 240
+"""Anchors that another embedder is asked for; it may be far, and a first reply waits for it."""
 
 
 @dataclass(frozen=True)
@@ -28,73 +31,100 @@ class Anchors:
     sentences: Sequence[str]
     taken: Vector
 
-    @property
-    def digest(self) -> str:
-        """Name of just these sentences and values."""
-        told = "\n".join(self.sentences).encode() + self.taken.tobytes()
-        return hashlib.sha256(told).hexdigest()
+    def thinned(self, most: int) -> "Anchors":
+        """Leave out sentences evenly until there are at most so many."""
+        step = -(-len(self.sentences) // most)
+        return Anchors(self.sentences[::step], self.taken[::step])
 
 
 @dataclass(frozen=True)
-class Directions:
-    """What reads a vector: `vector @ weights + offset`, weights (d, 4), offset (4,)."""
+class Likeness:
+    """What reads a vector.
 
-    weights: Vector
-    offset: Vector
+    Attributes:
+        vectors: (n, d), of the anchors, rows of length 1.
+        shares: (n, 4), what likeness to each of them adds to each axis.
+        level: (4,), what is said of a text that is like none.
+        steepness: How steeply likeness falls with the angle, > 0.
+    """
+
+    vectors: Vector
+    shares: Vector
+    level: Vector
+    steepness: float
 
     def read(self, vector: Vector) -> list[float]:
         """Return where a vector stands on each axis; mostly in -1..1, and not limited to it."""
-        values: list[float] = (vector @ self.weights + self.offset).tolist()
+        alike = likeness(dots(self.vectors, vector), self.steepness)
+        values: list[float] = (self.level + dots(self.shares.T, alike)).tolist()
         return values
 
 
-async def directions_of(embedder: Embedder, language: str) -> Directions:
-    """Return an embedder's directions: those that come with the packaged one, or fitted anew.
+def likeness(cosines: Vector, steepness: float) -> Vector:
+    """Turn cosines into likeness, (0, 1]: exp(steepness * (cosine - 1))."""
+    alike: Vector = np.exp(np.float32(steepness) * (cosines - 1))
+    return alike
+
+
+async def likeness_for(embedder: Embedder, language: str) -> Likeness:
+    """Return what comes with the packaged embedder, or fit it anew with some of the anchors.
 
     Raises:
         ModelError: The embedder did not answer.
         DeadlineExceeded: It took longer than its limit.
     """
-    anchors = load_anchors(language)
-    return kept(embedder.model_id, anchors, language) or await fitted(embedder, anchors, language)
+    anchors = await asyncio.to_thread(load_anchors, language)
+    cues = load_cues(language)
+    along = kept(embedder.model_id, digest(anchors, cues), language)
+    return along or await fitted(embedder, anchors.thinned(MOST_ASKED), cues)
 
 
-async def fitted(embedder: Embedder, anchors: Anchors, language: str) -> Directions:
-    """Embed the anchors and fit the directions to them.
+async def fitted(embedder: Embedder, anchors: Anchors, cues: Cues) -> Likeness:
+    """Embed anchors and fit to them.
 
     Raises:
         ModelError: The embedder did not answer.
         DeadlineExceeded: It took longer than its limit.
     """
-    return fit(
-        await embedder.embed_documents(anchors.sentences), anchors.taken, load_cues(language).ridge
-    )
+    vectors = await embedder.embed_documents(anchors.sentences)
+    return fit(vectors, anchors.taken, cues.ridge, cues.steepness)
 
 
-def fit(vectors: Vector, taken: Vector, ridge: float) -> Directions:
-    """Fit directions by ridge regression, the means left free.
+def fit(vectors: Vector, taken: Vector, ridge: float, steepness: float) -> Likeness:
+    """Fit by kernel ridge regression.
 
     Args:
         vectors: (n, d), rows of length 1.
         taken: (n, 4).
         ridge: What is added to the diagonal, > 0.
+        steepness: See `likeness`.
     """
-    middle, level = vectors.mean(axis=0), taken.mean(axis=0)
-    rows = vectors - middle
-    similar = rows @ rows.T + ridge * np.eye(len(rows), dtype=np.float32)
-    weights = rows.T @ np.linalg.solve(similar, taken - level)
-    return Directions(weights.astype(np.float32), (level - middle @ weights).astype(np.float32))
+    level = taken.mean(axis=0)
+    alike = likeness(vectors @ vectors.T, steepness) + ridge * np.eye(len(vectors))
+    shares = np.linalg.solve(alike, taken - level)
+    return Likeness(vectors, shares.astype(np.float32), level, steepness)
 
 
-def kept(model_id: str, anchors: Anchors, language: str) -> Directions | None:
-    """Read the directions that come with the package: None for other embedders or anchors."""
+def digest(anchors: Anchors, cues: Cues) -> str:
+    """Name just these sentences, values and weights."""
+    told = "\n".join([*anchors.sentences, f"{cues.ridge:g} {cues.steepness:g}"])
+    return hashlib.sha256(told.encode() + anchors.taken.tobytes()).hexdigest()
+
+
+def kept(model_id: str, name: str, language: str) -> Likeness | None:
+    """Read what comes with the package: None for another embedder or another digest."""
     source = files("persona_mcp.state") / FOLDER / f"anchors.{language}.npz"
     if not source.is_file():
         return None
     with as_file(source) as path, np.load(path, allow_pickle=False) as found:
-        if (str(found["model_id"]), str(found["digest"])) != (model_id, anchors.digest):
+        if (str(found["model_id"]), str(found["digest"])) != (model_id, name):
             return None
-        return Directions(found["weights"], found["offset"])
+        return Likeness(
+            found["vectors"].astype(np.float32),
+            found["shares"],
+            found["level"],
+            float(found["steepness"]),
+        )
 
 
 @cache

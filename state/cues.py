@@ -46,6 +46,7 @@ class Cues:
 
     Attributes:
         ridge: Strength that keeps the fit over the anchors small, > 0.
+        steepness: How steeply the likeness of two sentences falls with their angle, > 0.
         sentiment: Weight of the general sentiment of a text in its warmth.
         aside: Share of a value that is left where the text does not name whom it would concern.
         doubt: Size of a value of its meaning alone that counts half, > 0.
@@ -59,6 +60,7 @@ class Cues:
     """
 
     ridge: float
+    steepness: float
     sentiment: float
     aside: float
     doubt: float
@@ -131,6 +133,7 @@ def load_cues(language: str) -> Cues:
     data: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
     return Cues(
         ridge=data["ridge"],
+        steepness=data["steepness"],
         sentiment=data["sentiment"],
         aside=data["aside"],
         doubt=data["doubt"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from persona_mcp.state.anchors import Directions, directions_of
+from persona_mcp.state.anchors import Likeness, likeness_for
 from persona_mcp.state.appraisal import Appraisal, without_bias
 from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.cues import READ_CHARS, Cues, Found, find_cues, load_cues
@@ -25,7 +25,7 @@ LAST_LETTER = "\u2000"
 class Lore:
     """What the appraiser knows of a language with an embedder."""
 
-    directions: Directions
+    likeness: Likeness
     cues: Cues
     sentiment: Any
 
@@ -48,7 +48,7 @@ class LocalAppraiser:
             DeadlineExceeded: It took longer than its limit.
         """
         lore = await self._learned()
-        meant = lore.directions.read(await self._embedder.embed_query(text))
+        meant = lore.likeness.read(await self._embedder.embed_query(text))
         found = find_cues(text, lore.cues)
         felt = lore.sentiment.polarity_scores(few_symbols(text[:READ_CHARS]))["compound"]
         raw = combined(meant, found, felt, lore.cues)
@@ -59,8 +59,8 @@ class LocalAppraiser:
             if self._lore is None:
                 cues = await asyncio.to_thread(load_cues, self._language)
                 sentiment = await asyncio.to_thread(load_sentiment)
-                directions = await directions_of(self._embedder, self._language)
-                self._lore = Lore(directions, cues, sentiment)
+                likeness = await likeness_for(self._embedder, self._language)
+                self._lore = Lore(likeness, cues, sentiment)
         return self._lore
 
 

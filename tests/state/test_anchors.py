@@ -1,12 +1,20 @@
-"""Directions from anchor sentences, and those that come with the packaged embedder."""
+"""The fit over anchor sentences, and what of it comes with the packaged embedder."""
 
 import numpy as np
 import pytest
 
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.settings import EmbedderSettings
-from persona_mcp.state.anchors import directions_of, fit, fitted, kept, load_anchors
-from persona_mcp.state.cues import AXES
+from persona_mcp.state.anchors import (
+    MOST_ASKED,
+    digest,
+    fit,
+    kept,
+    likeness,
+    likeness_for,
+    load_anchors,
+)
+from persona_mcp.state.cues import AXES, load_cues
 from tests.doubles import FickleEmbedder, WordEmbedder
 
 pytestmark = pytest.mark.anyio
@@ -21,38 +29,50 @@ def test_every_axis_has_anchors_for_both_ends_and_most_of_the_neutral_ones_are_p
     assert (taken == 0).all(axis=1).sum() >= 50
 
 
-def test_a_fit_puts_anchors_on_their_side_and_what_lies_across_between() -> None:
-    vectors = np.asarray([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype=np.float32)
-    taken = np.asarray([[0.9] * 4, [-0.9] * 4, [0] * 4, [0] * 4], dtype=np.float32)
+def test_a_fit_puts_anchors_on_their_side_and_what_is_like_none_at_the_level() -> None:
+    vectors = np.eye(4, dtype=np.float32)[:2]
+    taken = np.asarray([[0.9] * 4, [-0.9] * 4], dtype=np.float32)
 
-    found = fit(vectors, taken, 0.1)
+    found = fit(vectors, taken, 0.1, 4.0)
 
     assert min(found.read(vectors[0])) > 0.7
     assert max(found.read(vectors[1])) < -0.7
-    assert found.read(np.asarray([0, 0, 1], dtype=np.float32)) == pytest.approx([0] * 4, abs=1e-6)
+    assert found.read(np.eye(4, dtype=np.float32)[3]) == pytest.approx([0.0] * 4, abs=1e-6)
 
 
-async def test_the_directions_that_come_along_are_those_of_the_anchors() -> None:
+def test_likeness_is_one_for_the_same_and_falls_with_the_angle() -> None:
+    same, near, far = likeness(np.asarray([1.0, 0.5, -1.0], dtype=np.float32), 4.0)
+
+    assert same == 1.0
+    assert same > near > far > 0
+
+
+async def test_what_comes_along_is_the_fit_over_the_anchors() -> None:
     embedder = open_embedder(EmbedderSettings())
-    anchors = load_anchors("en")
+    anchors, cues = load_anchors("en"), load_cues("en")
+    some = anchors.thinned(24)
 
-    along = kept(embedder.model_id, anchors, "en")
-    now = await fitted(embedder, anchors, "en")
+    along = kept(embedder.model_id, digest(anchors, cues), "en")
+    vectors = await embedder.embed_documents(some.sentences)
     await embedder.aclose()
 
     hint = "run `uv run python benchmarks/appraisal.py --fit`"
     assert along is not None, hint
-    vectors = now.weights.T / np.linalg.norm(now.weights, axis=0)[:, None]
+    assert len(along.vectors) == len(anchors.sentences)
+    nearest = (along.vectors @ vectors.T).argmax(axis=0)
+    assert [anchors.sentences[at] for at in nearest] == list(some.sentences), hint
+    again = fit(along.vectors, anchors.taken, cues.ridge, cues.steepness)
     for vector in vectors:
-        assert along.read(vector) == pytest.approx(now.read(vector), abs=0.05), hint
+        assert along.read(vector) == pytest.approx(again.read(vector), abs=0.02), hint
 
 
-async def test_another_embedder_has_directions_of_its_own() -> None:
+async def test_another_embedder_is_asked_for_some_of_the_anchors() -> None:
     embedder = FickleEmbedder()
 
-    found = await directions_of(embedder, "en")
+    found = await likeness_for(embedder, "en")
 
-    assert found.weights.shape == (64, 4)
-    assert len(embedder.embedded) == len(load_anchors("en").sentences)
-    assert kept(WordEmbedder.model_id, load_anchors("en"), "en") is None
-    assert kept("embedded:minilm", load_anchors("en"), "xx") is None
+    assert found.vectors.shape == (len(embedder.embedded), 64)
+    assert MOST_ASKED / 2 < len(embedder.embedded) <= MOST_ASKED
+    assert len(load_anchors("en").thinned(10_000).sentences) == len(load_anchors("en").sentences)
+    assert kept(WordEmbedder.model_id, digest(load_anchors("en"), load_cues("en")), "en") is None
+    assert kept("embedded:minilm", "", "xx") is None
