@@ -11,7 +11,6 @@ import sys
 import tempfile
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # as a file, it would find no package of the tree
     sys.path[0] = str(Path(__file__).parents[1])
@@ -19,6 +18,7 @@ if __name__ == "__main__":  # as a file, it would find no package of the tree
 from benchmarks.instant import InstantModel
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.nodes.relationship_state import RelationshipInput
 from persona_mcp.server import catalogue
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.relationship_curves import Curve, curve_of
@@ -78,15 +78,18 @@ async def play(service: Service) -> None:
     for name in NEW:
         await service.personas.create("main", PersonaSpec(name=name), BEGIN, set())
     graph = build_relationship(service.parts).compile()
+    now = BEGIN
     for number, (day, speaker, listener, lines, count) in enumerate(TALKS):
+        now = max(now, BEGIN + day * DAY)
         for place, text in enumerate(islice(cycle(lines), count)):
-            said: dict[str, Any] = {
+            now += PAUSE
+            said: RelationshipInput = {
                 "world_id": "main",
                 "event_id": f"{number}-{place}",
-                "persona_id": listener,
-                "partner_id": speaker,
+                "actor_id": speaker,
+                "receiver_id": listener,
                 "text": text,
-                "at": BEGIN + day * DAY + place * PAUSE,
+                "at": now,
             }
             await graph.ainvoke(said)
 

@@ -83,6 +83,22 @@ async def test_a_broken_promise_is_unreliable(appraiser: LocalAppraiser) -> None
     assert {text: a.reliability for text, a in found.items() if a.reliability >= -0.1} == {}
 
 
+async def test_who_is_missed_was_not_forgotten(appraiser: LocalAppraiser) -> None:
+    missed = await appraised(appraiser, ["I missed you. Sit down and tell me everything."])
+
+    assert all(taken.reliability > -0.1 and taken.warmth > 0.3 for taken in missed.values())
+
+
+async def test_praise_and_blame_of_what_one_did_are_warm_and_cold(
+    appraiser: LocalAppraiser,
+) -> None:
+    praise = ["That was beautiful work. Nobody here does it better.", "I knew I could rely on you."]
+    blame = ["That was the worst work that I have ever seen."]
+
+    assert all(taken.warmth > 0.3 for taken in (await appraised(appraiser, praise)).values())
+    assert all(taken.warmth < -0.3 for taken in (await appraised(appraiser, blame)).values())
+
+
 async def test_neutral_words_move_little(appraiser: LocalAppraiser) -> None:
     found = await appraised(appraiser, NEUTRAL)
 
