@@ -28,6 +28,8 @@ Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")
 
 SHOWN_DECIMALS = 6
+AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+"""Types of JSON in which there is nothing to round."""
 IGNORED = ("_meta", "websocket_id")
 """Old clients send these with every call."""
 
@@ -246,10 +248,13 @@ async def call_operation(
 
 def rounded(value: Any) -> Any:
     """Round every number of a JSON value for show; storage keeps full precision."""
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return round(value, SHOWN_DECIMALS) + 0.0  # never -0.0
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if kind is dict:
+        return {
+            k: item if type(item) in AS_THEY_ARE else rounded(item) for k, item in value.items()
+        }
+    if kind is list:
         return [rounded(item) for item in value]
     return value
