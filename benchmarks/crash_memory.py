@@ -243,22 +243,30 @@ async def faults(
         if missing or extra:
             found.append(f"the index lacks {missing} and has {extra} too many")
         for name in chance.sample(sorted(kept), min(PROBES, len(kept))):
-            if await finds(service, word_of(name)) != words.get(word_of(name)):
-                found.append(f"archived and found, or neither: {name}")
-        there = await runs_in(service)
+            found += await search_faults(service, name, words.get(word_of(name), False))
+        known = await runs_in(service)
         for what, run in (one.split() for one in sorted(runs)):
-            if run not in there or (what == "undone" and not there[run]):
+            if run not in known or (what == "undone" and not known[run]):
                 found.append(f"not {what}: {run}")
     return found
 
 
-async def finds(service: Service, word: str) -> bool:
-    """Tell whether one of the personas finds a word, by meaning too."""
+async def search_faults(service: Service, name: str, kept: bool) -> list[str]:
+    """Search a memory that is kept, or that is archived, and look for what is wrong."""
+    there, degraded = await finds(service, word_of(name))
+    found = [] if there == kept else [f"archived and found, or neither: {name}"]
+    return [*found, f"{name} was searched by words alone: {degraded}"] if degraded else found
+
+
+async def finds(service: Service, word: str) -> tuple[bool, str]:
+    """Tell whether one of the personas finds a word, and why not by meaning, if so."""
+    degraded = ""
     for persona in PERSONAS:
         found = await call(service, "memory_search", persona_id=persona, query=word)
+        degraded = degraded or found["degraded"] or ""
         if any(word in memory["content"] for memory in found["memories"]):
-            return found["degraded"] is None
-    return False
+            return True, degraded
+    return False, degraded
 
 
 def main() -> None:
