@@ -264,7 +264,8 @@ async def finds(service: Service, word: str) -> tuple[bool, str]:
     for persona in PERSONAS:
         found = await call(service, "memory_search", persona_id=persona, query=word)
         degraded = degraded or found["degraded"] or ""
-        if any(word in memory["content"] for memory in found["memories"]):
+        # With its comma: the word of f-3 is a part of that of f-33.
+        if any(f"{word}," in memory["content"] for memory in found["memories"]):
             return True, degraded
     return False, degraded
 
