@@ -24,9 +24,9 @@ from persona_mcp.state.relationship_store import (
     Party,
     PartyKind,
     arrows_at,
-    incoming,
     outgoing,
     personas_of,
+    telling,
 )
 
 MOST_ACTIVE = 5
@@ -88,8 +88,8 @@ async def relationship_list(call: Call, arguments: RelationshipListArguments) ->
     def read(connection: Connection) -> tuple[list[Seen], dict[str, Arrow], int]:
         found = ranked(outgoing(connection, call.world_id, persona.id), arguments, now, laws)
         page = found[after : after + arguments.limit]
-        ids = [one.other.id for one in page]
-        return page, incoming(connection, call.world_id, persona.id, ids), len(found)
+        arrows = {one.other.id: one.arrow for one in page}
+        return page, telling(connection, call.world_id, persona.id, arrows, laws), len(found)
 
     page, back, total = await call.store.database.read(read)
     end = after + len(page)

@@ -56,6 +56,7 @@ __all__ = [
     "Weights",
     "apply",
     "appraisal_for",
+    "asks_for_reverse",
     "begin",
     "dead_zone",
     "decay",
@@ -65,6 +66,7 @@ __all__ = [
     "in_order",
     "is_turning_point",
     "kept",
+    "least_respect",
     "priors",
     "priors_of",
     "relationship_type",
@@ -77,6 +79,7 @@ __all__ = [
 
 SECONDS_PER_DAY = 86400.0
 NEUTRAL = 0.5
+NEARLY_ONE, ROUNDING = 1 - 1e-12, 1e-9
 
 
 def priors(compatibility: float, owner: BigFive, params: RelationshipParams) -> Priors:
@@ -285,6 +288,22 @@ def kept(arrow: Arrow, to_time: float, params: RelationshipParams) -> Contributi
         share(arrow.respect_latent, params.respect_days_above, params.respect_days_below),
         share(arrow.disclosure, params.disclosure_days, params.disclosure_days),
     )
+
+
+def asks_for_reverse(arrow: Arrow, params: RelationshipParams) -> bool:
+    """Tell whether the arrow that comes back may bear on what an arrow is called.
+
+    It may where either has a bond, or respect enough for a mentor; ask of both. Time does not make
+    it so: respect only falls back to 0.
+    """
+    return arrow.bond != "none" or arrow.respect_latent >= least_respect(params)
+
+
+def least_respect(params: RelationshipParams) -> float:
+    """Return the latent respect below which nobody is a mentor, now or later."""
+    if params.mentor_respect <= 0:
+        return -math.inf
+    return math.atanh(min(params.mentor_respect, NEARLY_ONE)) - ROUNDING
 
 
 def _bonded(arrow: Arrow, reverse: Arrow | None) -> RelationshipType | None:

@@ -4,7 +4,7 @@ A deleted persona is nobody: its arrows are left out, and those to it. Who is no
 user; only the arrows from personas to users are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -142,7 +142,14 @@ OUTGOING = Prepared(
 )
 INCOMING = Prepared(
     select(R.from_id, cast(R.arrow, Text)).where(
-        R.world_id == WORLD, R.from_id.in_(listed("ids")), R.to_id == TO
+        R.world_id == WORLD,
+        R.from_id.in_(listed("ids")),
+        R.to_id == TO,
+        or_(
+            R.from_id.in_(listed("wanted")),
+            R.arrow["bond"].as_string() != "none",
+            R.arrow["respect_latent"].as_float() >= bindparam("respect", type_=Float),
+        ),
     )
 )
 ARROWS, AMONG = Prepared(arrows_query(among=False)), Prepared(arrows_query(among=True))
@@ -169,11 +176,29 @@ def outgoing(connection: Connection, world_id: str, persona_id: str) -> list[Out
     return [Outgoing(party_of(to_id, name), arrow_of(arrow)) for to_id, name, arrow in rows]
 
 
-def incoming(
-    connection: Connection, world_id: str, persona_id: str, ids: Sequence[str]
+def telling(
+    connection: Connection,
+    world_id: str,
+    persona_id: str,
+    arrows: Mapping[str, Arrow],
+    params: RelationshipParams,
 ) -> dict[str, Arrow]:
-    """Return the arrows from some to one, by the ids that they come from."""
-    rows = INCOMING.all(connection, world=world_id, ids=list(ids), whom=persona_id)
+    """Return the arrows to a persona that bear on what its own are called; most do not.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        persona_id: Whose arrows are named.
+        arrows: They, by the ids of those whom it sees.
+        params: The constants.
+
+    Returns:
+        Arrows as they are stored, by the ids that they come from.
+    """
+    wanted = [id for id, arrow in arrows.items() if relationship.asks_for_reverse(arrow, params)]
+    least = relationship.least_respect(params)
+    its: dict[str, Any] = {"ids": list(arrows), "wanted": wanted, "respect": least}
+    rows = INCOMING.all(connection, world=world_id, whom=persona_id, **its)
     return {from_id: arrow_of(arrow) for from_id, arrow in rows}
 
 

@@ -53,6 +53,14 @@ def switch_off(database: Database, from_id: str, to_id: str, *ids: str) -> None:
         refold_arrow(connection, "main", from_id, to_id, LAWS)
 
 
+def keep_arrow(database: Database, from_id: str, to_id: str, arrow: Arrow) -> None:
+    """Write an arrow's cache as if its events had made it so."""
+    R = tables.RelationshipState
+    its = R.world_id == "main", R.from_id == from_id, R.to_id == to_id
+    with database.writing() as connection:
+        connection.execute(update(R).where(*its).values(arrow=asdict(arrow)))
+
+
 def delete_persona(database: Database, persona_id: str) -> None:
     """Delete a persona, as it is kept: hidden, its name free."""
     P = tables.Persona

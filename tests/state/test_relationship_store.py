@@ -1,5 +1,6 @@
 """Relationships read from SQL: whose, up to when, and by which index."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 from sqlalchemy import event, insert, select
 
 from persona_mcp.state import relationship, tables
-from persona_mcp.state.arrow import Origin
+from persona_mcp.state.arrow import Arrow, Bond, Origin
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import read_arrow
+from persona_mcp.state.relationship import relationship_type
 from persona_mcp.state.relationship_store import (
     AMONG,
     ARROWS,
@@ -19,33 +21,59 @@ from persona_mcp.state.relationship_store import (
     PERSONAS,
     Party,
     arrows_at,
-    incoming,
     outgoing,
     personas_of,
     read_log,
+    telling,
 )
-from tests.arrows import CRUEL, DAY, KIND, LAWS, NOW, delete_persona, happen, switch_off
+from tests.arrows import CRUEL, DAY, KIND, LAWS, NOW, delete_persona, happen, keep_arrow, switch_off
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_persona_has_arrows_to_personas_and_users_and_some_come_back(
-    database: Database, world: str
-) -> None:
+async def test_a_persona_has_arrows_to_personas_and_users(database: Database, world: str) -> None:
     there = happen(database, "e1", "mara", "tobin")
-    back = happen(database, "e2", "tobin", "mara", CRUEL)
+    happen(database, "e2", "tobin", "mara", CRUEL)
     user = happen(database, "e3", "mara", "ann")
 
     with database.reading() as connection:
         found = outgoing(connection, "main", "mara")
-        returned = incoming(connection, "main", "mara", ["tobin", "ann"])
-        others = incoming(connection, "main", "mara", ["ann"])
 
     assert found == [
         (Party("ann", "ann", "user"), user),
         (Party("tobin", "Tobin", "persona"), there),
     ]
-    assert (returned, others) == ({"tobin": back}, {})
+
+
+def respected(arrow: Arrow, respect: float, bond: Bond = "none") -> Arrow:
+    """Change an arrow to one of many contacts, and of so much respect."""
+    return replace(arrow, interactions=20, respect_latent=math.atanh(respect), bond=bond)
+
+
+@pytest.mark.parametrize(
+    ("own", "back", "comes"),
+    [
+        ((0.1, "none"), (0.1, "none"), False),
+        ((0.1, "none"), (0.69, "none"), False),
+        ((0.1, "none"), (0.8, "none"), True),
+        ((0.8, "none"), (0.1, "none"), True),
+        ((0.1, "none"), (0.1, "mentor"), True),
+        ((0.1, "romantic"), (0.1, "romantic"), True),
+    ],
+)
+async def test_an_arrow_comes_back_where_it_bears_on_a_name(
+    database: Database, world: str, own: Any, back: Any, comes: bool
+) -> None:
+    there = respected(happen(database, "e1", "mara", "tobin"), *own)
+    returned = respected(happen(database, "e2", "tobin", "mara"), *back)
+    keep_arrow(database, "tobin", "mara", returned)
+
+    with database.reading() as connection:
+        found = telling(connection, "main", "mara", {"tobin": there}, LAWS)
+
+    assert found == ({"tobin": returned} if comes else {})
+    named = relationship_type(there, returned, LAWS)
+    assert relationship_type(there, found.get("tobin"), LAWS) == named
 
 
 async def test_a_deleted_persona_is_nobody(database: Database, world: str) -> None:
@@ -159,7 +187,10 @@ async def test_a_log_without_an_event_folds_as_if_that_had_never_been(
 
 QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "the arrows of a persona": (OUTGOING, {"who": "p1"}),
-    "the arrows from some to one": (INCOMING, {"ids": ["p1", "p2"], "whom": "p3"}),
+    "the arrows from some to one": (
+        INCOMING,
+        {"ids": ["p1", "p2"], "wanted": ["p1"], "respect": 0.8, "whom": "p3"},
+    ),
     "all arrows": (ARROWS, {}),
     "the arrows among some": (AMONG, {"ids": ["p1", "p2"]}),
     "the log of an arrow": (LOG, {"who": "p1", "whom": "p2", "until": NOW}),
