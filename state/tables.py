@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.kept_tables import Answer as Answer
+from persona_mcp.state.kept_tables import Snapshot as Snapshot
 from persona_mcp.state.memory_tables import DecayRun as DecayRun
 from persona_mcp.state.memory_tables import Memory as Memory
 from persona_mcp.state.memory_tables import MemoryRevision as MemoryRevision
@@ -21,6 +23,9 @@ from persona_mcp.state.memory_tables import MemoryWitness as MemoryWitness
 from persona_mcp.state.memory_tables import OutboxEntry as OutboxEntry
 from persona_mcp.state.memory_tables import PruneRun as PruneRun
 from persona_mcp.state.memory_tables import Upkeep as Upkeep
+from persona_mcp.state.persona_tables import PersonaCard as PersonaCard
+from persona_mcp.state.persona_tables import PersonaVersion as PersonaVersion
+from persona_mcp.state.persona_tables import VisualContext as VisualContext
 from persona_mcp.state.table_base import ID, Base, Effect, WorldKey, in_world, to_world
 
 
@@ -94,6 +99,10 @@ class Conversation(WorldKey, Base):
     user_id: Mapped[str | None] = mapped_column(ID)
     participants: Mapped[list[str]]
     topic: Mapped[str] = mapped_column(String(200))
+    scene: Mapped[str | None] = mapped_column(String(80))
+    """Where it takes place: visual contexts of a scene bear on it."""
+    plan: Mapped[dict[str, Any] | None]
+    """Of a talk between personas: budgets, seed, who begins, who listens."""
     status: Mapped[str] = mapped_column(String(16))
     head_exchange_id: Mapped[str | None] = mapped_column(ID)
     """The last exchange that is done and active; the next one follows it."""
@@ -101,6 +110,8 @@ class Conversation(WorldKey, Base):
     started_at: Mapped[float]
     updated_at: Mapped[float]
     ended_at: Mapped[float | None]
+    exit_reason: Mapped[str | None] = mapped_column(String(200))
+    """Why it ended; empty while it is active."""
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
 
@@ -113,6 +124,7 @@ class Exchange(WorldKey, Base):
         in_world("conversations", "conversation_id"),
         UniqueConstraint("world_id", "request_id"),
         Index(None, "world_id", "conversation_id", "number"),
+        Index(None, "world_id", "prompt_id", unique=True),
     )
 
     conversation_id: Mapped[str] = mapped_column(ID)
@@ -140,6 +152,12 @@ class Exchange(WorldKey, Base):
     processing_s: Mapped[float | None]
     model: Mapped[str | None] = mapped_column(String(200))
     error: Mapped[dict[str, Any] | None]
+    prompt_id: Mapped[str | None] = mapped_column(ID)
+    """Of the prompt that a host's own model is to answer."""
+    prompt_until: Mapped[float | None]
+    """When that prompt is no longer taken."""
+    prompt: Mapped[dict[str, Any] | None]
+    """What the host was given with it."""
     attempts: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str] = mapped_column(String(64))
     """The process that accepted it last."""

@@ -1,0 +1,49 @@
+"""The SQL tables of saved states and of answers that are given again; tables.py has the rest."""
+
+from typing import Any
+
+from sqlalchemy import Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persona_mcp.state.table_base import ID, Base, WorldKey, to_world
+
+
+class Snapshot(WorldKey, Base):
+    """A world as it was saved; versions of a name count 1, 2, ..."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (to_world(), UniqueConstraint("world_id", "name", "version"))
+
+    name: Mapped[str] = mapped_column(String(80))
+    version: Mapped[int]
+    note: Mapped[str] = mapped_column(String(500))
+    automatic: Mapped[bool] = mapped_column(default=False)
+    """Made before a load replaced the world."""
+    created_at: Mapped[float]
+    format: Mapped[str] = mapped_column(String(40))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int]
+    """Bytes of the payload before it was compressed."""
+    counts: Mapped[dict[str, Any]]
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    """Compressed with zlib."""
+
+
+class Answer(Base):
+    """A call that was sent with a request_id, and what was answered: the same call gets it again.
+
+    Calls of persona_chat are kept as exchanges instead.
+    """
+
+    __tablename__ = "answers"
+    __table_args__ = (to_world(), Index(None, "created_at"))
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    request_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    operation: Mapped[str] = mapped_column(String(40))
+    request_hash: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str] = mapped_column(String(64))
+    """The process that carries it out."""
+    answer: Mapped[dict[str, Any] | None]
+    """Empty while it runs."""
+    created_at: Mapped[float]
