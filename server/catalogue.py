@@ -3,6 +3,7 @@
 from persona_mcp.server import (
     chat_operations,
     emotional_operations,
+    host_operations,
     memory_changes,
     memory_fading,
     memory_operations,
@@ -22,6 +23,7 @@ from persona_mcp.server.operations import REGISTRY, Operation
 MODULES = (
     persona_operations,
     chat_operations,
+    host_operations,
     memory_operations,
     memory_reading,
     memory_sharing,

@@ -26,6 +26,8 @@ NAMES = [
     "persona_switch",
     "persona_chat",
     "conversation_get",
+    "persona_prompt",
+    "persona_record_turn",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -58,6 +60,7 @@ NAMES = [
     "system_status",
 ]
 BESIDE = [
+    *("persona_prompt", "persona_record_turn"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -68,7 +71,7 @@ BESIDE = [
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+REPEATABLE = ["persona_record_turn", "memory_update", "memory_delete", "memory_import"]
 """Those that change something, and the same call again nothing more."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
@@ -77,6 +80,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "persona_switch": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
+    "persona_prompt": {"persona_id": "aria", "message": "Hello."},
+    "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
     "memory_search": {"persona_id": "aria", "query": "boats"},
     "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
     "memory_get": {"memory_id": "m1"},
@@ -286,6 +291,9 @@ async def test_every_result_is_what_its_schema_says(
     arguments = dict(GOOD[name])
     if name == "conversation_get":
         arguments["conversation_id"] = first["conversation_id"]
+    if name == "persona_record_turn":
+        prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
+        arguments["prompt_id"] = prompted["prompt_id"]
     if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
