@@ -6,11 +6,10 @@ import pytest
 
 from persona_mcp.nodes.hosting import HOST, REPLY, Offer, read_offer, written
 from persona_mcp.nodes.prompts import Brief, compose
-from persona_mcp.state.memory import Recall
 from persona_mcp.state.model import Message
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship_params import RelationshipParams
-from tests.scenes import decision, scene, turn
+from tests.scenes import decision, recall, scene, turn
 
 OFFER = Offer(
     messages=(Message("system", "You are Mara."), Message("user", "Good evening, «Mara»…")),
@@ -42,7 +41,7 @@ def test_a_host_is_given_the_long_prompt_with_the_whole_window() -> None:
     window = [turn(n, ("ann", "mara")[n % 2], f"Line {n}.") for n in range(20)]
     brief = Brief(scene(*window), "And now?", decision(), RelationshipParams())
 
-    prompt = compose(brief, Recall((), degraded=False), HOST, PromptParams())
+    prompt = compose(brief, recall(), HOST, PromptParams())
 
     assert len(prompt.messages) == 22
     assert "How you talk" in prompt.messages[0].content
