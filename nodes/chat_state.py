@@ -1,7 +1,7 @@
 """The state of a conversation's graph: ids and the current turn are checkpointed, no more."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 from langgraph.channels import UntrackedValue
 from pydantic import BaseModel, ConfigDict, Field
@@ -161,8 +161,6 @@ class ChatUpdate(ChatIds, ChatOutput, total=False):
     consequences: Annotated[Consequences, UntrackedValue(Consequences, guard=False)]
     answer: Annotated[HostReply, UntrackedValue(HostReply, guard=False)]
     """The host's reply, in the run that goes on with it."""
-    kept: Annotated[dict[str, Any], UntrackedValue(dict, guard=False)]
-    """What is kept of the host's prompt and reply."""
 
 
 class ChatState(ChatInput, ChatUpdate):
