@@ -253,7 +253,12 @@ def rounded(value: Any) -> Any:
         return round(value, SHOWN_DECIMALS) + 0.0  # never -0.0
     if kind is dict:
         return {
-            k: item if type(item) in AS_THEY_ARE else rounded(item) for k, item in value.items()
+            k: item
+            if (of := type(item)) in AS_THEY_ARE
+            else round(item, SHOWN_DECIMALS) + 0.0
+            if of is float
+            else rounded(item)
+            for k, item in value.items()
         }
     if kind is list:
         return [rounded(item) for item in value]

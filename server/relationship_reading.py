@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from sqlalchemy import Connection
 
-from persona_mcp.server.current import current_persona
+from persona_mcp.server.current import find_current
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.relationship_operations import arrow_now, check_different
 from persona_mcp.state import relationship
@@ -81,21 +81,22 @@ async def relationship_list(call: Call, arguments: RelationshipListArguments) ->
 
     It is the persona's side alone; relationship_get has both sides of two, and the reasons.
     """
-    persona = await current_persona(call, arguments.persona_id)
     laws, now = call.store.laws.effects.relationships, time.time()
     after = int(arguments.cursor or 0)
 
-    def read(connection: Connection) -> tuple[list[Seen], dict[str, Arrow], int]:
-        found = ranked(outgoing(connection, call.world_id, persona.id), arguments, now, laws)
+    def read(connection: Connection) -> tuple[str, list[ListedRelationship], int]:
+        owner = find_current(connection, call, arguments.persona_id).id
+        found = ranked(outgoing(connection, call.world_id, owner), arguments, now, laws)
         page = found[after : after + arguments.limit]
         arrows = {one.other.id: one.arrow for one in page}
-        return page, telling(connection, call.world_id, persona.id, arrows, laws), len(found)
+        back = telling(connection, call.world_id, owner, arrows, laws)
+        return owner, [listed(one, back.get(one.other.id), now, laws) for one in page], len(found)
 
-    page, back, total = await call.store.database.read(read)
+    owner, page, total = await call.store.database.read(read)
     end = after + len(page)
     return RelationshipList(
-        persona_id=persona.id,
-        relationships=[listed(one, back.get(one.other.id), now, laws) for one in page],
+        persona_id=owner,
+        relationships=page,
         total_relationships=total,
         next_cursor=str(end) if end < total else None,
     )
