@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.server.current import find_current
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.server.relationship_operations import arrow_now, check_different
+from persona_mcp.server.relationship_operations import View, arrow_now, check_different, view_of
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Arrow, Shown
 from persona_mcp.state.compatibility import Compatibility, compatibility, profile_of
@@ -48,20 +48,13 @@ class RelationshipListArguments(Arguments):
     cursor: Cursor | None = Field(None, description=NEXT)
 
 
-class ListedRelationship(Result):
+class ListedRelationship(View):
     """How a persona sees somebody now."""
 
     other_persona_id: str
     other_name: str = Field(description="A user is called by its id")
     other_kind: PartyKind
-    affinity: float
-    trust: float
-    respect: float
-    intimacy: float
-    familiarity: float
-    relationship_type: str
     relationship_strength: float
-    compatibility_score: float
     interaction_count: int
     last_interaction: str | None
 
@@ -137,14 +130,8 @@ def listed(
         other_persona_id=one.other.id,
         other_name=one.other.name,
         other_kind=one.other.kind,
-        affinity=values.affinity,
-        trust=values.trust,
-        respect=values.respect,
-        intimacy=values.intimacy,
-        familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
+        **view_of(arrow, reverse, values, laws),
         relationship_strength=values.strength,
-        compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,
         last_interaction=None if last is None else rfc3339(last),
     )
