@@ -9,9 +9,8 @@ from persona_mcp.server.relationship_operations import View, the_two, view_of
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import DEFAULT_CONTEXT
 from persona_mcp.state.arrow import Arrow
-from persona_mcp.state.fields import Id, Reference
+from persona_mcp.state.fields import Reference
 from persona_mcp.state.happening import Happening, Outcome
-from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.meeting import (
     MEETING_MINUTES,
     Context,
@@ -47,9 +46,6 @@ class RelationshipUpdateArguments(Arguments):
     )
     turning_point: bool | None = Field(
         None, description="It weighs more than others; left out: if it is a betrayal or a repair"
-    )
-    request_id: Id | None = Field(
-        None, description="Your name for this call: sent again, it counts once"
     )
 
 
@@ -126,12 +122,9 @@ def happened(
     call: Call, one: str, other: str, arguments: RelationshipUpdateArguments
 ) -> dict[str, Any]:
     """Say what happened, as the relationship's graph takes it."""
-    request_id = arguments.request_id
     return {
         "world_id": call.world_id,
-        "event_id": derived_id(call.world_id, "relationship_update", request_id)
-        if request_id
-        else new_id(),
+        "event_id": call.made_id("relationship_update"),
         "actor_id": one,
         "receiver_id": other,
         "quality": arguments.interaction_quality,

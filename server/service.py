@@ -37,6 +37,7 @@ from persona_mcp.server.workers import (
     stop_worker,
     upkeep_of,
 )
+from persona_mcp.state.answers import AnswerStore
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
@@ -69,6 +70,7 @@ class Service(Store):
     """Every live part of the product; made by `open_service`."""
 
     exchanges: ExchangeStore
+    answers: AnswerStore
     memories: MemorySearch
     indexer: Indexer
     index: SyncedIndex
@@ -317,6 +319,9 @@ async def open_service(
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
+            answers=AnswerStore(
+                database, liveness.owner, liveness.is_gone, settings.conversation.busy_wait_s
+            ),
             memories=memories,
             indexer=indexer,
             index=index,
