@@ -27,6 +27,7 @@ MATCHES = (
 FIND, FIND_ID = Prepared(select(T).where(*MATCHES)), Prepared(select(T.id).where(*MATCHES))
 HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
+KEEP_VERSION = Prepared(insert(tables.PersonaVersion))
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
 
 
@@ -229,12 +230,39 @@ def add(
     try:
         connection.execute(insert(T).values(values))
     except IntegrityError as error:
-        raise Conflict(
-            f"name: a persona called '{spec.name}' is there already; choose another name",
-            field="name",
-            given=spec.name,
-        ) from error
+        raise name_taken(spec.name) from error
+    keep_version(connection, world_id, persona_id, 1, spec, now)
     return Persona(persona_id, 1, spec, now, now)
+
+
+def name_taken(name: str) -> Conflict:
+    """Make the error for a name that another persona has."""
+    return Conflict(
+        f"name: a persona called '{name}' is there already; choose another name",
+        field="name",
+        given=name,
+    )
+
+
+def keep_version(
+    connection: Connection,
+    world_id: str,
+    persona_id: str,
+    version: int,
+    spec: PersonaSpec,
+    now: float,
+) -> None:
+    """Keep who a persona is from now on under the number that turns and events refer to it by."""
+    KEEP_VERSION.run(
+        connection,
+        {
+            "world_id": world_id,
+            "persona_id": persona_id,
+            "version": version,
+            "spec": spec.model_dump(mode="json"),
+            "created_at": now,
+        },
+    )
 
 
 def free_id(wanted: str, taken: set[str]) -> str:
