@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
-from persona_mcp.server.mcp import make_server
+from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
@@ -41,7 +41,9 @@ class MCPDoor:
         broken: Set when the session manager has ended by itself; it cannot be started again.
     """
 
-    def __init__(self, settings: Settings, toolset: str, service: Callable[[], Service]) -> None:
+    def __init__(
+        self, settings: Settings, toolset: str, service: Callable[[], Service], serving: Serving
+    ) -> None:
         """Make the door; `open` starts it."""
 
         async def ready() -> Service:
@@ -49,7 +51,7 @@ class MCPDoor:
 
         limits = settings.server
         self._manager = StreamableHTTPSessionManager(
-            make_server(ready, toolset, settings.conversation.progress_s, limits.heartbeat_s),
+            serving(ready, toolset, settings.conversation.progress_s, limits.heartbeat_s),
             session_idle_timeout=limits.mcp_session_idle_s,
             max_request_body_size=limits.max_body_bytes,
             max_sessions=limits.mcp_sessions,
@@ -83,7 +85,11 @@ class MCPDoor:
 
 
 def create_app(
-    settings: Settings, *, opening: Opening | None = None, everybody: bool = False
+    settings: Settings,
+    *,
+    opening: Opening | None = None,
+    everybody: bool = False,
+    serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
 
@@ -91,9 +97,10 @@ def create_app(
         settings: What to serve, and its limits.
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
+        serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
-        path: MCPDoor(settings, toolset, lambda: app.state.service)
+        path: MCPDoor(settings, toolset, lambda: app.state.service, serving)
         for path, toolset in PATHS.items()
     }
 

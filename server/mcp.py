@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import json
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -139,6 +140,10 @@ def make_server(
         on_get_prompt=beside.get_prompt,
         on_completion=beside.complete,
     )
+
+
+Serving = Callable[[Ready, str, float, float], Server[Any]]
+"""How an MCP server is made: `make_server`, or what adds to it."""
 
 
 def tool_of(operation: Operation) -> Tool:
