@@ -1,4 +1,4 @@
-"""The HTTP app: MCP, REST with its streams, and health, over one service.
+"""The HTTP app: MCP, REST with its streams, WebSocket, and health, over one service.
 
 `create_app` makes it; its lifespan opens the service and closes it. `persona serve` runs it.
 """
@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,21 +15,25 @@ from fastapi.responses import JSONResponse
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import Serving, make_server
+from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.websocket import WebSocketDoor
 from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
 
 PATHS = {"/mcp": "core", "/x/all/mcp": "all"}
 """Where MCP is served, and with which toolset."""
+SOCKETS = ("/ws", "/mcp")
+"""Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -135,15 +140,36 @@ def create_app(
         ],
     )
     app.state.doors = doors
+    app.state.websockets = WebSocketDoor(settings.websocket.connections, lambda: app.state.service)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     app.include_router(rest_router())
+    app.add_api_route("/", front, methods=["GET"], tags=["health"])
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
     for path, door in doors.items():
         app.router.routes.append(Route(path, door.app, include_in_schema=False))
+    for path in SOCKETS:
+        app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     return app
+
+
+async def front(request: Request) -> dict[str, Any]:
+    """Say what this is, how it is, and where its doors are."""
+    report = await request.app.state.health.report()
+    return {
+        "name": request.app.title,
+        "version": request.app.version,
+        "status": report.status,
+        "doors": {
+            "mcp": list(PATHS),
+            "websocket": list(SOCKETS),
+            "rest": REST,
+            "description": "/openapi.json",
+            "health": "/health/ready",
+        },
+    }
 
 
 async def live() -> dict[str, str]:

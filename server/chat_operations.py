@@ -132,7 +132,7 @@ async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchang
             conversation_id=arguments.conversation_id,
             request_id=arguments.request_id,
             context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
-            session_id=arguments.session_id,
+            session_id=session.id if session else None,
             current_id=session.conversation_id if session else None,
         )
     )

@@ -7,7 +7,7 @@ and refuses is written in its models and its docstring, and nowhere else.
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -226,10 +226,15 @@ def operation_named(name: str) -> Operation:
     """
     found = REGISTRY.get(name)
     if found is None:
-        near = difflib.get_close_matches(name, REGISTRY, SUGGESTIONS_SHOWN)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
+        raise unknown("operation", name, REGISTRY)
     return found
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> MethodNotFound:
+    """Say that nothing has this name, and which names are near."""
+    near = difflib.get_close_matches(name, known, SUGGESTIONS_SHOWN)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    return MethodNotFound(f"{what} '{name}' not found{hint}", suggestions=near)
 
 
 async def accepted(store: "Store", model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:

@@ -34,7 +34,7 @@ class ChatRequest:
         conversation_id: Where it goes on; None starts a new conversation.
         request_id: The caller's name for it; None makes one.
         context: Knobs of the run.
-        session_id: The caller's handle, None if it sent none.
+        session_id: The caller's handle, None if it sent none that stands for this persona.
         current_id: The handle's conversation, which is gone on with when none is named, and begun
             if it is not there yet; None if the handle has nothing to do with this message.
     """

@@ -154,7 +154,7 @@ async def serve() -> None:
     """Serve until killed, and say where as `persona serve` does."""
     settings = Settings()
     configure_logging(settings.log)
-    async with serving(create_app(settings, serving=with_fixtures)) as found:
+    async with serving(create_app(settings, serving=with_fixtures), settings) as found:
         sys.stdout.write(f"The product with fixtures serves on {found.url}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
