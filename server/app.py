@@ -142,12 +142,12 @@ def create_app(
     app.state.doors = doors
     app.state.websockets = WebSocketDoor(settings.websocket.connections, lambda: app.state.service)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    for path, door in doors.items():  # first, or each call would try every REST route before
+        app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.include_router(rest_router())
     app.add_api_route("/", front, methods=["GET"], tags=["health"])
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
-    for path, door in doors.items():
-        app.router.routes.append(Route(path, door.app, include_in_schema=False))
     for path in SOCKETS:
         app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
