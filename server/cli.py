@@ -149,6 +149,20 @@ def relationships(
 
 
 @app.command()
+def tools(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one with all that it takes and returns.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+) -> None:
+    """List the operations that every door serves, or show one.
+
+    Example: persona tools memory_search
+    """
+    command("cli_tools", "tools")(name, as_json)
+
+
+@app.command()
 def config(as_json: AsJson = False) -> None:
     """Print the settings in effect and where each is from; secrets are masked."""
     command("cli_system", "config")(as_json)
