@@ -26,6 +26,7 @@ Toolset = Literal["persona", "conversation", "memory", "relationship", "emotion"
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")
+Run = TypeVar("Run", bound="Callable[[Call, Any], Awaitable[Result]]")
 
 SHOWN_DECIMALS = 6
 AS_THEY_ARE = frozenset({str, int, bool, type(None)})
@@ -153,13 +154,15 @@ def operation(
     destructive: bool = False,
     idempotent: bool | None = None,
     open_world: bool = False,
-) -> Callable[[Callable[[Call, Any], Awaitable[Result]]], Callable[[Call, Any], Awaitable[Result]]]:
-    """Register a function `async def noun_verb(call, arguments) -> Result` as an operation."""
+    reads: bool = False,
+) -> Callable[[Run], Run]:
+    """Register a function `async def noun_verb(call, arguments) -> Result` as an operation.
 
-    def register(
-        run: Callable[[Call, Any], Awaitable[Result]],
-    ) -> Callable[[Call, Any], Awaitable[Result]]:
-        read_only = scope == "read"
+    The rest is as in `Operation`; `reads` says that it changes nothing though its scope is another.
+    """
+
+    def register(run: Run) -> Run:
+        read_only = reads or scope == "read"
         REGISTRY[run.__name__] = Operation(
             name=run.__name__,
             title=title,
@@ -240,10 +243,11 @@ async def call_operation(
         PersonaError: What the operation raises.
     """
     found = operation_named(name)
-    call, arguments = await accepted(store, found.arguments, raw)
-    result = await found.run(replace(call, caller=caller), arguments)
-    shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
-    return shown
+    with store.metrics.call(name):
+        call, arguments = await accepted(store, found.arguments, raw)
+        result = await found.run(replace(call, caller=caller), arguments)
+        shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
+        return shown
 
 
 def rounded(value: Any) -> Any:
