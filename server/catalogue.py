@@ -3,6 +3,7 @@
 from persona_mcp.server import (
     chat_operations,
     emotional_operations,
+    host_operations,
     memory_changes,
     memory_fading,
     memory_operations,
@@ -27,6 +28,7 @@ MODULES = (
     persona_changes,
     persona_status,
     chat_operations,
+    host_operations,
     memory_operations,
     memory_reading,
     memory_sharing,

@@ -78,6 +78,9 @@ class Exchange:
         response: The reply, once it is done.
         partial: What had been said when it failed or was stopped.
         error: `{code, message, ...}` when it failed.
+        prompt_id: Of the prompt that a host's own model is to answer; None for others.
+        prompt_until: When that prompt is no longer taken, seconds since the epoch, UTC.
+        prompt: What is kept with it.
         outcome: What a done one is reported with (score, tokens, memories, ...).
     """
 
@@ -99,4 +102,7 @@ class Exchange:
     owner: str
     attempts: int
     correlation_id: str | None
+    prompt_id: str | None = None
+    prompt_until: float | None = None
+    prompt: dict[str, Any] | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

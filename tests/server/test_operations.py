@@ -30,6 +30,8 @@ NAMES = [
     "persona_relationship",
     "persona_chat",
     "conversation_get",
+    "persona_prompt",
+    "persona_record_turn",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -66,6 +68,7 @@ NAMES = [
     "system_metrics",
 ]
 BESIDE = [
+    *("persona_prompt", "persona_record_turn"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -78,7 +81,10 @@ BESIDE = [
     *("system_models", "system_health", "system_metrics"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import", "persona_update"]
+REPEATABLE = [
+    *("persona_update", "persona_record_turn"),
+    *("memory_update", "memory_delete", "memory_import"),
+]
 """Those that change something, and the same call again nothing more."""
 READING = ["system_metrics"]
 """Those that change nothing, though not everybody may call them."""
@@ -93,6 +99,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "persona_relationship": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
+    "persona_prompt": {"persona_id": "aria", "message": "Hello."},
+    "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
     "memory_search": {"persona_id": "aria", "query": "boats"},
     "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
     "memory_get": {"memory_id": "m1"},
@@ -306,6 +314,9 @@ async def test_every_result_is_what_its_schema_says(
     arguments = dict(GOOD[name])
     if name == "conversation_get":
         arguments["conversation_id"] = first["conversation_id"]
+    if name == "persona_record_turn":
+        prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
+        arguments["prompt_id"] = prompted["prompt_id"]
     if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
