@@ -2,6 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
     memory_changes,
     memory_fading,
@@ -22,6 +25,9 @@ from persona_mcp.server.operations import REGISTRY, Operation
 MODULES = (
     persona_operations,
     chat_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,

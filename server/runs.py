@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
+from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import new_id
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ STOPPED: dict[StopReason, str] = {
     "shutdown": "the exchange was stopped: the server is going down; send it again with the same "
     "request_id",
 }
-EventKind = Literal["started", "recalled", "prompt", "token", "restart", "done", "failed"]
+EventKind = Literal["started", "speaks", "recalled", "prompt", "token", "restart", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class ChatRequest:
     session_id: str | None = None
     current_id: str | None = None
 
+    graph = "conversation"
+    durability = "exit"
+    after = None
+    more = False
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What the graph is started with, beside which exchange it is."""
+        return {"message": self.message}
+
     @property
     def may_start(self) -> bool:
         """Whether the conversation may be one that is still to be begun."""
@@ -59,6 +70,44 @@ class ChatRequest:
         """What else two calls share that are the same, beside who says what to whom."""
         given = {**self.context.model_dump(), "conversation_id": self.conversation_id}
         return given if self.session_id is None else {**given, "session_id": self.session_id}
+
+
+@dataclass(frozen=True)
+class TurnRequest:
+    """One turn of a talk between personas.
+
+    Attributes:
+        world_id: Where.
+        conversation_id: Of the talk.
+        request_id: The caller's name for it.
+        context: Knobs of the run.
+        speaker: Who is to speak, None for whose turn it is.
+        direction: What happens before it; empty for nothing.
+        after: The lease of the turn before, which this one takes over.
+        more: Another turn is to take over its lease.
+    """
+
+    world_id: str
+    conversation_id: str
+    request_id: str
+    context: ChatContext
+    speaker: str | None = None
+    direction: str = ""
+    after: Lease | None = None
+    more: bool = False
+
+    graph = "dialogue"
+    durability = "sync"
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What the graph is started with, beside which exchange it is."""
+        return {"direction": self.direction, "asked_speaker": self.speaker}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What two calls share that ask for the same turn."""
+        return {"conversation_id": self.conversation_id, "speaker_id": self.speaker}
 
 
 @dataclass(frozen=True)
@@ -79,10 +128,10 @@ class Event:
 
 
 class Run:
-    """One exchange under way.
+    """One exchange under way, or several turns of a talk between personas.
 
     Attributes:
-        exchange_id: Which one.
+        exchange_id: Which one; for several, what they are asked for under.
         world_id: Where.
         stream_id: Names this run outside; another run of the exchange has another one.
         partial: What has been said since the start or the last restart.
@@ -124,7 +173,7 @@ class Run:
         match kind:
             case "token":
                 self.partial += data["text"]
-            case "restart":
+            case "started" | "restart":
                 self.partial = ""
             case "recalled":
                 self.held_back = data["held_back"]

@@ -21,11 +21,12 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.nodes.summarising import sum_up
-from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
+from persona_mcp.server.runs import ChatRequest, Run, Runs, TurnRequest, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
 from persona_mcp.server.upkeep import Upkeep
@@ -38,6 +39,7 @@ from persona_mcp.server.workers import (
     upkeep_of,
 )
 from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.dialogues import busy
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
     Conflict,
@@ -57,7 +59,6 @@ from persona_mcp.state.synced_index import SyncedIndex
 
 log = structlog.get_logger(__name__)
 
-GRAPH = "conversation"
 LEASE_SHARE = 3
 """A lease is renewed this many times within its length."""
 LOOK_S, LONGEST_LOOK_S = 0.05, 0.4
@@ -76,6 +77,7 @@ class Service(Store):
     model: ChatModel
     parts: Parts
     graph: Any
+    dialogue: Any
     relationships: Any
     checkpointer: PersonaSqliteSaver
     process: str
@@ -102,7 +104,7 @@ class Service(Store):
         """
         exchange = await self.accept(request)
         run = self.runs.start(
-            request.world_id, exchange.id, lambda run: self._carry_out(run, request, exchange)
+            request.world_id, exchange.id, lambda run: self.carry_out(run, request, exchange)
         )
         return run, exchange
 
@@ -134,10 +136,14 @@ class Service(Store):
             time.time(),
         )
 
-    async def _carry_out(
-        self, run: Run, request: ChatRequest, exchange: Exchange
+    async def carry_out(
+        self, run: Run, request: ChatRequest | TurnRequest, exchange: Exchange
     ) -> dict[str, Any]:
-        """Run an exchange to its end, or wait for the process that does."""
+        """Run an exchange to its end, or wait for the process that does.
+
+        Raises:
+            PersonaError: What it failed with.
+        """
         run.emit(
             "started",
             exchange_id=exchange.id,
@@ -150,7 +156,7 @@ class Service(Store):
         limit_s = self.settings.conversation.total_s
         try:
             async with within(limit_s):
-                found = await self.claim(lease)
+                found = await self.claim(lease, request.graph == "dialogue", request.after)
                 if found.status != "done":
                     found = await self._guarded(run, request, lease, found)
         except asyncio.CancelledError:
@@ -181,36 +187,34 @@ class Service(Store):
         log.warning("failed after it was stored", exchange_id=found.id, reason=error.message)
         return found
 
-    async def claim(self, lease: Lease) -> Exchange:
-        """Take the conversation, waiting for other runs.
+    async def claim(
+        self, lease: Lease, at_once: bool = False, after: Lease | None = None
+    ) -> Exchange:
+        """Take the conversation, waiting for other runs, or taking it over from one of ours.
 
         Returns:
             The exchange as it runs now, or done, if another process did the work.
 
         Raises:
-            Conflict: Another run did not end within `conversation.busy_wait_s`.
+            Conflict: Another run did not end within `conversation.busy_wait_s`, or `at_once`.
         """
         limits = self.settings.conversation
         deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
-        while not (found := await self.exchanges.claim(lease, limits.lease_s, time.time())):
+        while not (found := await self.exchanges.claim(lease, limits.lease_s, time.time(), after)):
             while await self.exchanges.must_wait(lease, time.time()):
-                if time.monotonic() >= deadline:
-                    raise Conflict(
-                        f"conversation '{lease.conversation_id}' is busy: a message in it has been "
-                        f"answered for {limits.busy_wait_s:g} s; send this one again with the same "
-                        "request_id",
-                        conversation_id=lease.conversation_id,
-                        retry_after_seconds=limits.lease_s,
-                    )
+                if at_once or time.monotonic() >= deadline:
+                    raise busy(lease.conversation_id, limits.lease_s)
                 await asyncio.sleep(look_s)
                 look_s = min(2 * look_s, LONGEST_LOOK_S)
         return found
 
     async def _guarded(
-        self, run: Run, request: ChatRequest, lease: Lease, exchange: Exchange
+        self, run: Run, request: ChatRequest | TurnRequest, lease: Lease, exchange: Exchange
     ) -> Exchange:
         """Run the graph while the lease is kept alive; losing the lease stops the graph."""
         await guarded(self._run_graph(run, request, lease, exchange.follows_id), self.keep(lease))
+        if request.more:
+            return await self.exchanges.get(lease.world_id, lease.exchange_id)
         return await self.exchanges.let_go(lease)
 
     async def keep(self, lease: Lease) -> None:
@@ -235,26 +239,27 @@ class Service(Store):
                     raise Conflict("another run took the conversation; send it again")
 
     async def _run_graph(
-        self, run: Run, request: ChatRequest, lease: Lease, follows: str | None
+        self, run: Run, request: ChatRequest | TurnRequest, lease: Lease, follows: str | None
     ) -> None:
         thread = thread_id(lease.world_id, lease.conversation_id)
         config = {
             "configurable": {"thread_id": thread},
             "recursion_limit": self.settings.conversation.recursion_limit,
-            "metadata": {"graph_id": GRAPH},
+            "metadata": {"graph_id": request.graph},
         }
         started = {
             "world_id": lease.world_id,
             "conversation_id": lease.conversation_id,
             "exchange_id": lease.exchange_id,
-            "message": request.message,
             "follows": follows,
+            **request.input,
         }
-        events = self.graph.astream(
+        graph = self.dialogue if request.graph == "dialogue" else self.graph
+        events = graph.astream(
             started,
             config,
             context=request.context.model_dump(),
-            durability="exit",
+            durability=request.durability,
             stream_mode="custom",
         )
         async with aclosing(events):
@@ -323,7 +328,12 @@ async def open_service(
             embedder=embedder,
             model=model,
             parts=parts,
-            graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
+            graph=build_conversation(parts).compile(
+                checkpointer=checkpointer, name=ChatRequest.graph
+            ),
+            dialogue=build_dialogue(parts).compile(
+                checkpointer=checkpointer, name=TurnRequest.graph
+            ),
             relationships=build_relationship(parts).compile(name="relationship"),
             checkpointer=checkpointer,
             process=liveness.owner,
