@@ -1,6 +1,7 @@
 """The dialogue's graph: its shape, what its checkpoints hold, and what its speakers are shown."""
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
@@ -55,7 +56,9 @@ async def test_each_step_is_checkpointed_with_ids_and_the_current_turn_alone(
     talk = await start(service)
     await go_on(service, talk, turns=3)
 
-    thread = {"configurable": {"thread_id": thread_id("main", talk["conversation_id"])}}
+    thread: RunnableConfig = {
+        "configurable": {"thread_id": thread_id("main", talk["conversation_id"])}
+    }
     kept = [found async for found in service.checkpointer.alist(thread)]
 
     assert len(kept) == 3 * 11
