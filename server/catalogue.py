@@ -2,6 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
     host_operations,
     memory_changes,
@@ -29,6 +32,9 @@ MODULES = (
     persona_status,
     chat_operations,
     host_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,

@@ -1,4 +1,4 @@
-"""One run of the conversation's graph, on the thread of its conversation."""
+"""One run of a graph, on the thread of its conversation."""
 
 import contextlib
 import sqlite3
@@ -16,25 +16,29 @@ if TYPE_CHECKING:
 
     from persona_mcp.server.service import Service
 
-GRAPH = "conversation"
+GRAPH, DIALOGUE = "conversation", "dialogue"
 
 
-def config_of(service: "Service", lease: Lease) -> dict[str, Any]:
-    """Return the graph's configuration for a conversation."""
+def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:
+    """Return a graph's configuration for a conversation."""
     return {
         "configurable": {"thread_id": thread_id(lease.world_id, lease.conversation_id)},
         "recursion_limit": service.settings.conversation.recursion_limit,
-        "metadata": {"graph_id": GRAPH},
+        "metadata": {"graph_id": graph},
     }
 
 
 def started_with(lease: Lease, exchange: Exchange) -> dict[str, Any]:
-    """Return what the graph is started with for an exchange that runs."""
+    """Return what the conversation's graph is started with for an exchange that runs."""
+    return {**which(lease, exchange), "message": exchange.message}
+
+
+def which(lease: Lease, exchange: Exchange) -> dict[str, Any]:
+    """Return what tells a graph which exchange it is."""
     return {
         "world_id": lease.world_id,
         "conversation_id": lease.conversation_id,
         "exchange_id": lease.exchange_id,
-        "message": exchange.message,
         "follows": exchange.follows_id,
     }
 
@@ -46,10 +50,11 @@ async def run_graph(
     given: Any,
     context: ChatContext,
     durability: "Durability",
+    graph: str = GRAPH,
 ) -> None:
-    """Run the graph from what is given to its end or its interrupt, and tell of its events."""
-    config = config_of(service, lease)
-    events = service.graph.astream(
+    """Run a graph from what is given to its end or its interrupt, and tell of its events."""
+    config = config_of(service, lease, graph)
+    events = (service.dialogue if graph == DIALOGUE else service.graph).astream(
         given,
         config,
         context=context.model_dump(),

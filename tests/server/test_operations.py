@@ -32,6 +32,12 @@ NAMES = [
     "conversation_get",
     "persona_prompt",
     "persona_record_turn",
+    "conversation_start",
+    "conversation_status",
+    "conversation_end",
+    "conversation_advance",
+    "conversation_list",
+    "conversation_history",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -69,6 +75,7 @@ NAMES = [
 ]
 BESIDE = [
     *("persona_prompt", "persona_record_turn"),
+    *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -101,6 +108,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "conversation_get": {"conversation_id": "c1"},
     "persona_prompt": {"persona_id": "aria", "message": "Hello."},
     "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
+    "conversation_start": {"persona1_id": "aria", "persona2_id": "kira"},
+    "conversation_status": {"conversation_id": "c1"},
+    "conversation_end": {"conversation_id": "c1"},
+    "conversation_advance": {"conversation_id": "c1"},
+    "conversation_list": {},
+    "conversation_history": {"conversation_id": "c1"},
     "memory_search": {"persona_id": "aria", "query": "boats"},
     "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
     "memory_get": {"memory_id": "m1"},
@@ -216,8 +229,11 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
-def test_only_the_chat_reaches_out_to_a_model() -> None:
-    assert [o.name for o in operations("all") if o.open_world] == ["persona_chat"]
+def test_only_what_has_a_persona_speak_reaches_out_to_a_model() -> None:
+    assert [o.name for o in operations("all") if o.open_world] == [
+        "persona_chat",
+        "conversation_advance",
+    ]
 
 
 @pytest.mark.parametrize(("name", "field", "value"), list(faulty_calls()))
@@ -312,7 +328,10 @@ async def test_every_result_is_what_its_schema_says(
     model.add("A red boat! Tom must love being seen.", "Hello.")
     first = await say(service, "My brother Tom has a red boat.")
     arguments = dict(GOOD[name])
-    if name == "conversation_get":
+    if name == "conversation_advance":
+        talk = await call(service, "conversation_start", **GOOD["conversation_start"])
+        arguments["conversation_id"] = talk["conversation_id"]
+    elif "conversation_id" in arguments:
         arguments["conversation_id"] = first["conversation_id"]
     if name == "persona_record_turn":
         prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
