@@ -1,11 +1,13 @@
-"""One run of a graph, on the thread of its conversation."""
+"""What the graphs of conversations work with, and one run of one, on its conversation's thread."""
 
 import contextlib
 import sqlite3
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from persona_mcp.nodes.parts import ChatContext
+from persona_mcp.nodes.appraising import appraiser_of
+from persona_mcp.nodes.parts import ChatContext, Limits, Parts
 from persona_mcp.server.runs import Run
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from langgraph.types import Durability
 
     from persona_mcp.server.service import Service
+    from persona_mcp.server.store import Store
+    from persona_mcp.server.summaries import Summaries
+    from persona_mcp.state.embedding import Embedder
+    from persona_mcp.state.indexer import Indexer
+    from persona_mcp.state.memory_search import MemorySearch
+    from persona_mcp.state.model import ChatModel
 
 GRAPH, DIALOGUE = "conversation", "dialogue"
 
@@ -67,3 +75,32 @@ async def run_graph(
     with contextlib.suppress(OSError, sqlite3.Error):  # the exchange is stored; this can wait
         thread = config["configurable"]["thread_id"]
         await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
+
+
+def parts_of(
+    store: "Store",
+    memories: "MemorySearch",
+    model: "ChatModel",
+    embedder: "Embedder",
+    indexer: "Indexer",
+    summaries: "Summaries",
+    process: str,
+) -> Parts:
+    """Collect what the nodes of the graphs work with."""
+    settings = store.settings
+    return Parts(
+        database=store.database,
+        memories=memories,
+        model=model,
+        appraiser=appraiser_of(store.settings.relationships, model, embedder),
+        laws=store.laws,
+        limits=Limits(
+            settings.conversation.window_turns,
+            settings.prompts.memories,
+            settings.conversation.attempts,
+        ),
+        process=process,
+        now=time.time,
+        written=indexer.wake,
+        outgrown=summaries.ask,
+    )

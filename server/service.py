@@ -21,10 +21,9 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
-from persona_mcp.nodes.appraising import appraiser_of
-from persona_mcp.nodes.parts import Limits, Parts
+from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
-from persona_mcp.server.graph_runs import run_graph, started_with
+from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
 from persona_mcp.server.metrics import MeasuredModel
 from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
@@ -378,32 +377,3 @@ async def open_service(
         stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)
         yield service
-
-
-def parts_of(
-    store: Store,
-    memories: MemorySearch,
-    model: ChatModel,
-    embedder: Embedder,
-    indexer: Indexer,
-    summaries: Summaries,
-    process: str,
-) -> Parts:
-    """Collect what the nodes of the graphs work with."""
-    settings = store.settings
-    return Parts(
-        database=store.database,
-        memories=memories,
-        model=model,
-        appraiser=appraiser_of(store.settings.relationships, model, embedder),
-        laws=store.laws,
-        limits=Limits(
-            settings.conversation.window_turns,
-            settings.prompts.memories,
-            settings.conversation.attempts,
-        ),
-        process=process,
-        now=time.time,
-        written=indexer.wake,
-        outgrown=summaries.ask,
-    )
