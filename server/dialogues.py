@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.server.runs import Run, TurnRequest
+from persona_mcp.server.runs import Run
+from persona_mcp.server.turns import Advance, TurnRequest
 from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue import Standing, sampling_seed
@@ -22,33 +22,6 @@ from persona_mcp.state.request import Request, check_open, ended
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
     from persona_mcp.server.store import Store
-
-
-@dataclass(frozen=True)
-class Advance:
-    """So many turns of a talk between personas.
-
-    Attributes:
-        world_id: Where.
-        conversation_id: Of the talk.
-        request_id: The caller's name for all of them.
-        turns: How many, 1..50; fewer if the talk ends.
-        speaker: Who is to speak first, None for whose turn it is.
-        direction: What happens before the first one; empty for nothing.
-    """
-
-    world_id: str
-    conversation_id: str
-    request_id: str
-    turns: int = 1
-    speaker: str | None = None
-    direction: str = ""
-
-    @property
-    def request_ids(self) -> list[str]:
-        """Return what each turn is asked for under."""
-        keys = (self.world_id, self.conversation_id, self.request_id)
-        return [derived_id(*keys, "turn", number) for number in range(self.turns)]
 
 
 async def standing_of(store: "Store", world_id: str, conversation: Conversation) -> Standing:

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
-from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import new_id
 
 T = TypeVar("T")
@@ -70,44 +69,6 @@ class ChatRequest:
         """What else two calls share that are the same, beside who says what to whom."""
         given = {**self.context.model_dump(), "conversation_id": self.conversation_id}
         return given if self.session_id is None else {**given, "session_id": self.session_id}
-
-
-@dataclass(frozen=True)
-class TurnRequest:
-    """One turn of a talk between personas.
-
-    Attributes:
-        world_id: Where.
-        conversation_id: Of the talk.
-        request_id: The caller's name for it.
-        context: Knobs of the run.
-        speaker: Who is to speak, None for whose turn it is.
-        direction: What happens before it; empty for nothing.
-        after: The lease of the turn before, which this one takes over.
-        more: Another turn is to take over its lease.
-    """
-
-    world_id: str
-    conversation_id: str
-    request_id: str
-    context: ChatContext
-    speaker: str | None = None
-    direction: str = ""
-    after: Lease | None = None
-    more: bool = False
-
-    graph = "dialogue"
-    durability = "sync"
-
-    @property
-    def input(self) -> dict[str, Any]:
-        """What the graph is started with, beside which exchange it is."""
-        return {"direction": self.direction, "asked_speaker": self.speaker}
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What two calls share that ask for the same turn."""
-        return {"conversation_id": self.conversation_id, "speaker_id": self.speaker}
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.nodes.summarising import sum_up
-from persona_mcp.server.runs import ChatRequest, Run, Runs, TurnRequest, guarded, within
+from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
+from persona_mcp.server.turns import TurnRequest
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
 from persona_mcp.server.workers import (

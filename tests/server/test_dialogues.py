@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import update
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.dialogues import Advance, advance
+from persona_mcp.server.dialogues import advance
 from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.turns import Advance
 from persona_mcp.state import tables
 from persona_mcp.state.errors import (
     Conflict,
