@@ -241,7 +241,7 @@ async def test_nothing_is_said_in_a_talk_that_has_ended(
 
 
 async def test_who_has_talked_rests_the_longer_the_worse_it_was_and_after_nothing_not_at_all(
-    service: Service,
+    service: Service, model: ScriptedModel
 ) -> None:
     silent = await call(service, "conversation_end", **where(await start(service)))
     talk = await start(service)
@@ -256,8 +256,8 @@ async def test_who_has_talked_rests_the_longer_the_worse_it_was_and_after_nothin
     assert not resting["aria"]["available"]
 
 
-async def test_a_rest_is_found_in_the_log_too(service: Service) -> None:
-    await finish_after_a_turn(service, await start(service))
+async def test_a_rest_is_found_in_the_log_too(service: Service, model: ScriptedModel) -> None:
+    await finish_after_a_turn(service, model, await start(service))
 
     with service.database.reading() as connection:
         for name in ("aria", "kira", "noor"):
