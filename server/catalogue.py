@@ -15,6 +15,8 @@ from persona_mcp.server import (
     relationship_history,
     relationship_operations,
     relationship_reading,
+    state_files,
+    state_operations,
     system_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
@@ -34,6 +36,8 @@ MODULES = (
     relationship_graph,
     relationship_changes,
     emotional_operations,
+    state_operations,
+    state_files,
     system_operations,
 )
 

@@ -55,6 +55,10 @@ NAMES = [
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
+    "state_save",
+    "state_load",
+    "state_list",
+    "state_export",
     "system_status",
 ]
 BESIDE = [
@@ -66,6 +70,7 @@ BESIDE = [
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
+    *("state_save", "state_load", "state_list", "state_export"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
@@ -106,6 +111,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
+    "state_save": {},
+    "state_load": {"confirm": True},
+    "state_list": {},
+    "state_export": {},
     "system_status": {},
 }
 """Arguments that are right, into which one wrong one is put."""
@@ -138,6 +147,9 @@ BOUNDS: dict[str, Callable[[Any], Any]] = {
 
 def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Make values that a schema does not allow, each with what is wrong about it."""
+    if "anyOf" in schema:  # of several kinds, none is a number or a list
+        yield from [("number", 5), ("list", ["x", 5]), ("boolean", True)]
+        return
     yield from WRONG_KIND[schema["type"]]
     for bound, beyond in BOUNDS.items():
         if bound in schema:
@@ -290,6 +302,8 @@ async def test_every_result_is_what_its_schema_says(
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
         arguments["memory_id"] = first["memory_ids"][0]
+    if name in ("state_load", "state_export"):
+        await call(service, "state_save")
 
     result = await call_operation(service, name, arguments)
 
