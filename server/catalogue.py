@@ -2,6 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
     host_operations,
     memory_changes,
@@ -10,20 +13,30 @@ from persona_mcp.server import (
     memory_reading,
     memory_sharing,
     memory_upkeep,
+    persona_changes,
     persona_operations,
+    persona_status,
     relationship_changes,
     relationship_graph,
     relationship_history,
     relationship_operations,
     relationship_reading,
+    state_files,
+    state_operations,
     system_operations,
+    visual_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
 
 MODULES = (
     persona_operations,
+    persona_changes,
+    persona_status,
     chat_operations,
     host_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,
@@ -36,6 +49,9 @@ MODULES = (
     relationship_graph,
     relationship_changes,
     emotional_operations,
+    visual_operations,
+    state_operations,
+    state_files,
     system_operations,
 )
 
