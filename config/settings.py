@@ -241,7 +241,7 @@ class ConversationSettings(Section):
         15.0, description="A run that shows no life for this long is interrupted, in seconds"
     )
     busy_wait_s: float = Field(
-        30.0, ge=0, le=600, description="Wait for another run of the same conversation, in seconds"
+        30.0, ge=0, le=600, description="Wait for a conversation or call under way, in seconds"
     )
     attempts: int = Field(
         3, ge=1, le=10, description="Replies made before a bad one becomes an error"

@@ -17,6 +17,7 @@ from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import Arrow
 from persona_mcp.state.summarising import Summary
+from persona_mcp.state.visual import Sight
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Scene:
         feelings: What it feels and has left now.
         answers: Replies that it has given in this conversation.
         summaries: The last ones of what was said here before the window, oldest first.
+        sights: How the persona and the place of the talk look, the newest first.
     """
 
     now: float
@@ -44,6 +46,7 @@ class Scene:
     answers: int
     summaries: tuple[Summary, ...] = ()
     reverse: Arrow | None = None
+    sights: tuple[Sight, ...] = ()
 
 
 @dataclass(frozen=True)

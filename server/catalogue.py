@@ -9,18 +9,23 @@ from persona_mcp.server import (
     memory_reading,
     memory_sharing,
     memory_upkeep,
+    persona_changes,
     persona_operations,
+    persona_status,
     relationship_changes,
     relationship_graph,
     relationship_history,
     relationship_operations,
     relationship_reading,
     system_operations,
+    visual_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
 
 MODULES = (
     persona_operations,
+    persona_changes,
+    persona_status,
     chat_operations,
     memory_operations,
     memory_reading,
@@ -34,6 +39,7 @@ MODULES = (
     relationship_graph,
     relationship_changes,
     emotional_operations,
+    visual_operations,
     system_operations,
 )
 

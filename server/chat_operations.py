@@ -46,6 +46,9 @@ class ChatArguments(Arguments):
     routing: Literal["direct", "score"] = Field(
         "direct", description="direct: always answers; score: may bow out when it has had enough"
     )
+    scene: Annotated[Text, Field(min_length=1, max_length=80)] | None = Field(
+        None, description="Where a conversation that begins takes place, e.g. the harbour"
+    )
     request_id: Id | None = Field(
         None, description="Your name for this call; the same one again returns the stored reply"
     )
@@ -134,6 +137,7 @@ async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchang
             context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
             session_id=session.id if session else None,
             current_id=session.conversation_id if session else None,
+            scene=arguments.scene,
         )
     )
     if session is not None and arguments.conversation_id not in (None, session.conversation_id):

@@ -25,6 +25,8 @@ from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
 from persona_mcp.nodes.summarising import sum_up
+from persona_mcp.server.metrics import MeasuredModel
+from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
@@ -37,6 +39,7 @@ from persona_mcp.server.workers import (
     stop_worker,
     upkeep_of,
 )
+from persona_mcp.state.answers import AnswerStore
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
@@ -69,6 +72,7 @@ class Service(Store):
     """Every live part of the product; made by `open_service`."""
 
     exchanges: ExchangeStore
+    answers: AnswerStore
     memories: MemorySearch
     indexer: Indexer
     index: SyncedIndex
@@ -82,6 +86,17 @@ class Service(Store):
     runs: Runs
     summaries: Summaries
     upkeep: Upkeep
+    probe: Probe
+
+    async def count_waiting(self) -> None:
+        """Note in the metrics how much waits now."""
+        self.metrics.waiting(
+            {
+                "memories": await self.indexer.pending(),
+                "given_up": await self.indexer.given_up(),
+                "replies": len(self.runs),
+            }
+        )
 
     def wake(self) -> None:
         """Say that there is work for the outbox worker or the upkeep."""
@@ -127,6 +142,7 @@ class Service(Store):
                 message=request.message,
                 parameters=request.parameters,
                 starts=request.may_start,
+                scene=request.scene,
             ),
             new_id(),
             self.process,
@@ -301,7 +317,7 @@ async def open_service(
         database = store.database
         liveness = await asyncio.to_thread(Liveness, settings.data_dir / "processes")
         stack.push_async_callback(asyncio.to_thread, liveness.close)
-        model = model or open_model(settings.llm)
+        model = MeasuredModel(model or open_model(settings.llm), store.metrics)
         stack.push_async_callback(model.aclose)
         embedder = RecentQueries(embedder or open_embedder(settings.embedder))
         stack.push_async_callback(embedder.aclose)
@@ -317,6 +333,9 @@ async def open_service(
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
+            answers=AnswerStore(
+                database, liveness.owner, liveness.is_gone, settings.conversation.busy_wait_s
+            ),
             memories=memories,
             indexer=indexer,
             index=index,
@@ -330,6 +349,7 @@ async def open_service(
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
             summaries=summaries,
             upkeep=upkeep_of(store, embedder.model_id, liveness),
+            probe=Probe(model, settings.llm.probe_s),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)

@@ -48,6 +48,7 @@ class Conversation:
         turn_count: Turns so far.
         started_at: Seconds since the epoch, UTC.
         updated_at: Seconds since the epoch, UTC.
+        scene: Where it takes place; None where nobody said.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Conversation:
     turn_count: int
     started_at: float
     updated_at: float
+    scene: str | None = None
 
 
 @dataclass(frozen=True)

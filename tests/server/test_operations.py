@@ -24,6 +24,10 @@ NAMES = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_update",
+    "persona_delete",
+    "persona_status",
+    "persona_relationship",
     "persona_chat",
     "conversation_get",
     "memory_search",
@@ -55,7 +59,11 @@ NAMES = [
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
+    "visual_update",
     "system_status",
+    "system_models",
+    "system_health",
+    "system_metrics",
 ]
 BESIDE = [
     *("memory_get", "memory_list", "memory_stats"),
@@ -66,15 +74,23 @@ BESIDE = [
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
+    *("persona_update", "persona_delete", "persona_relationship", "visual_update"),
+    *("system_models", "system_health", "system_metrics"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+REPEATABLE = ["memory_update", "memory_delete", "memory_import", "persona_update"]
 """Those that change something, and the same call again nothing more."""
+READING = ["system_metrics"]
+"""Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
     "persona_create": {"name": "Somebody"},
     "persona_switch": {"persona_id": "aria"},
+    "persona_update": {"persona_id": "aria", "charisma": 12},
+    "persona_delete": {"persona_id": "noor", "confirm": True},
+    "persona_status": {"persona_id": "aria"},
+    "persona_relationship": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
     "memory_search": {"persona_id": "aria", "query": "boats"},
@@ -106,7 +122,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
+    "visual_update": {"persona_id": "aria", "description": "She wears a red coat."},
     "system_status": {},
+    "system_models": {},
+    "system_health": {},
+    "system_metrics": {},
 }
 """Arguments that are right, into which one wrong one is put."""
 
@@ -184,7 +204,7 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     for field, schema in operation.input_schema.get("properties", {}).items():
         assert schema.get("description"), field
     assert operation.input_schema["additionalProperties"] is False
-    assert operation.read_only == (operation.scope == "read")
+    assert operation.read_only == (operation.scope == "read" or name in READING)
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
