@@ -2,7 +2,11 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
+    host_operations,
     memory_changes,
     memory_fading,
     memory_operations,
@@ -27,6 +31,10 @@ MODULES = (
     persona_changes,
     persona_status,
     chat_operations,
+    host_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,

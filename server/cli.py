@@ -266,7 +266,9 @@ def serve(
 
 @app.command()
 def graph(
-    name: Annotated[str, typer.Argument(help="conversation or relationship.")] = "conversation",
+    name: Annotated[
+        str, typer.Argument(help="conversation, dialogue or relationship.")
+    ] = "conversation",
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write a picture instead.", metavar="FILE")
     ] = None,
