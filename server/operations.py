@@ -9,7 +9,7 @@ import difflib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -50,9 +50,15 @@ class Arguments(BaseModel):
 
 
 class Result(BaseModel):
-    """Base of what operations return."""
+    """Base of what operations return.
+
+    Attributes:
+        exact: Fields whose numbers are shown as they are, since they are not ours to round.
+    """
 
     model_config = ConfigDict(frozen=True)
+
+    exact: ClassVar[frozenset[str]] = frozenset()
 
 
 async def silent(_: str) -> None:
@@ -292,8 +298,9 @@ async def call_operation(
 
         async def carried_out() -> dict[str, Any]:
             done = await found.run(call, arguments)
-            shown: dict[str, Any] = rounded(done.model_dump(mode="json"))
-            return shown
+            full = done.model_dump(mode="json")
+            shown: dict[str, Any] = rounded(full)
+            return {**shown, **{name: full[name] for name in done.exact}} if done.exact else shown
 
         if request_id is None or not found.answers_kept:
             return await carried_out()

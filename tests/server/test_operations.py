@@ -28,6 +28,8 @@ NAMES = [
     "persona_delete",
     "persona_status",
     "persona_relationship",
+    "persona_import",
+    "persona_export",
     "persona_chat",
     "conversation_get",
     "persona_prompt",
@@ -79,6 +81,7 @@ NAMES = [
 ]
 BESIDE = [
     *("persona_prompt", "persona_record_turn"),
+    *("persona_import", "persona_export"),
     *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
@@ -98,7 +101,7 @@ REPEATABLE = [
     *("memory_update", "memory_delete", "memory_import"),
 ]
 """Those that change something, and the same call again nothing more."""
-READING = ["system_metrics"]
+READING = ["system_metrics", "persona_export"]
 """Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
@@ -109,6 +112,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "persona_delete": {"persona_id": "noor", "confirm": True},
     "persona_status": {"persona_id": "aria"},
     "persona_relationship": {"persona_id": "aria"},
+    "persona_import": {"card": {"name": "Mira"}},
+    "persona_export": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
     "persona_prompt": {"persona_id": "aria", "message": "Hello."},
