@@ -270,6 +270,9 @@ async def test_saved_states_are_listed_in_pages(service: Service) -> None:
 
 READ_WITH: dict[str, list[dict[str, Any]]] = {
     "conversation_get": [{"conversation_id": f"c{number}"} for number in (0, 7, 199)],
+    "conversation_history": [{"conversation_id": "c7"}],
+    "conversation_list": [{"limit": 200}, {"persona_id": "persona-3"}],
+    "conversation_status": [{"conversation_id": "c8"}],
     "memory_search": [{"persona_id": "persona-3", "query": "harbour letter", "n_results": 20}],
     "memory_search_cross_persona": [{"persona_id": "persona-4", "query": "quiet storm"}],
     "persona_memory": [{"persona_id": "persona-5", "query": ""}],
@@ -278,14 +281,15 @@ READ_WITH: dict[str, list[dict[str, Any]]] = {
     "relationship_history": [{"persona1_id": "persona-1", "persona2_id": "user"}],
     "relationship_compatibility": [{"persona1_id": "persona-1", "persona2_id": "persona-2"}],
     "persona_list": [{"limit": 200}],
+    "persona_relationship": [{"persona_id": "persona-2"}],
     "relationship_graph": [{"at": "2023-11-15T12:00:00Z"}],
 }
 """What reading operations are called with; the rest with a persona, where they take one."""
 OF_THE_MOMENT = (
     *("timestamp", "as_of", "last_updated", "stats_calculation_time_ms", "processing_time"),
-    *("uptime_seconds", "snapshot_id", "snapshots", "current_world"),
+    *("world_id", "branch"),
 )
-"""Fields that tell when or how fast something was asked."""
+"""Fields that tell when, how fast, or in which world something was asked."""
 MOVING = 1e-4
 """What fades or recovers between two calls."""
 
@@ -293,7 +297,7 @@ MOVING = 1e-4
 def reading_calls() -> list[tuple[str, dict[str, Any]]]:
     found = []
     for one in operations("all"):
-        if one.read_only and not one.name.startswith("state_"):
+        if one.read_only and not one.name.startswith(("state_", "system_")):
             default = (
                 {"persona_id": "persona-2"} if "persona_id" in one.arguments.model_fields else {}
             )
