@@ -101,7 +101,7 @@ REPEATABLE = [
     *("memory_update", "memory_delete", "memory_import"),
 ]
 """Those that change something, and the same call again nothing more."""
-READING = ["system_metrics", "persona_export"]
+READING = ["persona_export", "state_export", "system_metrics"]
 """Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
