@@ -1,7 +1,8 @@
 """JSON Schemas as an MCP client is shown them: short, since a model reads all of them.
 
 What says nothing to a model or a validator is left out; what a schema allows stays the same but for
-one thing: an optional argument is not told that null may stand for its absence.
+one thing: an optional argument is not told that null may stand for its absence. The core toolset,
+which most clients put before their model in every chat, is told in outline.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ NAMED = ("properties", "$defs", "patternProperties")
 """Under these keywords stand names that were chosen freely, each with a schema."""
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 DEFS = "#/$defs/"
+BOUNDS = ("pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
 
 def input_schema(full: Schema) -> Schema:
@@ -101,3 +103,37 @@ def without_choice(schema: Schema, *, null: bool) -> Schema:
     (other,) = others
     allowed = {"enum": [*other["enum"], None]} if "enum" in other else {}
     return {**other, **rest, "type": [other["type"], "null"], **allowed}
+
+
+def plain(arguments: Schema) -> Schema:
+    """Leave out how long texts and lists may be, which a call tells that breaks it."""
+    found: Schema = {}
+    for key, value in arguments.items():
+        if key in NAMED:
+            found[key] = {name: plain(part) for name, part in value.items()}
+        elif key in LISTED:
+            found[key] = [plain(part) for part in value]
+        elif isinstance(value, dict):
+            found[key] = plain(value)
+        elif key not in BOUNDS:
+            found[key] = value
+    return {key: value for key, value in found.items() if key != "propertyNames" or value}
+
+
+def outline(result: Schema) -> Schema:
+    """Tell of a result its fields and their types; what is inside them is told at `/x/all/mcp`."""
+    definitions = result.get("$defs", {})
+    fields = {name: typed(part, definitions) for name, part in result.get("properties", {}).items()}
+    return {"type": "object", "properties": fields}
+
+
+def typed(part: Schema, definitions: Schema) -> Schema:
+    """Keep the type of a value; nothing where it may be of several."""
+    here = part.get("$ref")
+    if isinstance(here, str):
+        part = definitions[here.removeprefix(DEFS)]
+    choice = part.get("anyOf", ())
+    others = [typed(other, definitions) for other in choice if other != NULL]
+    if NULL in choice and len(others) == 1 and isinstance(others[0].get("type"), str):
+        return {"type": [others[0]["type"], "null"]}
+    return {"type": part["type"]} if "type" in part else {}

@@ -1,14 +1,18 @@
 """Schemas as MCP clients are shown them: shorter, and true to what is allowed."""
 
-from typing import Any
+import json
+import sys
+from typing import Annotated, Any, Literal
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from mcp_types import ListToolsResult
 from pydantic import BaseModel, Field
 
 from persona_mcp.server.catalogue import operations
+from persona_mcp.server.mcp import tool_of
 from persona_mcp.server.operations import REGISTRY
-from persona_mcp.server.schemas import input_schema, output_schema, references
+from persona_mcp.server.schemas import input_schema, outline, output_schema, plain, references
 
 NAMES = [operation.name for operation in operations("all")]
 
@@ -96,3 +100,51 @@ def test_the_short_schemas_of_every_operation_are_schemas(name: str) -> None:
     assert references(arguments) == []
     assert list(arguments["properties"]) == list(REGISTRY[name].input_schema["properties"])
     assert set(references(result)) <= set(result.get("$defs", {}))
+
+
+def test_an_outline_has_every_field_of_a_result_and_its_type() -> None:
+    assert outline(output_schema(FULL)) == {
+        "type": "object",
+        "properties": {
+            "first": {"type": "object"},
+            "second": {"type": ["object", "null"]},
+            "kind": {"type": ["string", "null"]},
+            "default": {"type": "integer"},
+            "any": {},
+        },
+    }
+
+
+def test_plain_arguments_keep_their_choices_and_the_ranges_of_numbers() -> None:
+    class Planted(BaseModel):
+        height: float = Field(1.0, ge=0, le=90, description="In metres")
+        maxLength: str = Field("oak", min_length=1, max_length=9, pattern="^[a-z]+$")
+        rings: dict[Literal["thin", "thick"], int] = Field({}, max_length=4)
+        notes: dict[Annotated[str, Field(max_length=5)], str] = Field({})
+
+    assert plain(input_schema(Planted.model_json_schema()))["properties"] == {
+        "height": {
+            "default": 1.0,
+            "description": "In metres",
+            "minimum": 0,
+            "maximum": 90,
+            "type": "number",
+        },
+        "maxLength": {"default": "oak", "type": "string"},
+        "rings": {
+            "additionalProperties": {"type": "integer"},
+            "default": {},
+            "propertyNames": {"enum": ["thin", "thick"]},
+            "type": "object",
+        },
+        "notes": {"additionalProperties": {"type": "string"}, "default": {}, "type": "object"},
+    }
+
+
+def test_the_core_tools_are_listed_in_24_kb() -> None:
+    listed = ListToolsResult(tools=[tool_of(o, "core") for o in operations("core")])
+    shown = listed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    written = len(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode())
+
+    sys.stdout.write(f"tools/list of {len(listed.tools)} core tools: {written} bytes\n")
+    assert written <= 24_000
