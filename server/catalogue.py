@@ -2,26 +2,39 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
+    host_operations,
     memory_changes,
     memory_fading,
     memory_operations,
     memory_reading,
     memory_sharing,
     memory_upkeep,
+    persona_changes,
     persona_operations,
+    persona_status,
     relationship_changes,
     relationship_graph,
     relationship_history,
     relationship_operations,
     relationship_reading,
     system_operations,
+    visual_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
 
 MODULES = (
     persona_operations,
+    persona_changes,
+    persona_status,
     chat_operations,
+    host_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,
@@ -34,6 +47,7 @@ MODULES = (
     relationship_graph,
     relationship_changes,
     emotional_operations,
+    visual_operations,
     system_operations,
 )
 

@@ -19,7 +19,7 @@ STOPPED: dict[StopReason, str] = {
     "shutdown": "the exchange was stopped: the server is going down; send it again with the same "
     "request_id",
 }
-EventKind = Literal["started", "recalled", "prompt", "token", "restart", "done", "failed"]
+EventKind = Literal["started", "speaks", "recalled", "prompt", "token", "restart", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ChatRequest:
         session_id: The caller's handle, None if it sent none that stands for this persona.
         current_id: The handle's conversation, which is gone on with when none is named, and begun
             if it is not there yet; None if the handle has nothing to do with this message.
+        scene: Where the conversation takes place that this message begins; None for anywhere.
     """
 
     world_id: str
@@ -48,6 +49,7 @@ class ChatRequest:
     context: ChatContext = field(default_factory=ChatContext)
     session_id: str | None = None
     current_id: str | None = None
+    scene: str | None = None
 
     @property
     def may_start(self) -> bool:
@@ -58,7 +60,8 @@ class ChatRequest:
     def parameters(self) -> dict[str, Any]:
         """What else two calls share that are the same, beside who says what to whom."""
         given = {**self.context.model_dump(), "conversation_id": self.conversation_id}
-        return given if self.session_id is None else {**given, "session_id": self.session_id}
+        named = {"session_id": self.session_id, "scene": self.scene}
+        return given | {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,10 @@ class Event:
 
 
 class Run:
-    """One exchange under way.
+    """One exchange under way, or several turns of a talk between personas.
 
     Attributes:
-        exchange_id: Which one.
+        exchange_id: Which one; for several, what they are asked for under.
         world_id: Where.
         stream_id: Names this run outside; another run of the exchange has another one.
         partial: What has been said since the start or the last restart.
@@ -124,7 +127,7 @@ class Run:
         match kind:
             case "token":
                 self.partial += data["text"]
-            case "restart":
+            case "started" | "restart":
                 self.partial = ""
             case "recalled":
                 self.held_back = data["held_back"]

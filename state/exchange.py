@@ -1,11 +1,14 @@
 """An exchange, a turn and a conversation, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ExchangeStatus = Literal[
     "pending", "running", "waiting", "done", "failed", "cancelled", "interrupted"
 ]
+ConversationKind = Literal["chat", "dialogue"]
+ConversationStatus = Literal["active", "ended"]
 UNFINISHED: tuple[ExchangeStatus, ...] = ("pending", "running")
 
 
@@ -39,8 +42,8 @@ class Conversation:
 
     Attributes:
         id: Its key in the world.
-        persona_id: Who answers in a chat.
-        user_id: Who talks to it.
+        persona_id: Who answers in a chat; empty in a talk between personas.
+        user_id: Who talks to it; empty likewise.
         participants: All parties, in order.
         topic: What it is about; "general" when nobody said.
         status: active or ended.
@@ -48,6 +51,11 @@ class Conversation:
         turn_count: Turns so far.
         started_at: Seconds since the epoch, UTC.
         updated_at: Seconds since the epoch, UTC.
+        scene: Where it takes place; None where nobody said.
+        kind: chat between a user and a persona, or dialogue between personas.
+        plan: Of a dialogue, see `Plan`; once ended, of any: whom it lets rest, and until when.
+        ended_at: Seconds since the epoch, UTC; None while it is active.
+        exit_reason: Why it ended.
     """
 
     id: str
@@ -55,11 +63,16 @@ class Conversation:
     user_id: str
     participants: tuple[str, ...]
     topic: str
-    status: str
+    status: ConversationStatus
     head_exchange_id: str | None
     turn_count: int
     started_at: float
     updated_at: float
+    scene: str | None = None
+    kind: ConversationKind = "chat"
+    plan: Mapping[str, Any] | None = None
+    ended_at: float | None = None
+    exit_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,9 @@ class Exchange:
         response: The reply, once it is done.
         partial: What had been said when it failed or was stopped.
         error: `{code, message, ...}` when it failed.
+        prompt_id: Of the prompt that a host's own model is to answer; None for others.
+        prompt_until: When that prompt is no longer taken, seconds since the epoch, UTC.
+        prompt: What is kept with it.
         outcome: What a done one is reported with (score, tokens, memories, ...).
     """
 
@@ -97,4 +113,7 @@ class Exchange:
     owner: str
     attempts: int
     correlation_id: str | None
+    prompt_id: str | None = None
+    prompt_until: float | None = None
+    prompt: dict[str, Any] | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

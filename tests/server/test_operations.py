@@ -24,8 +24,20 @@ NAMES = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_update",
+    "persona_delete",
+    "persona_status",
+    "persona_relationship",
     "persona_chat",
     "conversation_get",
+    "persona_prompt",
+    "persona_record_turn",
+    "conversation_start",
+    "conversation_status",
+    "conversation_end",
+    "conversation_advance",
+    "conversation_list",
+    "conversation_history",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -55,9 +67,15 @@ NAMES = [
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
+    "visual_update",
     "system_status",
+    "system_models",
+    "system_health",
+    "system_metrics",
 ]
 BESIDE = [
+    *("persona_prompt", "persona_record_turn"),
+    *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -66,17 +84,36 @@ BESIDE = [
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
+    *("persona_update", "persona_delete", "persona_relationship", "visual_update"),
+    *("system_models", "system_health", "system_metrics"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+REPEATABLE = [
+    *("persona_update", "persona_record_turn"),
+    *("memory_update", "memory_delete", "memory_import"),
+]
 """Those that change something, and the same call again nothing more."""
+READING = ["system_metrics"]
+"""Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
     "persona_create": {"name": "Somebody"},
     "persona_switch": {"persona_id": "aria"},
+    "persona_update": {"persona_id": "aria", "charisma": 12},
+    "persona_delete": {"persona_id": "noor", "confirm": True},
+    "persona_status": {"persona_id": "aria"},
+    "persona_relationship": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
+    "persona_prompt": {"persona_id": "aria", "message": "Hello."},
+    "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
+    "conversation_start": {"persona1_id": "aria", "persona2_id": "kira"},
+    "conversation_status": {"conversation_id": "c1"},
+    "conversation_end": {"conversation_id": "c1"},
+    "conversation_advance": {"conversation_id": "c1"},
+    "conversation_list": {},
+    "conversation_history": {"conversation_id": "c1"},
     "memory_search": {"persona_id": "aria", "query": "boats"},
     "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
     "memory_get": {"memory_id": "m1"},
@@ -106,7 +143,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
+    "visual_update": {"persona_id": "aria", "description": "She wears a red coat."},
     "system_status": {},
+    "system_models": {},
+    "system_health": {},
+    "system_metrics": {},
 }
 """Arguments that are right, into which one wrong one is put."""
 
@@ -184,12 +225,15 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     for field, schema in operation.input_schema.get("properties", {}).items():
         assert schema.get("description"), field
     assert operation.input_schema["additionalProperties"] is False
-    assert operation.read_only == (operation.scope == "read")
+    assert operation.read_only == (operation.scope == "read" or name in READING)
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
-def test_only_the_chat_reaches_out_to_a_model() -> None:
-    assert [o.name for o in operations("all") if o.open_world] == ["persona_chat"]
+def test_only_what_has_a_persona_speak_reaches_out_to_a_model() -> None:
+    assert [o.name for o in operations("all") if o.open_world] == [
+        "persona_chat",
+        "conversation_advance",
+    ]
 
 
 @pytest.mark.parametrize(("name", "field", "value"), list(faulty_calls()))
@@ -284,8 +328,14 @@ async def test_every_result_is_what_its_schema_says(
     model.add("A red boat! Tom must love being seen.", "Hello.")
     first = await say(service, "My brother Tom has a red boat.")
     arguments = dict(GOOD[name])
-    if name == "conversation_get":
+    if name == "conversation_advance":
+        talk = await call(service, "conversation_start", **GOOD["conversation_start"])
+        arguments["conversation_id"] = talk["conversation_id"]
+    elif "conversation_id" in arguments:
         arguments["conversation_id"] = first["conversation_id"]
+    if name == "persona_record_turn":
+        prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
+        arguments["prompt_id"] = prompted["prompt_id"]
     if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):

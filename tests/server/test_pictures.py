@@ -17,6 +17,10 @@ NODES = {
         "load", "retrieve", "decide", "generate", "validate", "retry", "relate", "persist",
         "excuse",
     ],
+    "dialogue": [
+        "cast", "choose_speaker", "retrieve", "decide", "generate", "validate", "relate",
+        "persist", "judge", "excuse",
+    ],
     "relationship": ["appraise", "validate", "apply", "persist"],
 }  # fmt: skip
 
