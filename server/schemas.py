@@ -121,19 +121,5 @@ def plain(arguments: Schema) -> Schema:
 
 
 def outline(result: Schema) -> Schema:
-    """Tell of a result its fields and their types; what is inside them is told at `/x/all/mcp`."""
-    definitions = result.get("$defs", {})
-    fields = {name: typed(part, definitions) for name, part in result.get("properties", {}).items()}
-    return {"type": "object", "properties": fields}
-
-
-def typed(part: Schema, definitions: Schema) -> Schema:
-    """Keep the type of a value; nothing where it may be of several."""
-    here = part.get("$ref")
-    if isinstance(here, str):
-        part = definitions[here.removeprefix(DEFS)]
-    choice = part.get("anyOf", ())
-    others = [typed(other, definitions) for other in choice if other != NULL]
-    if NULL in choice and len(others) == 1 and isinstance(others[0].get("type"), str):
-        return {"type": [others[0]["type"], "null"]}
-    return {"type": part["type"]} if "type" in part else {}
+    """Tell only the fields of a result; all are always there, and `/x/all/mcp` describes them."""
+    return {"type": "object", "required": list(result.get("properties", {}))}
