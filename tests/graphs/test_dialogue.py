@@ -3,6 +3,7 @@
 import pytest
 from langchain_core.runnables import RunnableConfig
 
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.ids import thread_id
@@ -44,7 +45,7 @@ CHECKPOINTED = {
 
 
 async def test_the_graph_has_the_steps_of_the_design(service: Service) -> None:
-    drawn = service.dialogue.get_graph()
+    drawn = build_dialogue(service.parts).compile().get_graph()
 
     assert sorted((e.source, e.target, e.conditional) for e in drawn.edges) == EDGES
 
