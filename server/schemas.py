@@ -26,12 +26,18 @@ def input_schema(full: Schema) -> Schema:
 
 
 def output_schema(full: Schema) -> Schema:
-    """Shorten the schema of a result; a part that is used twice stays a reference."""
+    """Shorten the schema of a result; a part that is used twice stays a reference.
+
+    No field is required at the top: some clients hold an error's answer, which has none of them,
+    against it too, and would show their own complaint in place of what went wrong.
+    """
     definitions = {
         name: {key: value for key, value in part.items() if key != "description"}
         for name, part in full.get("$defs", {}).items()
     }
-    body = {key: value for key, value in full.items() if key not in ("$defs", "description")}
+    body = {
+        key: value for key, value in full.items() if key not in ("$defs", "description", "required")
+    }
     uses = references([body, definitions])
     once = {name for name in definitions if uses.count(name) == 1}
     short: Schema = shortened(inlined(body, definitions, once), null=True)
@@ -121,5 +127,5 @@ def plain(arguments: Schema) -> Schema:
 
 
 def outline(result: Schema) -> Schema:
-    """Tell only the fields of a result; all are always there, and `/x/all/mcp` describes them."""
-    return {"type": "object", "required": list(result.get("properties", {}))}
+    """Tell only which fields a result has; `/x/all/mcp` describes them."""
+    return {"type": "object", "properties": {name: {} for name in result.get("properties", {})}}
