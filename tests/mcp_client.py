@@ -136,7 +136,9 @@ class Heard:
     def __init__(self) -> None:
         self.values: list[float] = []
         self.texts: list[str] = []
+        self.more = asyncio.Event()
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
         self.values.append(progress)
         self.texts.append(message or "")
+        self.more.set()
