@@ -21,6 +21,8 @@ from persona_mcp.server import (
     relationship_history,
     relationship_operations,
     relationship_reading,
+    state_files,
+    state_operations,
     system_operations,
     visual_operations,
 )
@@ -48,6 +50,8 @@ MODULES = (
     relationship_changes,
     emotional_operations,
     visual_operations,
+    state_operations,
+    state_files,
     system_operations,
 )
 
