@@ -41,12 +41,8 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    world_id: Id | None = Field(
-        None, description="World to work in; left out: the session's, else the default one"
-    )
-    session_id: SessionId | None = Field(
-        None, description="From persona_switch: what is current for you"
-    )
+    world_id: Id | None = Field(None, description="World; left out: the session's or the default")
+    session_id: SessionId | None = Field(None, description="From persona_switch")
 
 
 class Result(BaseModel):

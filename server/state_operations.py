@@ -47,7 +47,7 @@ class StateSaveArguments(Arguments):
     name: Name = Field(NEWEST, description="What to call it; each name counts versions of its own")
     note: Annotated[Text, Field(max_length=500)] = Field("", description="What to say about it")
     persona_ids: Annotated[list[Reference], Field(min_length=1, max_length=1000)] | None = Field(
-        None, description="Only these personas (id or name) and what is theirs; left out: all"
+        None, description="Only these from persona_list and what is theirs; left out: all"
     )
     include: Annotated[list[Part], Field(min_length=1, max_length=len(PARTS))] | None = Field(
         None, description="Only these parts; left out: all"

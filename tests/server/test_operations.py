@@ -232,6 +232,42 @@ def test_the_registry_has_the_operations_in_their_order() -> None:
     assert [o.name for o in operations()] == [name for name in NAMES if name not in BESIDE]
 
 
+OWN_WORDS = ("Your name", "From persona_switch", "World; left out")
+"""Ids that no operation gives."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_id_that_an_operation_takes_says_where_it_comes_from(name: str) -> None:
+    for field, schema in REGISTRY[name].input_schema["properties"].items():
+        if field in ("id", "ids", "viewer") or field.endswith(("_id", "_ids")):
+            told = schema["description"]
+            assert any(o in told for o in NAMES) or told.startswith(OWN_WORDS), field
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_sentence_of_an_operation_says_what_it_does(name: str) -> None:
+    first = REGISTRY[name].description.split(". ")[0]
+
+    assert re.match(r"[A-Z][a-z]+ ", first), "it begins with what is done"
+    assert 20 <= len(first) <= 120
+    assert REGISTRY[name].description.endswith(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hints_of_an_operation_agree_with_what_it_may_do(name: str) -> None:
+    operation = REGISTRY[name]
+    words = operation.name.split("_")
+
+    if operation.read_only:
+        assert not operation.destructive
+        assert operation.idempotent
+    if {"delete", "purge"} & set(words):
+        assert operation.destructive
+    if {"get", "list", "stats", "status", "search", "history"} & set(words):
+        assert operation.read_only
+    assert operation.scope in ("read", "chat", "manage", "admin")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     operation = REGISTRY[name]
