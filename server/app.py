@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
@@ -22,6 +23,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import Serving, make_server
+from persona_mcp.server.metrics import CountingConnections
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
@@ -129,6 +131,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=[
+            Middleware(CountingConnections),
             Middleware(
                 Guard,
                 security=security_of(
@@ -136,18 +139,19 @@ def create_app(
                     limits.allowed_origins,
                     everybody=everybody and not limits.allowed_hosts,
                 ),
-            )
+            ),
         ],
     )
     app.state.doors = doors
     app.state.websockets = WebSocketDoor(settings.websocket.connections, lambda: app.state.service)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    for path, door in doors.items():  # first, or each call would try every REST route before
+        app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.include_router(rest_router())
     app.add_api_route("/", front, methods=["GET"], tags=["health"])
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
-    for path, door in doors.items():
-        app.router.routes.append(Route(path, door.app, include_in_schema=False))
+    app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
     for path in SOCKETS:
         app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
@@ -183,6 +187,13 @@ async def ready(request: Request) -> JSONResponse:
     report, stopping = await state.health.report(), state.service.runs.closing
     status = 503 if stopping or report.status == "down" else 200
     return JSONResponse(report.shown(stopping), status)
+
+
+async def numbers(request: Request) -> Response:
+    """Answer what was counted, as Prometheus asks for it."""
+    service: Service = request.app.state.service
+    await service.count_waiting()
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:

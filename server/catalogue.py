@@ -3,25 +3,32 @@
 from persona_mcp.server import (
     chat_operations,
     emotional_operations,
+    host_operations,
     memory_changes,
     memory_fading,
     memory_operations,
     memory_reading,
     memory_sharing,
     memory_upkeep,
+    persona_changes,
     persona_operations,
+    persona_status,
     relationship_changes,
     relationship_graph,
     relationship_history,
     relationship_operations,
     relationship_reading,
     system_operations,
+    visual_operations,
 )
 from persona_mcp.server.operations import REGISTRY, Operation
 
 MODULES = (
     persona_operations,
+    persona_changes,
+    persona_status,
     chat_operations,
+    host_operations,
     memory_operations,
     memory_reading,
     memory_sharing,
@@ -34,6 +41,7 @@ MODULES = (
     relationship_graph,
     relationship_changes,
     emotional_operations,
+    visual_operations,
     system_operations,
 )
 

@@ -46,6 +46,9 @@ class ChatArguments(Arguments):
     routing: Literal["direct", "score"] = Field(
         "direct", description="direct: always answers; score: may bow out when it has had enough"
     )
+    scene: Annotated[Text, Field(min_length=1, max_length=80)] | None = Field(
+        None, description="Where a conversation that begins takes place, e.g. the harbour"
+    )
     request_id: Id | None = Field(
         None, description="Your name for this call; the same one again returns the stored reply"
     )
@@ -114,8 +117,15 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
     return await reply_of(service, call.world_id, done)
 
 
-async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchange]:
+async def begin_chat(
+    call: Call, arguments: ChatArguments, *, host: bool = False
+) -> tuple[Run, Exchange]:
     """Accept a message and begin its run, or find the run that has this request id.
+
+    Args:
+        call: The call.
+        arguments: Its arguments.
+        host: The run stops with a prompt, which the host's own model answers.
 
     Raises:
         NoCurrentPersona: Nobody is named, and no session stands for somebody.
@@ -131,9 +141,12 @@ async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchang
             message=arguments.message,
             conversation_id=arguments.conversation_id,
             request_id=arguments.request_id,
-            context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
+            context=ChatContext(
+                routing=arguments.routing, token_budget=arguments.token_budget, host=host
+            ),
             session_id=session.id if session else None,
             current_id=session.conversation_id if session else None,
+            scene=arguments.scene,
         )
     )
     if session is not None and arguments.conversation_id not in (None, session.conversation_id):
@@ -226,7 +239,8 @@ class ShownExchange(Result):
     request_id: str
     number: int
     status: str = Field(
-        description="pending, running, done, failed, cancelled or interrupted (its process ended)"
+        description="pending, running, waiting (for the reply to a prompt), done, failed, "
+        "cancelled or interrupted (its process ended)"
     )
     message: str
     partial: str | None = Field(description="What had been said when it failed")

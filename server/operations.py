@@ -27,6 +27,7 @@ Toolset = Literal["persona", "conversation", "memory", "relationship", "emotion"
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")
+Run = TypeVar("Run", bound="Callable[[Call, Any], Awaitable[Result]]")
 
 SHOWN_DECIMALS = 6
 AS_THEY_ARE = frozenset({str, int, bool, type(None)})
@@ -169,17 +170,17 @@ def operation(
     destructive: bool = False,
     idempotent: bool | None = None,
     open_world: bool = False,
-) -> Callable[[Callable[[Call, Any], Awaitable[Result]]], Callable[[Call, Any], Awaitable[Result]]]:
+    reads: bool = False,
+) -> Callable[[Run], Run]:
     """Register a function `async def noun_verb(call, arguments) -> Result` as an operation.
 
     One that writes takes a request_id beside its arguments, with which it is carried out once; an
-    operation whose own arguments have one sees to that itself.
+    operation whose own arguments have one sees to that itself. The rest is as in `Operation`;
+    `reads` says that it changes nothing though its scope is another.
     """
 
-    def register(
-        run: Callable[[Call, Any], Awaitable[Result]],
-    ) -> Callable[[Call, Any], Awaitable[Result]]:
-        read_only = scope == "read"
+    def register(run: Run) -> Run:
+        read_only = reads or scope == "read"
         arguments: type[Arguments] = run.__annotations__["arguments"]
         answers_kept = not read_only and "request_id" not in arguments.model_fields
         REGISTRY[run.__name__] = Operation(
@@ -284,18 +285,20 @@ async def call_operation(
         PersonaError: What the operation raises.
     """
     found = operation_named(name)
-    accepted_call, arguments = await accepted(store, found.arguments, raw)
-    request_id: str | None = getattr(arguments, "request_id", None)
-    call = replace(accepted_call, caller=caller, request_id=request_id)
+    with store.metrics.call(name):
+        accepted_call, arguments = await accepted(store, found.arguments, raw)
+        request_id: str | None = getattr(arguments, "request_id", None)
+        call = replace(accepted_call, caller=caller, request_id=request_id)
 
-    async def carried_out() -> dict[str, Any]:
-        shown: dict[str, Any] = rounded((await found.run(call, arguments)).model_dump(mode="json"))
-        return shown
+        async def carried_out() -> dict[str, Any]:
+            done = await found.run(call, arguments)
+            shown: dict[str, Any] = rounded(done.model_dump(mode="json"))
+            return shown
 
-    if request_id is None or not found.answers_kept:
-        return await carried_out()
-    given = arguments.model_dump(mode="json", exclude={"world_id"})
-    return await call.service.answers.once(call.world_id, request_id, name, given, carried_out)
+        if request_id is None or not found.answers_kept:
+            return await carried_out()
+        given = arguments.model_dump(mode="json", exclude={"world_id"})
+        return await call.service.answers.once(call.world_id, request_id, name, given, carried_out)
 
 
 def rounded(value: Any) -> Any:

@@ -31,6 +31,7 @@ from persona_mcp.server.app import create_app
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 
 STUDIO = "https://smith.langchain.com"
@@ -82,6 +83,8 @@ class Visit:
             Conflict: Another run of the conversation does not end.
         """
         service = self._service
+        if state.get("answer") is not None:
+            return await self._go_on(state)
         world_id = state.get("world_id") or service.settings.world
         conversation_id = state.get("conversation_id")
         persona, user_id = context.persona_id, service.settings.user
@@ -98,9 +101,25 @@ class Visit:
                 context=context,
             )
         )
+        return await self._take(world_id, exchange)
+
+    async def _go_on(self, state: Mapping[str, Any]) -> ChatIds:
+        """Take the exchange up again whose reply somebody wrote in Studio.
+
+        Raises:
+            NotFound: Its prompt is not open any more.
+        """
+        world_id = state["world_id"]
+        exchange = await self._service.exchanges.get(world_id, state["exchange_id"])
+        return await self._take(world_id, exchange, exchange.prompt_id)
+
+    async def _take(
+        self, world_id: str, exchange: Exchange, prompt_id: str | None = None
+    ) -> ChatIds:
+        service = self._service
         lease = Lease(world_id, exchange.conversation_id, exchange.id, service.process)
         self._lease = lease
-        await service.claim(lease)
+        await service.claim(lease, prompt_id)
         self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
         return ChatIds(
             world_id=world_id,

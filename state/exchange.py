@@ -48,6 +48,7 @@ class Conversation:
         turn_count: Turns so far.
         started_at: Seconds since the epoch, UTC.
         updated_at: Seconds since the epoch, UTC.
+        scene: Where it takes place; None where nobody said.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Conversation:
     turn_count: int
     started_at: float
     updated_at: float
+    scene: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class Exchange:
         response: The reply, once it is done.
         partial: What had been said when it failed or was stopped.
         error: `{code, message, ...}` when it failed.
+        prompt_id: Of the prompt that a host's own model is to answer; None for others.
+        prompt_until: When that prompt is no longer taken, seconds since the epoch, UTC.
+        prompt: What is kept with it.
         outcome: What a done one is reported with (score, tokens, memories, ...).
     """
 
@@ -97,4 +102,7 @@ class Exchange:
     owner: str
     attempts: int
     correlation_id: str | None
+    prompt_id: str | None = None
+    prompt_until: float | None = None
+    prompt: dict[str, Any] | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,8 @@
 """Worlds and personas in SQL."""
 
 import difflib
+import math
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam(
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
 KEEP_VERSION = Prepared(insert(tables.PersonaVersion))
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
+WORLD_STAYS_S = 2.0
+"""A world that was found this short a while ago is not looked for again: every call asks."""
 
 
 class PersonaStore:
@@ -37,6 +41,7 @@ class PersonaStore:
     def __init__(self, database: Database) -> None:
         """Work on this database."""
         self._database = database
+        self._there: dict[str, float] = {}
 
     async def ensure_world(
         self, world_id: str, name: str, personas: Sequence[PersonaSpec], now: float
@@ -67,8 +72,13 @@ class PersonaStore:
         Raises:
             NotFound: It is not.
         """
+        now = time.monotonic()
+        if now - self._there.get(world_id, -math.inf) < WORLD_STAYS_S:
+            return
         if not await self._database.read(world_exists, world_id):
+            self._there.pop(world_id, None)
             raise NotFound.of("world", world_id)
+        self._there[world_id] = now
 
     async def with_feelings(
         self, world_id: str, now: float, params: EffectParams

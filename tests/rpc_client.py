@@ -77,6 +77,7 @@ async def connected(
         subprotocols=[Subprotocol("persona-mcp.legacy")] if legacy else None,
         proxy=None,
         open_timeout=LIMIT_S,
+        max_size=None,
         **more,
     ) as socket:
         yield Client(socket)

@@ -24,8 +24,14 @@ NAMES = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_update",
+    "persona_delete",
+    "persona_status",
+    "persona_relationship",
     "persona_chat",
     "conversation_get",
+    "persona_prompt",
+    "persona_record_turn",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -55,9 +61,14 @@ NAMES = [
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
+    "visual_update",
     "system_status",
+    "system_models",
+    "system_health",
+    "system_metrics",
 ]
 BESIDE = [
+    *("persona_prompt", "persona_record_turn"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -66,17 +77,30 @@ BESIDE = [
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
+    *("persona_update", "persona_delete", "persona_relationship", "visual_update"),
+    *("system_models", "system_health", "system_metrics"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+REPEATABLE = [
+    *("persona_update", "persona_record_turn"),
+    *("memory_update", "memory_delete", "memory_import"),
+]
 """Those that change something, and the same call again nothing more."""
+READING = ["system_metrics"]
+"""Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
     "persona_create": {"name": "Somebody"},
     "persona_switch": {"persona_id": "aria"},
+    "persona_update": {"persona_id": "aria", "charisma": 12},
+    "persona_delete": {"persona_id": "noor", "confirm": True},
+    "persona_status": {"persona_id": "aria"},
+    "persona_relationship": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
+    "persona_prompt": {"persona_id": "aria", "message": "Hello."},
+    "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
     "memory_search": {"persona_id": "aria", "query": "boats"},
     "memory_store": {"persona_id": "aria", "content": "Tom sold the boat."},
     "memory_get": {"memory_id": "m1"},
@@ -106,7 +130,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
+    "visual_update": {"persona_id": "aria", "description": "She wears a red coat."},
     "system_status": {},
+    "system_models": {},
+    "system_health": {},
+    "system_metrics": {},
 }
 """Arguments that are right, into which one wrong one is put."""
 
@@ -184,7 +212,7 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     for field, schema in operation.input_schema.get("properties", {}).items():
         assert schema.get("description"), field
     assert operation.input_schema["additionalProperties"] is False
-    assert operation.read_only == (operation.scope == "read")
+    assert operation.read_only == (operation.scope == "read" or name in READING)
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
@@ -286,6 +314,9 @@ async def test_every_result_is_what_its_schema_says(
     arguments = dict(GOOD[name])
     if name == "conversation_get":
         arguments["conversation_id"] = first["conversation_id"]
+    if name == "persona_record_turn":
+        prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
+        arguments["prompt_id"] = prompted["prompt_id"]
     if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):

@@ -53,6 +53,7 @@ FIELDS: dict[str, Any] = {
 """What an argument is given wherever an operation takes one of this name."""
 LEFT_OUT = {
     "persona_chat": ("conversation_id",),  # the reader's own talk; the secret one is not its
+    "persona_prompt": ("conversation_id",),
     "memory_list": ("archived",),
 }
 """Of those, what an operation is called without."""
