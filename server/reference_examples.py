@@ -6,7 +6,7 @@ documented, and called by the tests through every door.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Arguments = dict[str, Any]
@@ -28,11 +28,13 @@ class Example:
         arguments: What the example gives.
         before: Calls that are made first, in order.
         wrong: Arguments that are refused, beside ids that nothing has.
+        beside: What such an id must come with.
     """
 
     arguments: Arguments
     before: tuple[Step, ...] = ()
     wrong: tuple[Arguments, ...] = ()
+    beside: Arguments = field(default_factory=dict)
 
 
 ARIA, KIRA = "aria", "kira"
@@ -60,6 +62,8 @@ PAIR = {"persona1_id": ARIA, "persona2_id": KIRA}
 NOTE = {"persona_id": ARIA, "content": "The harbour café closes at six."}
 NOTED = Step("memory_store", NOTE)
 IN_THE_FIRST = {"conversation_id": "$persona_chat.conversation_id"}
+TALK = {"conversation_id": "$conversation_start.conversation_id"}
+SAVED = {"snapshot_id": "$state_save.snapshot_id"}
 
 EXAMPLES: dict[str, Example] = {
     "persona_list": Example({"limit": 2}),
@@ -81,11 +85,52 @@ EXAMPLES: dict[str, Example] = {
             {"persona_id": KIRA, "message": "Hello.", **IN_THE_FIRST},
         ),
     ),
+    "persona_status": Example(OF_ARIA, wrong=({},)),
+    "persona_update": Example(
+        {"persona_id": "$persona_create.persona_id", "charisma": 12, "expected_version": 1},
+        wrong=(
+            {"persona_id": "$persona_create.persona_id", "charisma": 14, "expected_version": 9},
+            {"persona_id": "$persona_create.persona_id", "name": "Kira"},
+        ),
+    ),
+    "persona_delete": Example(
+        {"persona_id": "$persona_create.persona_id", "confirm": True},
+        before=(Step("persona_create", {"name": "Olaf"}),),
+        wrong=({"persona_id": "$persona_create.persona_id"},),
+    ),
+    "persona_relationship": Example(
+        {"persona_id": ARIA, "target_persona": KIRA},
+        wrong=({}, {"persona_id": ARIA, "target_persona": NOBODY}),
+    ),
+    "persona_prompt": Example(
+        {"persona_id": ARIA, "message": "What shall we do tomorrow?", "token_budget": 200},
+        wrong=({"message": "Hello."},),
+    ),
+    "persona_record_turn": Example(
+        {"prompt_id": "$persona_prompt.prompt_id", "response": "Let us take the ferry to Noor."},
+        before=(Step("persona_prompt", {"persona_id": ARIA, "message": "Where shall we go?"}),),
+        wrong=({"prompt_id": NOBODY, "response": "Let us take the ferry."},),
+    ),
+    "visual_update": Example(
+        {"persona_id": ARIA, "type": "clothes", "description": "She wears a red coat."},
+        wrong=({"description": "She wears a red coat."},),
+    ),
+    "conversation_start": Example(
+        {**PAIR, "topic": "the ferry", "seed": 7},
+        wrong=({"persona1_id": ARIA, "persona2_id": ARIA},),
+    ),
+    "conversation_advance": Example(TALK, wrong=({},)),
+    "conversation_status": Example(TALK, wrong=({},)),
+    "conversation_end": Example({**TALK, "reason": "the ferry has come"}, wrong=({},)),
+    "conversation_list": Example({"limit": 1}),
+    "conversation_history": Example({**TALK, "limit": 2}, wrong=({},)),
     "conversation_get": Example(IN_THE_FIRST, wrong=({},)),
     "memory_search": Example(
         {"persona_id": ARIA, "query": "Tom's boat", "n_results": 2}, wrong=({"query": "boat"},)
     ),
-    "memory_store": Example(NOTE, wrong=({"content": "Tom sold the boat."},)),
+    "memory_store": Example(
+        NOTE, wrong=({"content": "Tom sold the boat."},), beside={"told_by": KIRA}
+    ),
     "memory_get": Example({"memory_id": "$memory_store.memory_id"}),
     "memory_list": Example({"persona_id": ARIA, "limit": 2}, wrong=({},)),
     "memory_stats": Example(OF_ARIA, wrong=({},)),
@@ -139,6 +184,13 @@ EXAMPLES: dict[str, Example] = {
         {"persona_id": ARIA, "mood": 0.4, "why": "The sun is out."}, wrong=({"mood": 0.4},)
     ),
     "system_status": Example({}),
+    "system_models": Example({}),
+    "system_health": Example({}),
+    "system_metrics": Example({"format": "prometheus"}),
+    "state_save": Example({"name": "spring", "note": "Before the storm."}),
+    "state_list": Example({}),
+    "state_export": Example(SAVED),
+    "state_load": Example({**SAVED, "into": "summer"}),
 }
 
 
@@ -146,9 +198,9 @@ def wrong_calls(name: str, parameters: dict[str, Any]) -> Iterator[Arguments]:
     """Give the calls of an operation that are refused: its own, and one for each unknown id."""
     example = EXAMPLES[name]
     yield from example.wrong
-    for field in parameters:
-        if field.endswith("_id") and field not in NO_IDS:
-            yield {**example.arguments, field: NOBODY}
+    for parameter in parameters:
+        if parameter.endswith("_id") and parameter not in NO_IDS:
+            yield {**example.arguments, **example.beside, parameter: NOBODY}
 
 
 def filled(value: Any, answers: dict[str, Any]) -> Any:

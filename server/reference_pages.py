@@ -21,8 +21,11 @@ from persona_mcp.state.validation import in_words, resolve
 FOLDER = "docs/reference"
 INDEX = f"{FOLDER}/README.md"
 DECIMALS = 3
-MEASURED = re.compile(r"(processing_time|latency|_ms|took_s)$")
+MEASURED = re.compile(r"(processing_time|uptime_seconds|took_s|_ms)$")
 """Fields that say how long something took."""
+METRICS = "# HELP"
+"""Begins the text of metrics; of which only the lines that begin so are the same each time."""
+DISK = re.compile(r"[\d.]+ of [\d.]+ GB")
 RANDOM = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 EVERYWHERE = ("world_id", "session_id", "request_id")
@@ -38,8 +41,9 @@ numbers. `persona tools` prints this table, `persona tools NAME` one operation.
 
 The examples are real calls in a small world with the bundled personas, in which Aria was told of a
 red boat, Kira knows of a ferry, and the two met once. In the answers random ids are written `id-1`,
-`id-2` in the order in which they come, check sums as `digest`, times that a call took as 0, and
-numbers with three decimals; the doors give six.
+`id-2` in the order in which they come, check sums as `digest`, times that a call took as 0, the
+numbers of a disk and of metrics are made up or left out, and others have three decimals; the doors
+give six.
 
 Three parameters mean the same wherever they are taken:
 
@@ -209,10 +213,16 @@ class Shown:
         if isinstance(value, list):
             return [self(item, field) for item in value]
         if isinstance(value, str):
-            return RANDOM.sub(self._stand_in, DIGEST.sub("digest", value))
+            return self._text(value)
         if isinstance(value, float):
             return 0.0 if MEASURED.search(field) else round(value, DECIMALS) + 0.0
         return value
+
+    def _text(self, text: str) -> str:
+        if text.startswith(METRICS):
+            text = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(METRICS))
+        plain = DISK.sub("100.0 of 200.0 GB", DIGEST.sub("digest", text))
+        return RANDOM.sub(self._stand_in, plain)
 
     def _stand_in(self, found: re.Match[str]) -> str:
         return self._ids.setdefault(found[0], f"id-{len(self._ids) + 1}")

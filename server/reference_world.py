@@ -4,6 +4,7 @@ Time stands still but for a minute between two calls, random ids come from a fix
 says lines in turn, and nearness goes by shared words. All else is the product as it is.
 """
 
+import asyncio
 import hashlib
 import itertools
 import random
@@ -23,7 +24,7 @@ import numpy as np
 
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import call_operation, operation_named
 from persona_mcp.server.reference_examples import (
     EXAMPLES,
     WORLD,
@@ -35,11 +36,13 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.model import Chunk, Message, ModelInfo, Sampling
+from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
 
 BEGINS = 1_767_268_800.0
 """2026-01-01T12:00:00Z."""
 STEP_S = 60.0
+LOOK_S, LONGEST_S = 0.02, 60.0
+"""How often work behind a call is looked at, and for how long at most, in seconds."""
 DIMENSION = 64
 LINES = (
     "A red boat! I hope that whoever has it now takes it out to sea.",
@@ -109,10 +112,41 @@ async def played_here() -> dict[str, Played]:
         async with small_world() as service:
 
             async def ask(name: str, arguments: Arguments) -> Answer:
-                tick()
                 return await asked(service, name, arguments)
 
-            return await play(ask)
+            at_rest = settled(ask)
+
+            async def after_a_minute(name: str, arguments: Arguments) -> Answer:
+                tick()
+                return await at_rest(name, arguments)
+
+            return await play(after_a_minute)
+
+
+def settled(ask: Ask) -> Ask:
+    """Let each call that writes be followed by the work that goes on behind it, to its end."""
+
+    async def made(name: str, arguments: Arguments) -> Answer:
+        answer = await ask(name, arguments)
+        if "result" in answer and not operation_named(name).read_only:
+            async with asyncio.timeout(LONGEST_S):
+                while not await rests(ask, name):
+                    await asyncio.sleep(LOOK_S)
+        return answer
+
+    return made
+
+
+async def rests(ask: Ask, after: str) -> bool:
+    """Tell whether what was written is in the index, and upkeep that was started has run once."""
+    status = await ask("system_status", {})
+    if status["result"]["queue_depth"]:
+        return False
+    if after != "memory_decay_start":
+        return True
+    stats = await ask("memory_decay_stats", {})
+    cycles: int = stats["result"]["decay_statistics"]["total_decay_cycles"]
+    return cycles > 0
 
 
 async def asked(service: Service, name: str, arguments: Arguments) -> Answer:
@@ -170,6 +204,10 @@ class Rehearsed:
         for word in re.findall(r"\s*\S+", next(self._lines)):
             yield Chunk(word)
         yield Chunk("", None, "stop")
+
+    async def offered(self) -> Offer:
+        """Name the one there is."""
+        return Offer(await self.info(), ("lines",))
 
     async def check(self) -> str:
         """Say that it answers."""

@@ -15,7 +15,7 @@ from persona_mcp.state.full_text import TABLE as WORDS
 from persona_mcp.state.tables import World
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 COMMAND = re.compile(r"(?:`|uv run )persona ([a-z]+)(?: ([a-z]+))?")
 NAME = re.compile(r"`((?:persona|conversation|memory|relationship|system)_[a-z_]+)`")
 """Of an operation, an argument, a table or an error."""
@@ -25,7 +25,7 @@ OTHERS = re.compile(r"PERSONA_TEST_|PERSONA_MCP")
 """Variables that are no settings."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_names_only_what_is_there(page: Path) -> None:
     text = page.read_text("utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
