@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Party, Route, Score, Talk
+from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
@@ -38,6 +39,12 @@ class Scene:
         answers: Replies that it has given in this conversation.
         summaries: The last ones of what was said here before the window, oldest first.
         sights: How the persona and the place of the talk look, the newest first.
+        partner: Who is answered, where that is a persona; None for a human.
+        standing: How the talk stands, where it is one between personas.
+        answers_turn: The turn that is answered, where that is in the window already.
+
+    In a talk between personas the conversation is as the speaker has it: its `persona_id` is who
+    speaks, its `user_id` to whom.
     """
 
     now: float
@@ -50,11 +57,30 @@ class Scene:
     summaries: tuple[Summary, ...] = ()
     reverse: Arrow | None = None
     sights: tuple[Sight, ...] = ()
+    partner: Persona | None = None
+    standing: Standing | None = None
+    answers_turn: str | None = None
+
+    @property
+    def partner_name(self) -> str:
+        """Return what the one is called who is answered."""
+        return self.partner.name if self.partner else self.conversation.user_id
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How the reply is to be made."""
+    """How the reply is to be made.
+
+    Attributes:
+        score: How much the persona wants to go on.
+        route: Whether by the model, and how.
+        party: What the score was taken of.
+        talk: How far the talk has gone.
+        words: Most of them.
+        max_tokens: Likewise.
+        temperature: Of the model.
+        partner: Who is answered, where that is a persona; None for a human.
+    """
 
     score: Score
     route: Route
@@ -63,6 +89,7 @@ class Decision:
     words: int
     max_tokens: int
     temperature: float
+    partner: Party | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +134,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Consequences:
-    """What the exchange changes, before it is written."""
+    """What the exchange changes, before it is written; and why the talk is over, if it is."""
 
     turns: tuple[NewTurn, ...]
     relationships: tuple[RelationshipChange, ...]
     feelings: tuple[FeelingChange, ...]
     memories: tuple[NewMemory, ...]
+    ends: str | None = None
 
 
 class HostReply(BaseModel):

@@ -12,7 +12,8 @@ from persona_mcp.nodes.chat_state import (
 )
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state import continuation, drawing, relationship
-from persona_mcp.state.continuation import Route, Talk
+from persona_mcp.state.continuation import ExitReason, Party, Route, Talk, human_partner
+from persona_mcp.state.dialogue import WHOLE_TALK, sides
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.wishes import party_of
 
@@ -26,26 +27,37 @@ async def decide_response(
     Writes: decision.
     """
     scene, context, laws = state["scene"], runtime.context, parts.laws.continuation
-    party = party_of(scene.persona, scene.feelings, scene.conversation.topic)
-    talk = talk_of(parts, scene, context.token_budget)
+    party, partner, talk = sides_of(parts, scene, context.token_budget)
     strength = (
         relationship.shown(scene.arrow, parts.laws.effects.relationships).strength
         if scene.arrow
         else None
     )
     score = continuation.score(
-        party, continuation.human_partner(party.rank_level), talk, strength, laws
+        party, partner or human_partner(party.rank_level), talk, strength, laws
     )
     route = continuation.route(score.total, laws)
     direct = context.routing == "direct"
     words = continuation.direct_word_cap(score.total, laws) if direct else route.words or 0
     if direct and not route.model:
         route = Route("constrained", laws.temperature_brief, words)
+    if partner and not continuation.should_continue(score.total, party, partner, talk, laws):
+        route, words = Route("template", None, None), 0
     # A talk between personas comes to its end; a human's goes on for as long as the human likes.
     answers = 0 if direct else scene.answers
     most = continuation.max_tokens(words, talk.tokens_left, talk.tokens_left, answers, laws)
     temperature = route.temperature if context.temperature is None else context.temperature
-    return ChatUpdate(decision=Decision(score, route, party, talk, words, most, temperature or 0.0))
+    return ChatUpdate(
+        decision=Decision(score, route, party, talk, words, most, temperature or 0.0, partner)
+    )
+
+
+def sides_of(parts: Parts, scene: Scene, token_budget: int) -> tuple[Party, Party | None, Talk]:
+    """Return what a score needs of the persona, of the one it talks to, and of the talk."""
+    if scene.standing is not None:
+        return *sides(scene.standing, scene.persona.id), scene.standing.talk
+    party = party_of(scene.persona, scene.feelings, scene.conversation.topic)
+    return party, None, talk_of(parts, scene, token_budget)
 
 
 def talk_of(parts: Parts, scene: Scene, token_budget: int) -> Talk:
@@ -61,13 +73,20 @@ async def excuse_self(parts: Parts, state: ChatState) -> ChatUpdate:
     Reads: scene, decision, exchange_id.
     Writes: draft, verdict.
     """
-    scene, decision = state["scene"], state["decision"]
-    laws = parts.laws.continuation
-    partner = continuation.human_partner(decision.party.rank_level)
-    reason = continuation.exit_reason(decision.party, partner, decision.talk, decision.score, laws)
-    lot = drawing.draw(
-        state["exchange_id"], "exit_line", scene.conversation.id, scene.conversation.turn_count
+    scene, turn = state["scene"], state["scene"].conversation.turn_count
+    lot = (
+        drawing.draw(scene.standing.plan.seed, "exit_line", WHOLE_TALK, turn)
+        if scene.standing
+        else drawing.draw(state["exchange_id"], "exit_line", scene.conversation.id, turn)
     )
+    reason = leaving(parts, state["decision"])
     line = drawing.exit_line(reason, lot, dict(scene.persona.spec.exit_lines.items()))
     draft = Draft(line, 0, False, "stop", 0.0, None, (), ())
     return ChatUpdate(draft=draft, verdict=Verdict(line, (), ()))
+
+
+def leaving(parts: Parts, decision: Decision) -> ExitReason:
+    """Say why the persona takes its leave, if it does."""
+    partner = decision.partner or human_partner(decision.party.rank_level)
+    laws = parts.laws.continuation
+    return continuation.exit_reason(decision.party, partner, decision.talk, decision.score, laws)

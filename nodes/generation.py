@@ -121,7 +121,7 @@ def sampling_for(
     params: PromptParams,
 ) -> Sampling:
     """Choose how the reply is drawn; a small model is kept short and on one line."""
-    user = scene.conversation.user_id
+    user = scene.partner_name
     if not info.small:
         return Sampling(
             max_tokens=decision.max_tokens,

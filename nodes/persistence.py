@@ -29,20 +29,18 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         memories=made.memories,
         used_memories=state["draft"].memories,
         report=report_of(state),
+        ends=made.ends,
     )
     await commit_exchange(parts.database, commit, parts.laws.effects)
     parts.written()
     before, limits = state["scene"].conversation.turn_count, parts.limits
     after = before + len(made.turns)
     if is_due(before, after, limits.window_turns, parts.laws.summaries.every):
-        parts.outgrown(
-            Outgrown(
-                lease.world_id,
-                lease.conversation_id,
-                state["scene"].persona.id,
-                lease.exchange_id,
+        # In a talk between personas its length is the same for all who remember it.
+        for owner in sorted({memory.persona_id for memory in made.memories}):
+            parts.outgrown(
+                Outgrown(lease.world_id, lease.conversation_id, owner, lease.exchange_id)
             )
-        )
     return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
 
 
@@ -62,6 +60,8 @@ def report_of(state: ChatState) -> dict[str, object]:
         "tokens_estimated": draft.estimated,
         "processing_s": draft.seconds,
         "model": draft.model.id if draft.model else None,
+        "persona_id": state["scene"].persona.id,
         "persona_version": state["scene"].persona.version,
+        "user_id": state["scene"].conversation.user_id,
         "follows_id": state.get("head"),
     }

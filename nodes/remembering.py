@@ -1,6 +1,7 @@
 """What is kept of an exchange: its turns and who heard them, and the memories made of them."""
 
 import math
+from collections.abc import Mapping
 
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.parts import Parts
@@ -10,6 +11,7 @@ from persona_mcp.state.continuation import Score
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.importance import Importance, Interests, Occasion
 from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.persona import Persona
 
 HEARD = 0.8
 """A listener's memory weighs this much of the speaker's. Source: chosen here."""
@@ -37,27 +39,47 @@ def memories_of(
 ) -> tuple[NewMemory, ...]:
     """Make the persona's memories of what it heard and said."""
     persona = scene.persona
-    interests = importance.interests_of(
-        persona.spec.topic_preferences, persona.spec.personality_traits
+    names = {persona.id: persona.name}
+    return tuple(
+        memory_of(derived_id(*key, "memory", number), persona, turn, names, scene, score, parts)
+        for number, turn in enumerate(turns)
     )
-    made = []
-    for number, turn in enumerate(turns):
-        own = turn.speaker_id == persona.id
-        weighed = weigh(turn.content, interests, own, scene, score, parts)
-        made.append(
-            NewMemory(
-                id=derived_id(*key, "memory", number),
-                persona_id=persona.id,
-                content=turn.content,
-                speaker_id=turn.speaker_id,
-                speaker_name=persona.name if own else turn.speaker_id,
-                witnesses=turn.witnesses,
-                importance=weighed.value,
-                importance_terms=dict(weighed.terms),
-                turn_id=turn.id,
-            )
-        )
-    return tuple(made)
+
+
+def memory_of(
+    memory_id: str,
+    owner: Persona,
+    turn: NewTurn,
+    names: Mapping[str, str],
+    scene: Scene,
+    score: Score,
+    parts: Parts,
+) -> NewMemory:
+    """Make a persona's memory of a turn that it said or heard.
+
+    Args:
+        memory_id: Derived, so that a repeated write finds its row.
+        owner: Whose.
+        turn: What was said.
+        names: What speakers are called, by their ids; others are called by these.
+        scene: What stood before.
+        score: How much was thought of the talk.
+        parts: For the constants.
+    """
+    interests = importance.interests_of(owner.spec.topic_preferences, owner.spec.personality_traits)
+    own = turn.speaker_id == owner.id
+    weighed = weigh(turn.content, interests, own, scene, score, parts)
+    return NewMemory(
+        id=memory_id,
+        persona_id=owner.id,
+        content=turn.content,
+        speaker_id=turn.speaker_id,
+        speaker_name=names.get(turn.speaker_id, turn.speaker_id),
+        witnesses=turn.witnesses,
+        importance=weighed.value,
+        importance_terms=dict(weighed.terms),
+        turn_id=turn.id,
+    )
 
 
 def weigh(

@@ -40,6 +40,11 @@ async def retrieve_memories(
             [hit.memory.id for hit in found.hits],
             parts.laws.prompts,
         )
-    told = tuple(hit for hit in found.hits if hit.memory.id not in held)
+    said_now = scene.answers_turn  # a turn of a talk between personas is remembered already
+    told = tuple(
+        hit
+        for hit in found.hits
+        if hit.memory.id not in held and (said_now is None or hit.memory.turn_id != said_now)
+    )
     runtime.stream_writer({"event": "recalled", "count": len(told), "held_back": sorted(held)})
     return ChatUpdate(recall=Recall(told, found.degraded))

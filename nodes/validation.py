@@ -97,7 +97,7 @@ def without_own_name(text: str, name: str) -> str:
 
 def hard_faults(text: str, scene: Scene, system: str, params: PromptParams) -> list[str]:
     """List what makes a reply unusable; empty if nothing does."""
-    user = re.escape(scene.conversation.user_id)
+    user = re.escape(scene.partner_name)
     checks = (
         ("it is empty", not LETTER.search(text)),
         ("it falls out of character", bool(OUT_OF_CHARACTER.search(text))),

@@ -129,7 +129,7 @@ def degree(value: float) -> str:
 
 def relationship_in_words(scene: Scene, params: RelationshipParams) -> str:
     """Say how the persona sees who talks to it, as one or two sentences."""
-    user = scene.conversation.user_id
+    user = scene.partner_name
     if scene.arrow is None:
         return f"You meet {user} for the first time."
     tie = TIES[tie_of(scene, params)].format(user=user)
@@ -139,7 +139,7 @@ def relationship_in_words(scene: Scene, params: RelationshipParams) -> str:
 
 def manner_in_words(scene: Scene, params: RelationshipParams, prompts: PromptParams) -> str:
     """Say how the persona is to talk: how it addresses the other, how warm and how open it is."""
-    user, address = scene.conversation.user_id, ADDRESS[tie_of(scene, params)]
+    user, address = scene.partner_name, ADDRESS[tie_of(scene, params)]
     values = shown_of(scene, params)
     affinity, trust = (values.affinity, values.trust) if values else (0.0, 0.0)
     open_to = CONFIDING if confides(values, prompts) else from_table(trust, OPENNESS)
@@ -150,7 +150,7 @@ def manner_in_short(scene: Scene, params: RelationshipParams) -> str:
     """Say how warm the persona is, as a sentence; empty if that is nothing special."""
     values = shown_of(scene, params)
     warmth = from_table(values.affinity, WARMTH) if values else CIVIL
-    return "" if warmth == CIVIL else f"You speak {warmth} to {scene.conversation.user_id}."
+    return "" if warmth == CIVIL else f"You speak {warmth} to {scene.partner_name}."
 
 
 def tie_of(scene: Scene, params: RelationshipParams) -> RelationshipType:

@@ -2,6 +2,9 @@
 
 from persona_mcp.server import (
     chat_operations,
+    conversation_advance,
+    conversation_operations,
+    conversation_reading,
     emotional_operations,
     host_operations,
     memory_changes,
@@ -18,6 +21,8 @@ from persona_mcp.server import (
     relationship_history,
     relationship_operations,
     relationship_reading,
+    state_files,
+    state_operations,
     system_operations,
     visual_operations,
 )
@@ -29,6 +34,9 @@ MODULES = (
     persona_status,
     chat_operations,
     host_operations,
+    conversation_operations,
+    conversation_advance,
+    conversation_reading,
     memory_operations,
     memory_reading,
     memory_sharing,
@@ -42,6 +50,8 @@ MODULES = (
     relationship_changes,
     emotional_operations,
     visual_operations,
+    state_operations,
+    state_files,
     system_operations,
 )
 

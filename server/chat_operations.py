@@ -11,14 +11,18 @@ from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.current import current_conversation, current_persona, session_with
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.runs import ChatRequest, Run, unless_lost
-from persona_mcp.state.exchange import Exchange, Turn
+from persona_mcp.state.dialogue import plan_of
+from persona_mcp.state.exchange import Conversation, ConversationKind, Exchange, Turn
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
+from persona_mcp.state.ids import derived_id
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.personas import find
+from persona_mcp.state.summaries import summed_up
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
+    from persona_mcp.state.sessions import Session
 
 AGAIN = "the reply so far does not count and is made again"
 """What progress says of a restart; the result has the reply that counts."""
@@ -145,13 +149,24 @@ async def begin_chat(
                 routing=arguments.routing, token_budget=arguments.token_budget, host=host
             ),
             session_id=session.id if session else None,
-            current_id=session.conversation_id if session else None,
+            current_id=await open_chat(call, session) if session else None,
             scene=arguments.scene,
         )
     )
-    if session is not None and arguments.conversation_id not in (None, session.conversation_id):
+    if session is not None and exchange.conversation_id != session.conversation_id:
         await call.store.sessions.go_on(session, exchange.conversation_id)
     return run, exchange
+
+
+async def open_chat(call: Call, session: "Session") -> str | None:
+    """Return the chat that a session is in; the next one, where that is over or is no chat."""
+    current = session.conversation_id
+    while current is not None:
+        found = await call.store.conversations.find(call.world_id, current)
+        if found is None or (found.kind == "chat" and found.status == "active"):
+            break
+        current = derived_id(call.world_id, current, "next")  # the same for two calls at once
+    return current
 
 
 async def told(call: Call, run: Run) -> Exchange:
@@ -191,7 +206,7 @@ async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> Per
         model=outcome["model"],
         trimmed=outcome["trimmed"] or [],
         memories_used=list(made.used),
-        memory_ids=list(made.memories.values()),
+        memory_ids=[memory_id for made_of in made.memories.values() for memory_id in made_of],
         persona_state=PersonaState(
             social_energy=felt.interaction.energy,
             available_time=felt.interaction.time,
@@ -242,7 +257,7 @@ class ShownExchange(Result):
         description="pending, running, waiting (for the reply to a prompt), done, failed, "
         "cancelled or interrupted (its process ended)"
     )
-    message: str
+    message: str = Field(description="In a talk between personas, the stage direction")
     partial: str | None = Field(description="What had been said when it failed")
     error: dict[str, Any] | None
     created_at: str
@@ -252,10 +267,17 @@ class ConversationGet(Result):
     """Result of conversation_get."""
 
     conversation_id: str
-    persona_id: str
-    user_id: str
+    kind: ConversationKind
+    participants: list[str]
+    persona_id: str | None = Field(description="Who answers; null in a talk between personas")
+    user_id: str | None = Field(description="Who talks to it; null in a talk between personas")
     topic: str
     status: str
+    exit_reason: str | None = Field(description="Why it ended")
+    summary: str | None = Field(
+        description="What was said before the last turns, as the viewer remembers it; else as who "
+        "answers does, or who began"
+    )
     turns: list[ShownTurn]
     exchanges: list[ShownExchange] = Field(
         description="Exchanges of these turns, and all that are not done"
@@ -288,21 +310,31 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
     shown = {turn.exchange_id for turn in page}
     return ConversationGet(
         conversation_id=found.id,
-        persona_id=found.persona_id,
-        user_id=found.user_id,
+        kind=found.kind,
+        participants=list(found.participants),
+        persona_id=found.persona_id or None,
+        user_id=found.user_id or None,
         topic=found.topic,
         status=found.status,
+        exit_reason=found.exit_reason,
+        summary=await service.database.read(
+            summed_up, world_id, found.id, viewer or whose_summary(found)
+        ),
         turns=[shown_turn(turn, by_id[turn.exchange_id], traces) for turn in page],
         exchanges=[shown_exchange(e) for e in exchanges if e.id in shown or e.status != "done"],
         next_cursor=str(page[-1].number) if more else None,
     )
 
 
+def whose_summary(found: Conversation) -> str:
+    """Return whose summary of a conversation is shown where no viewer is named."""
+    return found.persona_id or plan_of(found.plan or {}).first_speaker
+
+
 def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownTurn:
     """Show a turn; score and tokens stand with the persona's own."""
     reply = turn.speaker_id == exchange.persona_id
     outcome, trace = exchange.outcome, traces[exchange.id]
-    memory_id = trace.memories.get(turn.id)
     return ShownTurn(
         turn_number=turn.number,
         speaker_id=turn.speaker_id,
@@ -314,7 +346,7 @@ def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownT
         tokens_used=outcome["tokens_used"] if reply else None,
         created_at=rfc3339(turn.created_at),
         witnesses=list(turn.witnesses),
-        memory_ids=[memory_id] if memory_id else [],
+        memory_ids=trace.memories.get(turn.id, []),
         event_ids=list(trace.events),
     )
 

@@ -8,6 +8,7 @@ import typer
 
 from persona_mcp.server.cli_memory_commands import memory
 from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
+from persona_mcp.server.cli_state_commands import state
 
 app = typer.Typer(
     name="persona",
@@ -21,6 +22,7 @@ app = typer.Typer(
 database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
+app.add_typer(state, name="state")
 
 
 def show_version(asked: bool) -> None:
@@ -266,7 +268,9 @@ def serve(
 
 @app.command()
 def graph(
-    name: Annotated[str, typer.Argument(help="conversation or relationship.")] = "conversation",
+    name: Annotated[
+        str, typer.Argument(help="conversation, dialogue or relationship.")
+    ] = "conversation",
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write a picture instead.", metavar="FILE")
     ] = None,

@@ -7,12 +7,14 @@ from typing import Any, cast
 from langgraph.graph import END, START
 
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.errors import NotFound
 
 BUILDERS: dict[str, Callable[[Parts], Any]] = {
     "conversation": build_conversation,
+    "dialogue": build_dialogue,
     "relationship": build_relationship,
 }
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 104, 40, 40, 40, 24

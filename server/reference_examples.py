@@ -63,7 +63,7 @@ NOTE = {"persona_id": ARIA, "content": "The harbour café closes at six."}
 NOTED = Step("memory_store", NOTE)
 IN_THE_FIRST = {"conversation_id": "$persona_chat.conversation_id"}
 TALK = {"conversation_id": "$conversation_start.conversation_id"}
-SAVED = {"snapshot_id": "$state_save.snapshot_id"}
+SAVED = {"snapshot_id": "$state_save.state.snapshot_id"}
 
 EXAMPLES: dict[str, Example] = {
     "persona_list": Example({"limit": 2}),
@@ -119,11 +119,15 @@ EXAMPLES: dict[str, Example] = {
         {**PAIR, "topic": "the ferry", "seed": 7},
         wrong=({"persona1_id": ARIA, "persona2_id": ARIA},),
     ),
-    "conversation_advance": Example(TALK, wrong=({},)),
     "conversation_status": Example(TALK, wrong=({},)),
     "conversation_end": Example({**TALK, "reason": "the ferry has come"}, wrong=({},)),
+    "conversation_advance": Example(
+        TALK,
+        before=(Step("conversation_start", {**PAIR, "topic": "the tide", "seed": 8}),),
+        wrong=({},),
+    ),
     "conversation_list": Example({"limit": 1}),
-    "conversation_history": Example({**TALK, "limit": 2}, wrong=({},)),
+    "conversation_history": Example({**TALK, "limit": 1}, wrong=({},)),
     "conversation_get": Example(IN_THE_FIRST, wrong=({},)),
     "memory_search": Example(
         {"persona_id": ARIA, "query": "Tom's boat", "n_results": 2}, wrong=({"query": "boat"},)

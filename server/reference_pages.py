@@ -21,8 +21,11 @@ from persona_mcp.state.validation import in_words, resolve
 FOLDER = "docs/reference"
 INDEX = f"{FOLDER}/README.md"
 DECIMALS = 3
-MEASURED = re.compile(r"(processing_time|uptime_seconds|took_s|_ms)$")
-"""Fields that say how long something took."""
+MEASURED = re.compile(r"(processing_time|uptime_seconds|bytes|took_s|_ms)$")
+"""Fields that say how long something took, or how long it is with the times in it."""
+OTHER_CLOCK = re.compile(r"\b(?!2026-01-)20\d\d-\d\d-\d\dT[\d:.]+Z")
+"""A time of a clock that does not stand still: LangGraph's, of its checkpoints."""
+FILE = re.compile(r"[A-Za-z0-9+/=]{200,}")
 METRICS = "# HELP"
 """Begins the text of metrics; of which only the lines that begin so are the same each time."""
 DISK = re.compile(r"[\d.]+ of [\d.]+ GB")
@@ -41,8 +44,8 @@ numbers. `persona tools` prints this table, `persona tools NAME` one operation.
 
 The examples are real calls in a small world with the bundled personas, in which Aria was told of a
 red boat, Kira knows of a ferry, and the two met once. In the answers random ids are written `id-1`,
-`id-2` in the order in which they come, check sums as `digest`, times that a call took as 0, the
-numbers of a disk and of metrics are made up or left out, and others have three decimals; the doors
+`id-2` in the order in which they come, check sums as `digest`, times that a call took and
+lengths of files as 0, the numbers of a disk and of metrics are made up or left out, and others have three decimals; the doors
 give six.
 
 Three parameters mean the same wherever they are taken:
@@ -214,14 +217,17 @@ class Shown:
             return [self(item, field) for item in value]
         if isinstance(value, str):
             return self._text(value)
+        if isinstance(value, int | float) and MEASURED.search(field):
+            return type(value)(0)
         if isinstance(value, float):
-            return 0.0 if MEASURED.search(field) else round(value, DECIMALS) + 0.0
+            return round(value, DECIMALS) + 0.0
         return value
 
     def _text(self, text: str) -> str:
         if text.startswith(METRICS):
             text = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(METRICS))
         plain = DISK.sub("100.0 of 200.0 GB", DIGEST.sub("digest", text))
+        plain = OTHER_CLOCK.sub("2026-01-01T12:00:00Z", FILE.sub("a file in base64", plain))
         return RANDOM.sub(self._stand_in, plain)
 
     def _stand_in(self, found: re.Match[str]) -> str:

@@ -19,7 +19,7 @@ STOPPED: dict[StopReason, str] = {
     "shutdown": "the exchange was stopped: the server is going down; send it again with the same "
     "request_id",
 }
-EventKind = Literal["started", "recalled", "prompt", "token", "restart", "done", "failed"]
+EventKind = Literal["started", "speaks", "recalled", "prompt", "token", "restart", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class Event:
 
 
 class Run:
-    """One exchange under way.
+    """One exchange under way, or several turns of a talk between personas.
 
     Attributes:
-        exchange_id: Which one.
+        exchange_id: Which one; for several, what they are asked for under.
         world_id: Where.
         stream_id: Names this run outside; another run of the exchange has another one.
         partial: What has been said since the start or the last restart.
@@ -127,7 +127,7 @@ class Run:
         match kind:
             case "token":
                 self.partial += data["text"]
-            case "restart":
+            case "started" | "restart":
                 self.partial = ""
             case "recalled":
                 self.held_back = data["held_back"]

@@ -19,11 +19,11 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
-from persona_mcp.nodes.appraising import appraiser_of
-from persona_mcp.nodes.parts import Limits, Parts
+from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
-from persona_mcp.server.graph_runs import GRAPH, run_graph, started_with
+from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
 from persona_mcp.server.metrics import MeasuredModel
 from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
@@ -40,6 +40,7 @@ from persona_mcp.server.workers import (
 )
 from persona_mcp.state.answers import AnswerStore
 from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.dialogues import busy
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
     Conflict,
@@ -81,6 +82,7 @@ class Service(Store):
     model: ChatModel
     parts: Parts
     graph: Any
+    dialogue: Any
     relationships: Any
     checkpointer: PersonaSqliteSaver
     process: str
@@ -216,8 +218,21 @@ class Service(Store):
         log.warning("failed after it was stored", exchange_id=found.id, reason=error.message)
         return found
 
-    async def claim(self, lease: Lease, prompt_id: str | None = None) -> Exchange:
-        """Take the conversation, waiting for other runs; with a prompt's id, for its reply.
+    async def claim(
+        self,
+        lease: Lease,
+        prompt_id: str | None = None,
+        *,
+        at_once: bool = False,
+        after: Lease | None = None,
+    ) -> Exchange:
+        """Take the conversation, waiting for other runs, or taking it over from one of ours.
+
+        Args:
+            lease: What is taken.
+            prompt_id: The prompt whose reply has come; None to begin.
+            at_once: Do not wait.
+            after: The lease that it takes over from, where we hold it still.
 
         Returns:
             The exchange as it runs now; or done, if another process did the work; or waiting for
@@ -225,22 +240,18 @@ class Service(Store):
 
         Raises:
             NotFound: The prompt is not open any more.
-            Conflict: Another run did not end within `conversation.busy_wait_s`.
+            Conflict: Another run did not end within `conversation.busy_wait_s`, or `at_once`.
         """
         limits = self.settings.conversation
         deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
         while not (
-            found := await self.exchanges.claim(lease, limits.lease_s, time.time(), prompt_id)
+            found := await self.exchanges.claim(
+                lease, limits.lease_s, time.time(), prompt_id, after
+            )
         ):
             while await self.exchanges.must_wait(lease, time.time()):
-                if time.monotonic() >= deadline:
-                    raise Conflict(
-                        f"conversation '{lease.conversation_id}' is busy: a message in it has been "
-                        f"answered for {limits.busy_wait_s:g} s; send this one again with the same "
-                        "request_id",
-                        conversation_id=lease.conversation_id,
-                        retry_after_seconds=limits.lease_s,
-                    )
+                if at_once or time.monotonic() >= deadline:
+                    raise busy(lease.conversation_id, limits.lease_s)
                 await asyncio.sleep(look_s)
                 look_s = min(2 * look_s, LONGEST_LOOK_S)
         return found
@@ -346,6 +357,7 @@ async def open_service(
             model=model,
             parts=parts,
             graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
+            dialogue=build_dialogue(parts).compile(checkpointer=checkpointer, name=DIALOGUE),
             relationships=build_relationship(parts).compile(name="relationship"),
             checkpointer=checkpointer,
             process=liveness.owner,
@@ -365,32 +377,3 @@ async def open_service(
         stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)
         yield service
-
-
-def parts_of(
-    store: Store,
-    memories: MemorySearch,
-    model: ChatModel,
-    embedder: Embedder,
-    indexer: Indexer,
-    summaries: Summaries,
-    process: str,
-) -> Parts:
-    """Collect what the nodes of the graphs work with."""
-    settings = store.settings
-    return Parts(
-        database=store.database,
-        memories=memories,
-        model=model,
-        appraiser=appraiser_of(store.settings.relationships, model, embedder),
-        laws=store.laws,
-        limits=Limits(
-            settings.conversation.window_turns,
-            settings.prompts.memories,
-            settings.conversation.attempts,
-        ),
-        process=process,
-        now=time.time,
-        written=indexer.wake,
-        outgrown=summaries.ask,
-    )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialogues import end_conversation
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
@@ -56,6 +57,7 @@ class Commit:
         memories: What is remembered of it.
         used_memories: Ids of the memories that were in the prompt.
         report: Columns of the exchange: response, score, tokens and so on.
+        ends: Why the conversation is over with it; None if it is not.
     """
 
     lease: Lease
@@ -66,6 +68,7 @@ class Commit:
     memories: tuple[NewMemory, ...]
     used_memories: tuple[str, ...]
     report: Mapping[str, Any]
+    ends: str | None = None
 
 
 async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> None:
@@ -109,6 +112,15 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
         add_memories(connection, lease.world_id, commit.memories, commit.at, source)
         add_uses(connection, lease.world_id, commit.used_memories, *where, commit.at)
         finish(connection, commit, turn_count)
+        if commit.ends is not None:
+            end_conversation(
+                connection,
+                lease.world_id,
+                lease.conversation_id,
+                commit.ends,
+                commit.at,
+                params,
+            )
 
     await database.write(write)
 

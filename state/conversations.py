@@ -1,6 +1,6 @@
 """Conversations and their transcripts in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,13 @@ class Trace:
 
     Attributes:
         last_turn: Number of its last turn; None if it has none.
-        memories: Ids of the memories that were made, by the turn that each is made from.
+        memories: Ids of the memories that were made, by the turn that they are made from.
         used: Ids of the memories that were in its prompt.
         events: Ids of the relationship events.
     """
 
     last_turn: int | None
-    memories: dict[str, str]
+    memories: dict[str, list[str]]
     used: tuple[str, ...]
     events: tuple[str, ...]
 
@@ -95,6 +95,11 @@ class ConversationStore:
             NotFound: It is not there.
         """
         return await self._database.read(get, world_id, conversation_id)
+
+    async def find(self, world_id: str, conversation_id: str) -> Conversation | None:
+        """Return a conversation, None if it is not there."""
+        row = await self._database.read(BY_ID.first, world=world_id, key=conversation_id)
+        return to_conversation(row) if row else None
 
     async def latest(self, world_id: str, persona_id: str, user_id: str) -> Conversation | None:
         """Return the chat of these two that was used last, None if they never talked."""
@@ -178,12 +183,20 @@ class ConversationStore:
                 last_turn=max(
                     (r.number for r in numbers if r.exchange_id == exchange), default=None
                 ),
-                memories={r.turn_id: r.id for r in memories if r.exchange_id == exchange},
+                memories=by_turn(r for r in memories if r.exchange_id == exchange),
                 used=tuple(r.memory_id for r in uses if r.exchange_id == exchange),
                 events=tuple(r.id for r in changes if r.exchange_id == exchange),
             )
             for exchange in exchange_ids
         }
+
+
+def by_turn(made: Iterable[Row[Any]]) -> dict[str, list[str]]:
+    """Return the ids of memories by the turn that they are made from."""
+    found: dict[str, list[str]] = {}
+    for row in made:
+        found.setdefault(row.turn_id, []).append(row.id)
+    return found
 
 
 def get(connection: Connection, world_id: str, conversation_id: str) -> Conversation:
@@ -284,7 +297,8 @@ def to_conversation(row: Row[Any]) -> Conversation:
     """Read a row."""
     names = Conversation.__dataclass_fields__
     values = {name: getattr(row, name) for name in names}
-    return Conversation(**{**values, "participants": tuple(row.participants)})
+    parties = {"persona_id": row.persona_id or "", "user_id": row.user_id or ""}
+    return Conversation(**{**values, **parties, "participants": tuple(row.participants)})
 
 
 def to_turn(row: Row[Any], witnesses: tuple[str, ...] = ()) -> Turn:

@@ -1,11 +1,14 @@
 """An exchange, a turn and a conversation, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ExchangeStatus = Literal[
     "pending", "running", "waiting", "done", "failed", "cancelled", "interrupted"
 ]
+ConversationKind = Literal["chat", "dialogue"]
+ConversationStatus = Literal["active", "ended"]
 UNFINISHED: tuple[ExchangeStatus, ...] = ("pending", "running")
 
 
@@ -39,8 +42,8 @@ class Conversation:
 
     Attributes:
         id: Its key in the world.
-        persona_id: Who answers in a chat.
-        user_id: Who talks to it.
+        persona_id: Who answers in a chat; empty in a talk between personas.
+        user_id: Who talks to it; empty likewise.
         participants: All parties, in order.
         topic: What it is about; "general" when nobody said.
         status: active or ended.
@@ -49,6 +52,10 @@ class Conversation:
         started_at: Seconds since the epoch, UTC.
         updated_at: Seconds since the epoch, UTC.
         scene: Where it takes place; None where nobody said.
+        kind: chat between a user and a persona, or dialogue between personas.
+        plan: Of a dialogue, see `Plan`; once ended, of any: whom it lets rest, and until when.
+        ended_at: Seconds since the epoch, UTC; None while it is active.
+        exit_reason: Why it ended.
     """
 
     id: str
@@ -56,12 +63,16 @@ class Conversation:
     user_id: str
     participants: tuple[str, ...]
     topic: str
-    status: str
+    status: ConversationStatus
     head_exchange_id: str | None
     turn_count: int
     started_at: float
     updated_at: float
     scene: str | None = None
+    kind: ConversationKind = "chat"
+    plan: Mapping[str, Any] | None = None
+    ended_at: float | None = None
+    exit_reason: str | None = None
 
 
 @dataclass(frozen=True)

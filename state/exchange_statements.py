@@ -21,7 +21,9 @@ LAST_NUMBER = Prepared(
     )
 )
 ACCEPT = Prepared(insert(T))
-LEASE = Prepared(select(C.lease_owner, C.lease_until).where(C.world_id == WORLD, C.id == KEY))
+LEASE = Prepared(
+    select(C.lease_owner, C.lease_until, C.status).where(C.world_id == WORLD, C.id == KEY)
+)
 INTERRUPT = Prepared(
     update(T)
     .where(T.world_id == WORLD, T.conversation_id == KEY, T.status == "running")

@@ -11,7 +11,7 @@ from persona_mcp.state import host_prompts, tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
-from persona_mcp.state.request import Request, enter_conversation
+from persona_mcp.state.request import Request, ended, enter_conversation
 
 T = tables.Exchange
 C = tables.Conversation
@@ -137,7 +137,12 @@ class ExchangeStore:
         return to_exchange(row)
 
     async def claim(
-        self, lease: Lease, lease_s: float, now: float, prompt_id: str | None = None
+        self,
+        lease: Lease,
+        lease_s: float,
+        now: float,
+        prompt_id: str | None = None,
+        after: Lease | None = None,
     ) -> Exchange | None:
         """Take the conversation's lease and mark the exchange as running, if nobody holds it.
 
@@ -145,10 +150,11 @@ class ExchangeStore:
 
         Args:
             lease: What is taken.
-            lease_s: For how long, in seconds.
+            lease_s: For how long, in seconds, unless it is renewed.
             now: Seconds since the epoch, UTC.
             prompt_id: The prompt whose reply has come; None to begin, which withdraws a prompt that
                 is no longer open.
+            after: The lease that it takes over from, where the caller holds it still.
 
         Returns:
             The exchange as it runs; as it is, when it is done already, or to begin and its prompt
@@ -156,10 +162,11 @@ class ExchangeStore:
 
         Raises:
             NotFound: The conversation, the exchange or an open prompt is not there.
+            Conflict: The conversation has ended.
         """
 
         def write(connection: Connection) -> Exchange | None:
-            holder = holder_of(connection, lease)
+            owner, until, status = holder_of(connection, lease)
             found = get(connection, lease.world_id, lease.exchange_id)
             if found.status == "done":
                 return found
@@ -169,10 +176,13 @@ class ExchangeStore:
                 connection, lease.world_id, found, now
             ):
                 return found
-            if not self._is_free(*holder, now):
+            mine = after is not None and owner == after.owner
+            if not mine and not self.is_free(owner, until, now):
                 return None
+            if status == "ended":
+                raise ended(lease.conversation_id)
             conversation = {"world": lease.world_id, "key": lease.conversation_id}
-            if holder[0] is not None:
+            if owner is not None:
                 statements.INTERRUPT.run(connection, {**conversation, "now": now})
             taken = {"holder": lease.owner, "until": now + lease_s}
             statements.TAKE.run(connection, {**conversation, **taken})
@@ -194,7 +204,8 @@ class ExchangeStore:
         exchange = lease.world_id, lease.exchange_id
 
         def read(connection: Connection) -> bool:
-            free = self._is_free(*holder_of(connection, lease), now)
+            owner, until, _ = holder_of(connection, lease)
+            free = self.is_free(owner, until, now)
             return not free and get(connection, *exchange).status != "done"
 
         return await self._database.read(read)
@@ -293,9 +304,10 @@ class ExchangeStore:
         if row.status != "running":
             return False
         mine = row.lease_owner == f"{row.owner}:{row.id}"
-        return not mine or self._is_free(row.lease_owner, row.lease_until, now)
+        return not mine or self.is_free(row.lease_owner, row.lease_until, now)
 
-    def _is_free(self, owner: str | None, until: float | None, now: float) -> bool:
+    def is_free(self, owner: str | None, until: float | None, now: float) -> bool:
+        """Tell whether a lease holds nobody up: there is none, it is over, or its process is."""
         if owner is None or until is None or until < now:
             return True
         return self._is_gone(owner.split(":")[0])
@@ -310,8 +322,8 @@ def held(lease: Lease) -> Sequence[Any]:
     )
 
 
-def holder_of(connection: Connection, lease: Lease) -> tuple[str | None, float | None]:
-    """Return who holds the conversation's lease, and until when.
+def holder_of(connection: Connection, lease: Lease) -> tuple[str | None, float | None, str]:
+    """Return who holds the conversation's lease, until when, and whether it is active or ended.
 
     Raises:
         NotFound: The conversation is not there.
@@ -319,7 +331,7 @@ def holder_of(connection: Connection, lease: Lease) -> tuple[str | None, float |
     row = statements.LEASE.first(connection, world=lease.world_id, key=lease.conversation_id)
     if row is None:
         raise NotFound.of("conversation", lease.conversation_id)
-    return row.lease_owner, row.lease_until
+    return row.lease_owner, row.lease_until, row.status
 
 
 def release(connection: Connection, lease: Lease) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, tables
@@ -21,6 +21,9 @@ from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.traits import big_five
 
 P = tables.PersonaState
+C = tables.Conversation
+COOLDOWNS = "cooldowns"
+"""In the plan of a conversation that has ended: until when it lets each of its personas rest."""
 NOTHING_SET: Mapping[str, float] = {}
 
 
@@ -244,7 +247,20 @@ def fold_feelings(
     keys = {"world": world_id, "persona": persona.id}
     pushes = statements.IMPULSES.all(connection, **keys)
     costs = statements.COSTS.all(connection, **keys)
-    return folded(lives_of(connection, world_id, persona), pushes, costs, params)
+    felt = folded(lives_of(connection, world_id, persona), pushes, costs, params)
+    if felt is None:
+        return None
+    rest = resting_until(connection, world_id, persona.id)
+    return replace(felt, interaction=replace(felt.interaction, cooldown_until=rest))
+
+
+def resting_until(connection: Connection, world_id: str, persona_id: str) -> float | None:
+    """Return until when a persona rests after the conversations that it was in; None after none."""
+    until = C.plan[(COOLDOWNS, persona_id)].as_float()
+    found: float | None = connection.scalar(
+        select(func.max(until)).where(C.world_id == world_id, C.status == "ended")
+    )
+    return found
 
 
 def emotion_after(

@@ -227,6 +227,19 @@ def interests_of(
     )
 
 
+def topics_named(
+    texts: Iterable[str], topics: Sequence[str], language: str = "en"
+) -> list[set[str]]:
+    """Return which of some topics each text names, whatever the case and the number."""
+    lists = load_words(language)
+    phrases = Values(
+        (tuple(_singular(word, lists) for word in _words(name)), place)
+        for place, name in enumerate(topics)
+    )
+    spoken = ([_singular(word, lists) for word in _words(text)] for text in texts)
+    return [{topics[int(place)] for place in _hits(words, phrases)} for words in spoken]
+
+
 @cache
 def load_words(language: str = "en") -> Words:
     """Read a language's lists from the package, once.

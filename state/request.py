@@ -7,14 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
+from persona_mcp.state.exchange import ConversationKind
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Conversation as C
 
 GENERAL = "general"
 """The topic of a conversation when nobody said."""
 PARTIES = Prepared(
-    select(C.persona_id, C.user_id, C.scene).where(
+    select(C.kind, C.status, C.persona_id, C.user_id, C.scene).where(
         C.world_id == bindparam("world"), C.id == bindparam("key")
     )
 )
@@ -29,11 +30,12 @@ class Request:
         conversation_id: In which conversation.
         starts: If the conversation is not there yet, it is made together with the exchange.
         scene: Where the conversation takes place; None leaves it open, or as it is.
-        persona_id: Who is to answer.
-        user_id: Who says it.
+        persona_id: Who is to answer, or to speak in a talk between personas.
+        user_id: Who says it; in such a talk, whom it is spoken to.
         request_id: What the caller calls it; unique in the world.
-        message: What is said.
+        message: What is said; in a talk between personas, the stage direction.
         parameters: The other arguments; the same request id with others is a clash.
+        kind: Of the conversation.
     """
 
     world_id: str
@@ -45,11 +47,16 @@ class Request:
     parameters: dict[str, Any]
     starts: bool = False
     scene: str | None = None
+    kind: ConversationKind = "chat"
 
     @property
     def hash(self) -> str:
-        """Return what two requests share when they ask for the same."""
-        asked = [self.persona_id, self.user_id, self.message, self.parameters]
+        """Return what two requests share when they ask for the same.
+
+        Who speaks in a talk between personas is not asked for, but found out.
+        """
+        parties = [self.persona_id, self.user_id] if self.kind == "chat" else []
+        asked = [*parties, self.message, self.parameters]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -61,15 +68,45 @@ def enter_conversation(connection: Connection, request: Request, now: float) -> 
     Raises:
         NotFound: It is not there, and the request does not start it.
         InvalidParams: It is the conversation of others, or takes place elsewhere.
+        Conflict: It has ended, or it is of the other kind.
     """
     found = PARTIES.first(connection, world=request.world_id, key=request.conversation_id)
     if found is not None:
-        check_parties(request, found.persona_id, found.user_id)
-        check_scene(request, found.scene)
+        check_open(request.conversation_id, found.kind, found.status, request.kind)
+        if request.kind == "chat":
+            check_parties(request, found.persona_id, found.user_id)
+            check_scene(request, found.scene)
     elif request.starts:
         connection.execute(insert(C).values(new_conversation(request, now)))
     else:
         raise NotFound.of("conversation", request.conversation_id)
+
+
+def check_open(
+    conversation_id: str, kind: ConversationKind, status: str, wanted: ConversationKind
+) -> None:
+    """Refuse to go on with what is over, or in the way of the other kind.
+
+    Raises:
+        Conflict: It has ended, or it is of the other kind.
+    """
+    if kind != wanted:
+        way = {"chat": "persona_chat", "dialogue": "conversation_advance"}[kind]
+        what = {"chat": "with a user", "dialogue": "between personas"}[kind]
+        raise Conflict(
+            f"conversation '{conversation_id}' is a talk {what}; {way} goes on with it",
+            conversation_id=conversation_id,
+        )
+    if status == "ended":
+        raise ended(conversation_id)
+
+
+def ended(conversation_id: str) -> Conflict:
+    """Say that a conversation is over."""
+    return Conflict(
+        f"conversation '{conversation_id}' has ended; begin another one",
+        conversation_id=conversation_id,
+    )
 
 
 def check_parties(request: Request, persona_id: str, user_id: str) -> None:

@@ -17,6 +17,7 @@ from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.summarising import SUMMARY, Summary, SummaryParams, spans_of
 
 M = tables.Memory
+X = tables.Exchange
 # By their exchanges: an index of the persona's memories would have SQLite go through all of a talk.
 OWN = (
     M.world_id == bindparam("world", type_=String),
@@ -25,6 +26,22 @@ OWN = (
 )
 COLUMNS = (M.id, M.content, M.origin)
 MADE = Prepared(select(*COLUMNS).where(*OWN, M.exchange_id.in_(listed("exchanges"))))
+
+
+OF_TALK = Prepared(
+    select(M.content)
+    .where(
+        *OWN,
+        M.active,
+        M.archived_at.is_(None),
+        M.exchange_id.in_(
+            select(X.id).where(
+                X.world_id == M.world_id, X.conversation_id == bindparam("talk", type_=String)
+            )
+        ),
+    )
+    .order_by(M.seq)
+)
 
 
 def recent_query() -> Select[*tuple[Any, ...]]:
@@ -166,6 +183,14 @@ def recent(
     )
     found = [to_summary(row) for row in reversed(rows)]
     return [summary for summary in found if summary.to_turn < before]
+
+
+def summed_up(
+    connection: Connection, world_id: str, conversation_id: str, persona_id: str
+) -> str | None:
+    """Return what a persona remembers of a conversation as summed up; None if that is nothing."""
+    rows = OF_TALK.all(connection, world=world_id, persona=persona_id, talk=conversation_id)
+    return "\n".join(row.content for row in rows) or None
 
 
 def to_summary(row: Row[Any]) -> Summary:

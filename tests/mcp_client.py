@@ -38,6 +38,9 @@ CORE = [
     "relationship_get",
     "relationship_list",
     "conversation_get",
+    "conversation_start",
+    "conversation_advance",
+    "conversation_end",
     "system_status",
 ]
 REPLY = "Biscuit! A fine name for a cat, and a finer one for a song."

@@ -37,7 +37,11 @@ from tests.mcp_client import (
 
 pytestmark = pytest.mark.anyio
 
-WRITING = ("persona_create", "persona_switch", "persona_chat", "memory_store")
+SPEAKING = ("persona_chat", "conversation_advance")
+WRITING = (
+    *("persona_create", "persona_switch", "memory_store", "conversation_start", "conversation_end"),
+    *SPEAKING,
+)
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ async def test_the_core_tools_are_listed_with_strict_schemas_and_truthful_hints(
         reads = tool.name not in WRITING
         assert (hints.read_only_hint, hints.idempotent_hint) == (reads, reads)
         assert hints.destructive_hint is False
-        assert hints.open_world_hint is (tool.name == "persona_chat")
+        assert hints.open_world_hint is (tool.name in SPEAKING)
 
 
 async def test_a_reply_comes_in_pieces_and_then_whole(

@@ -29,6 +29,12 @@ NAMES = [
     "conversation_get",
     "persona_prompt",
     "persona_record_turn",
+    "conversation_start",
+    "conversation_status",
+    "conversation_end",
+    "conversation_advance",
+    "conversation_list",
+    "conversation_history",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -59,6 +65,10 @@ NAMES = [
     "emotional_get_state",
     "emotional_update_state",
     "visual_update",
+    "state_save",
+    "state_load",
+    "state_list",
+    "state_export",
     "system_status",
     "system_models",
     "system_health",
@@ -66,6 +76,7 @@ NAMES = [
 ]
 BESIDE = [
     *("persona_prompt", "persona_record_turn"),
+    *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -76,6 +87,7 @@ BESIDE = [
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
     *("persona_update", "persona_delete", "persona_relationship", "visual_update"),
     *("system_models", "system_health", "system_metrics"),
+    *("state_save", "state_load", "state_list", "state_export"),
 ]
 """Those that the core toolset leaves out."""
 REPEATABLE = [
@@ -124,8 +136,11 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
-def test_only_the_chat_reaches_out_to_a_model() -> None:
-    assert [o.name for o in operations("all") if o.open_world] == ["persona_chat"]
+def test_only_what_has_a_persona_speak_reaches_out_to_a_model() -> None:
+    assert [o.name for o in operations("all") if o.open_world] == [
+        "persona_chat",
+        "conversation_advance",
+    ]
 
 
 async def test_every_fault_of_a_call_is_listed(talked: Service) -> None:

@@ -17,6 +17,10 @@ NODES = {
         "load", "retrieve", "decide", "generate", "validate", "retry", "relate", "persist",
         "excuse",
     ],
+    "dialogue": [
+        "cast", "choose_speaker", "retrieve", "decide", "generate", "validate", "relate",
+        "persist", "judge", "excuse",
+    ],
     "relationship": ["appraise", "validate", "apply", "persist"],
 }  # fmt: skip
 
@@ -85,5 +89,5 @@ def test_mermaid_names_every_node(name: str) -> None:
 def test_a_graph_that_is_not_there_is_refused_with_those_that_are(draw: object) -> None:
     assert callable(draw)
 
-    with pytest.raises(NotFound, match="did you mean conversation, relationship"):
-        draw("dialogue")
+    with pytest.raises(NotFound, match="did you mean conversation, dialogue, relationship"):
+        draw("batch")

@@ -28,6 +28,7 @@ OTHERS = ("noor", "ann")
 
 EXEMPT = {
     "memory_get": "reads by id, for whoever manages the owner of the memory",
+    "state_export": "carries the whole world out, for whoever manages it",
 }
 """Operations that show what the caller manages, and not what a persona knows; each with its why."""
 

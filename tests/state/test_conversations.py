@@ -188,6 +188,6 @@ async def test_a_trace_names_what_an_exchange_left_behind(
     traces = await store.traces("main", ["x2", "x9"])
 
     assert traces == {
-        "x2": Trace(4, {"x2-0": "m-x2"}, ("m-x1",), (change.id,)),
+        "x2": Trace(4, {"x2-0": ["m-x2"]}, ("m-x1",), (change.id,)),
         "x9": Trace(None, {}, (), ()),
     }

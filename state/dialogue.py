@@ -1,0 +1,203 @@
+"""A talk between personas, as values: what it was begun with, how it stands, who speaks next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from typing import Any
+
+from persona_mcp.state import continuation, drawing
+from persona_mcp.state.continuation import ExitReason, Party, Score, Talk
+from persona_mcp.state.continuation_params import ContinuationParams
+from persona_mcp.state.exchange import Conversation, Turn
+from persona_mcp.state.feelings import Feelings
+from persona_mcp.state.importance import topics_named
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.request import GENERAL
+from persona_mcp.state.traits import rank_level
+from persona_mcp.state.wishes import party_of
+
+WHOLE_TALK = ""
+"""In place of the conversation's id in a draw: the seed is the conversation's own."""
+SAMPLING_SEEDS = 2**31
+"""Seeds that every provider takes are below this."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a talk between personas is begun with.
+
+    Attributes:
+        token_budget: Tokens for all that is said, 51..32768.
+        max_duration: Seconds of talk, 30..86400.
+        max_turns: 1..500.
+        seed: Of all that is drawn by lot.
+        first_speaker: Who begins.
+        witnesses: Ids of personas that overhear it and say nothing.
+    """
+
+    token_budget: int
+    max_duration: float
+    max_turns: int
+    seed: int
+    first_speaker: str
+    witnesses: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as it is kept."""
+        return {**asdict(self), "witnesses": list(self.witnesses)}
+
+
+def plan_of(kept: Mapping[str, Any]) -> Plan:
+    """Read a plan; what was added at the end of the talk is not part of it."""
+    values = {name: kept[name] for name in Plan.__dataclass_fields__}
+    return Plan(**{**values, "witnesses": tuple(kept["witnesses"])})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A persona that is there, and how it feels now."""
+
+    persona: Persona
+    feelings: Feelings
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a talk between personas stands; read in one transaction.
+
+    Attributes:
+        now: When, in seconds since the epoch, UTC.
+        conversation: Which.
+        plan: What it was begun with.
+        members: Those who talk, in the conversation's order.
+        last_speaker: Who spoke last; None before the first turn.
+        duration: Seconds of talk so far.
+        tokens_used: So far.
+        window: Its last turns, oldest first.
+        strengths: Of how each sees each other now, (-1, 1), by (who, whom); those who have met.
+    """
+
+    now: float
+    conversation: Conversation
+    plan: Plan
+    members: tuple[Member, ...]
+    last_speaker: str | None
+    duration: float
+    tokens_used: int
+    window: tuple[Turn, ...]
+    strengths: Mapping[tuple[str, str], float]
+
+    @property
+    def tokens_left(self) -> int:
+        """Return what is left of the budget, >= 0."""
+        return max(0, self.plan.token_budget - self.tokens_used)
+
+    @property
+    def next_speaker(self) -> str:
+        """Return whose turn it is."""
+        ids = [member.persona.id for member in self.members]
+        return next_in_turn(ids, self.last_speaker, self.plan.first_speaker)
+
+    def member(self, persona_id: str) -> Member:
+        """Return one of those who talk."""
+        return next(member for member in self.members if member.persona.id == persona_id)
+
+    def partner(self, speaker_id: str) -> Member:
+        """Return whom one speaks to: who spoke last, else the first other one."""
+        others = [member for member in self.members if member.persona.id != speaker_id]
+        last = (member for member in others if member.persona.id == self.last_speaker)
+        return next(last, others[0])
+
+    def strength(self, speaker_id: str) -> float | None:
+        """Return how strongly a speaker is tied to whom it speaks to; None if they never met."""
+        return self.strengths.get((speaker_id, self.partner(speaker_id).persona.id))
+
+    @property
+    def talk(self) -> Talk:
+        """Return how far it has gone."""
+        return Talk(
+            duration=self.duration,
+            turns=self.conversation.turn_count,
+            tokens_left=self.tokens_left,
+            drift=drift(self.window, self.members, self.conversation.topic),
+            max_duration=self.plan.max_duration,
+            max_turns=self.plan.max_turns,
+        )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Whether a talk goes on, as the one sees it who would speak.
+
+    Attributes:
+        score: How much that one wants to go on.
+        ends: Why the talk ends; None if it goes on.
+    """
+
+    score: Score
+    ends: ExitReason | None
+
+
+def outlook(standing: Standing, speaker_id: str, params: ContinuationParams) -> Outlook:
+    """Tell whether a talk goes on with a speaker's turn."""
+    party, partner = sides(standing, speaker_id)
+    talk = standing.talk
+    score = continuation.score(party, partner, talk, standing.strength(speaker_id), params)
+    if continuation.should_continue(score.total, party, partner, talk, params):
+        return Outlook(score, None)
+    return Outlook(score, continuation.exit_reason(party, partner, talk, score, params))
+
+
+def sides(standing: Standing, speaker_id: str) -> tuple[Party, Party]:
+    """Return what a continue score needs of a speaker, and of whom it speaks to."""
+    topic = standing.conversation.topic
+    own, other = standing.member(speaker_id), standing.partner(speaker_id)
+    return party_of(own.persona, own.feelings, topic), party_of(
+        other.persona, other.feelings, topic
+    )
+
+
+def next_in_turn(ids: Sequence[str], last: str | None, first: str) -> str:
+    """Return who speaks after somebody: all in turn, `first` at the beginning."""
+    if last is None:
+        return first
+    return next(islice(cycle(ids), list(ids).index(last) + 1, None))
+
+
+def first_by_initiative(members: Sequence[Member], seed: int, params: ContinuationParams) -> str:
+    """Draw who begins: by charisma, rank, energy and a die for each; ties by id."""
+    return drawing.first_speaker(
+        {
+            member.persona.id: drawing.initiative(
+                member.persona.spec.charisma,
+                rank_level(member.persona.spec.social_rank),
+                member.feelings.interaction.energy,
+                drawing.d20(seed, f"initiative {member.persona.id}", WHOLE_TALK, 0),
+                params,
+            )
+            for member in members
+        }
+    )
+
+
+def sampling_seed(plan: Plan, turn: int) -> int:
+    """Return the seed that a turn's words are drawn with, [0, 2^31)."""
+    return int(SAMPLING_SEEDS * drawing.draw(plan.seed, "sampling", WHOLE_TALK, turn))
+
+
+def drift(turns: Sequence[Turn], members: Sequence[Member], topic: str) -> int:
+    """Count how often a talk has left its topic, by the topics that its turns name.
+
+    A talk on nothing in particular has none to leave; a turn that names no topic stays on it.
+
+    Args:
+        turns: Oldest first.
+        members: Whose topics are known.
+        topic: Of the talk.
+    """
+    if topic == GENERAL:
+        return 0
+    known = {name for member in members for name in member.persona.spec.topic_preferences}
+    named = topics_named([turn.content for turn in turns], sorted(known | {topic}))
+    best = (topic if topic in found else min(found, default=topic) for found in named)
+    return continuation.drift_of(list(best), topic)

@@ -1,0 +1,329 @@
+"""Talks between personas in SQL: begun, read as they stand, and ended with their pauses."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy import Connection, String, bindparam, func, insert, select, update
+
+from persona_mcp.state import conversations, feelings, interaction, personas, relationship, tables
+from persona_mcp.state.dialogue import Member, Plan, Standing, plan_of
+from persona_mcp.state.effects import EffectParams, read_arrow
+from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.exchange import Conversation, Exchange, Turn
+from persona_mcp.state.exchanges import to_exchange
+from persona_mcp.state.persona import Persona
+from persona_mcp.state.prepared import Prepared, listed
+from persona_mcp.state.request import ended
+
+C = tables.Conversation
+X = tables.Exchange
+S = tables.EnergySpent
+T = tables.Turn
+A = tables.Persona
+P = tables.PersonaState
+WORLD = bindparam("world", type_=String)
+KEY = bindparam("key", type_=String)
+USED = Prepared(
+    select(func.coalesce(func.sum(X.tokens_used), 0)).where(
+        X.world_id == WORLD, X.conversation_id == KEY, X.status == "done", X.active
+    )
+)
+SPENT = Prepared(
+    select(func.coalesce(func.sum(S.talk_s), 0.0))
+    .join(X, (X.world_id == S.world_id) & (X.id == S.exchange_id))
+    .where(
+        X.world_id == WORLD,
+        X.conversation_id == KEY,
+        S.persona_id == X.persona_id,
+        S.active,
+    )
+)
+"""Each turn of a talk costs its speaker all of its seconds; a message costs who answers it too."""
+SPEAKER = Prepared(select(X.persona_id).where(X.world_id == WORLD, X.id == KEY))
+LAST_SCORE = Prepared(
+    select(X.continue_score, X.score_terms).where(X.world_id == WORLD, X.id == KEY)
+)
+LAST_TURNS = Prepared(
+    select(T)
+    .where(T.world_id == WORLD, T.conversation_id == KEY, T.active)
+    .order_by(T.number.desc())
+    .limit(bindparam("most"))
+)
+ACTIVE = Prepared(
+    select(C.id, C.participants)
+    .where(C.world_id == WORLD, C.kind == "dialogue", C.status == "active")
+    .order_by(C.started_at, C.id)
+)
+PERSONA = Prepared(select(A).where(A.world_id == WORLD, A.id == KEY))
+"""A deleted one, too: it rests like the others of its talk."""
+ASKED = Prepared(
+    select(X)
+    .where(X.world_id == WORLD, X.request_id.in_(listed("ids")), X.status == "done")
+    .order_by(X.number)
+)
+TURNS = Prepared(
+    select(T)
+    .where(T.world_id == WORLD, T.exchange_id.in_(listed("ids")), T.active)
+    .order_by(T.number)
+)
+LEASE = Prepared(select(C.lease_owner, C.lease_until).where(C.world_id == WORLD, C.id == KEY))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a conversation comes to.
+
+    Attributes:
+        reason: Why it ended.
+        ended_at: When, in seconds since the epoch, UTC.
+        duration: Seconds of talk.
+        turns: How many.
+        tokens_used: By all that was said.
+        cooldowns: How long each of its personas rests, in seconds.
+    """
+
+    reason: str
+    ended_at: float
+    duration: float
+    turns: int
+    tokens_used: int
+    cooldowns: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a conversation has come to so far.
+
+    Attributes:
+        duration: Seconds of talk.
+        tokens_used: By all that was said.
+        score: The last continue score, 0..100; None before the first.
+        score_terms: What that is made of.
+    """
+
+    duration: float
+    tokens_used: int
+    score: float | None
+    score_terms: dict[str, float]
+
+
+def read_spent(connection: Connection, world_id: str, conversation: Conversation) -> Spent:
+    """Return what a conversation has come to so far."""
+    where = {"world": world_id, "key": conversation.id}
+    last = LAST_SCORE.first(connection, world=world_id, key=conversation.head_exchange_id or "")
+    return Spent(
+        duration=SPENT.scalar(connection, **where),
+        tokens_used=USED.scalar(connection, **where),
+        score=last.continue_score if last else None,
+        score_terms=dict(last.score_terms or {}) if last else {},
+    )
+
+
+def begin_dialogue(
+    connection: Connection,
+    world_id: str,
+    conversation_id: str,
+    participants: Sequence[str],
+    topic: str,
+    plan: Plan,
+    now: float,
+) -> Conversation:
+    """Write a talk between personas that nobody has spoken in yet."""
+    row = {
+        "world_id": world_id,
+        "id": conversation_id,
+        "kind": "dialogue",
+        "persona_id": None,
+        "user_id": None,
+        "participants": list(participants),
+        "topic": topic,
+        "plan": plan.as_json(),
+        "status": "active",
+        "turn_count": 0,
+        "started_at": now,
+        "updated_at": now,
+    }
+    connection.execute(insert(C).values(row))
+    return conversations.get(connection, world_id, conversation_id)
+
+
+def active_dialogues(connection: Connection, world_id: str, persona_id: str) -> list[str]:
+    """Return the talks between personas that one is in now, the oldest first."""
+    rows = ACTIVE.all(connection, world=world_id)
+    return [row.id for row in rows if persona_id in row.participants]
+
+
+def read_standing(
+    connection: Connection,
+    world_id: str,
+    conversation: Conversation,
+    now: float,
+    window: int,
+    params: EffectParams,
+    head: str | None = None,
+) -> Standing:
+    """Return how a talk between personas stands.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        conversation: Which; a dialogue.
+        now: Seconds since the epoch, UTC.
+        window: How many of its last turns.
+        params: Of relationships and feelings.
+        head: The exchange that it is read after, if that is not its last one.
+
+    Raises:
+        NotFound: One of its personas is not there any more.
+    """
+    found = [member_of(connection, world_id, id) for id in conversation.participants]
+    last = head or conversation.head_exchange_id
+    rows = LAST_TURNS.all(connection, world=world_id, key=conversation.id, most=window)
+    spent = read_spent(connection, world_id, conversation)
+    return Standing(
+        now=now,
+        conversation=conversation,
+        plan=plan_of(conversation.plan or {}),
+        members=tuple(
+            Member(one, feelings.read_feelings(connection, world_id, one, now, params))
+            for one in found
+        ),
+        last_speaker=SPEAKER.scalar(connection, world=world_id, key=last) if last else None,
+        duration=spent.duration,
+        tokens_used=spent.tokens_used,
+        window=tuple(conversations.to_turn(row) for row in reversed(rows)),
+        strengths=strengths_of(connection, world_id, found, now, params),
+    )
+
+
+def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona:
+    """Return one of a talk, by its id alone.
+
+    Raises:
+        NotFound: It is not there any more, whoever else may be called so.
+    """
+    found = personas.find(connection, world_id, persona_id)
+    if found.id != persona_id:
+        raise NotFound.of("persona", persona_id)
+    return found
+
+
+def strengths_of(
+    connection: Connection,
+    world_id: str,
+    members: Sequence[Persona],
+    now: float,
+    params: EffectParams,
+) -> dict[tuple[str, str], float]:
+    """Return how strongly each of some personas is tied to each other one that it has met."""
+    found, laws = {}, params.relationships
+    for one in members:
+        for other in members:
+            arrow = read_arrow(connection, world_id, one.id, other.id)
+            if arrow is not None:
+                now_seen = relationship.decay(arrow, now, laws)
+                found[one.id, other.id] = relationship.shown(now_seen, laws).strength
+    return found
+
+
+def end_conversation(
+    connection: Connection,
+    world_id: str,
+    conversation_id: str,
+    reason: str,
+    now: float,
+    params: EffectParams,
+) -> Ending:
+    """End a talk and let its personas rest, inside a transaction; nobody rests after no turn.
+
+    Raises:
+        NotFound: It is not there.
+        Conflict: It has ended already.
+    """
+    found = conversations.get(connection, world_id, conversation_id)
+    if found.status == "ended":
+        raise ended(conversation_id)
+    spent = read_spent(connection, world_id, found)
+    ending = Ending(
+        reason=reason,
+        ended_at=now,
+        duration=spent.duration,
+        turns=found.turn_count,
+        tokens_used=spent.tokens_used,
+        cooldowns=cooldowns_of(connection, world_id, found, now, params),
+    )
+    for persona_id, pause in ending.cooldowns.items():
+        rest_until(connection, world_id, persona_id, now + pause)
+    until = {id: now + pause for id, pause in ending.cooldowns.items()}
+    connection.execute(
+        update(C)
+        .where(C.world_id == world_id, C.id == conversation_id)
+        .values(
+            status="ended",
+            ended_at=now,
+            updated_at=now,
+            exit_reason=reason,
+            plan={**(found.plan or {}), feelings.COOLDOWNS: until},
+        )
+    )
+    return ending
+
+
+def cooldowns_of(
+    connection: Connection, world_id: str, talk: Conversation, now: float, params: EffectParams
+) -> dict[str, float]:
+    """Return how long each persona of a talk rests after it, in seconds."""
+    last = read_spent(connection, world_id, talk).score
+    ids = talk.participants if talk.kind == "dialogue" else (talk.persona_id,)
+    pauses = {}
+    for id in ids:
+        felt = feelings.stored_feelings(connection, world_id, id)
+        if felt is None:  # it has said and heard nothing
+            pauses[id] = 0.0
+            continue
+        persona = personas.to_persona(PERSONA.first(connection, world=world_id, key=id))
+        left = feelings.at_time(felt, persona, now, params).interaction
+        pauses[id] = interaction.cooldown(talk.turn_count, last, left.fatigue, params.interaction)
+    return pauses
+
+
+def rest_until(connection: Connection, world_id: str, persona_id: str, until: float) -> None:
+    """Let a persona rest until a time, unless it rests longer anyway.
+
+    Its state stays as it was at its last effect: time passes by what is computed alone.
+    """
+    felt = feelings.stored_feelings(connection, world_id, persona_id)
+    if felt is None:
+        return
+    left = felt.interaction
+    rested = replace(left, cooldown_until=max(left.cooldown_until or until, until))
+    its = (P.world_id == world_id, P.persona_id == persona_id)
+    connection.execute(update(P).where(*its).values(interaction=asdict(rested)))
+
+
+def busy(conversation_id: str, retry_after_s: float) -> Conflict:
+    """Say that somebody else goes on with a conversation."""
+    return Conflict(
+        f"conversation '{conversation_id}' is busy: another call goes on with it; send this one "
+        "again later, with the same request_id if it has one",
+        conversation_id=conversation_id,
+        retry_after_seconds=retry_after_s,
+    )
+
+
+def turns_asked_for(
+    connection: Connection, world_id: str, request_ids: Sequence[str]
+) -> tuple[list[Turn], list[Exchange]]:
+    """Return the turns that were made under some request ids, in order, and their exchanges."""
+    made = [to_exchange(row) for row in ASKED.all(connection, world=world_id, ids=request_ids)]
+    rows = TURNS.all(connection, world=world_id, ids=[exchange.id for exchange in made])
+    heard = conversations.witnesses_of(connection, world_id, [row.id for row in rows])
+    return [conversations.to_turn(row, heard.get(row.id, ())) for row in rows], made
+
+
+def holder_of(
+    connection: Connection, world_id: str, conversation_id: str
+) -> tuple[str | None, float | None]:
+    """Return who holds a conversation's lease, and until when."""
+    row = LEASE.first(connection, world=world_id, key=conversation_id)
+    return (row.lease_owner, row.lease_until) if row else (None, None)
