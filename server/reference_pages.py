@@ -44,9 +44,9 @@ numbers. `persona tools` prints this table, `persona tools NAME` one operation.
 
 The examples are real calls in a small world with the bundled personas, in which Aria was told of a
 red boat, Kira knows of a ferry, and the two met once. In the answers random ids are written `id-1`,
-`id-2` in the order in which they come, check sums as `digest`, times that a call took and
-lengths of files as 0, the numbers of a disk and of metrics are made up or left out, and others have three decimals; the doors
-give six.
+`id-2` in the order in which they come, check sums as `digest`, times that a call took and lengths
+of files as 0; the numbers of a disk and of metrics are made up or left out, and others have three
+decimals, where the doors give six.
 
 Three parameters mean the same wherever they are taken:
 
