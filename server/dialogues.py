@@ -93,10 +93,14 @@ def request_of(asked: Advance, request_id: str, speaker: str, partner: str) -> R
 async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, Any]:
     """Make the turns one after the other under one lease; those that are done stay done.
 
+    Returns:
+        The exchange of the last one.
+
     Raises:
         PersonaError: What a turn failed with; `turns_done` tells how many came before it.
     """
     lease: Lease | None = None
+    made: dict[str, Any] = {}
     try:
         for number, request_id in enumerate(asked.request_ids):
             talk = await service.conversations.get(asked.world_id, asked.conversation_id)
@@ -105,18 +109,19 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
             standing = await standing_of(service, asked.world_id, talk)
             exchange = await accept(service, asked, request_id, standing)
             if exchange.status == "done":
+                made = {"exchange": exchange}
                 continue
             turn = turn_of(asked, exchange, standing, lease, number)
             lease = Lease(asked.world_id, talk.id, exchange.id, service.process)
             try:
-                await service.carry_out(run, turn, exchange)
+                made = await service.carry_out(run, turn, exchange)
             except PersonaError as error:
                 error.data["turns_done"] = number
                 raise
     finally:
         if lease is not None:
             await asyncio.shield(service.exchanges.let_go(lease))
-    return {}
+    return made
 
 
 async def accept(
