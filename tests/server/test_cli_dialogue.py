@@ -1,5 +1,6 @@
 """The commands on conversations, over the whole service and a model server."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -8,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from persona_mcp.config.loading import load_settings
 from persona_mcp.server import cli_run
 from persona_mcp.server.cli_dialogue import Stop, show_conversations
+from persona_mcp.server.service import open_service
 from persona_mcp.server.terminal import open_terminal
+from tests.calls import call
 from tests.command_line import Cli
 from tests.model_server import Behaviour
-from tests.processes import eventually, stored
+from tests.processes import end, eventually, start, stored
 
 REPLY = Behaviour().text
 
@@ -94,6 +98,40 @@ def test_ctrl_c_ends_a_talk_when_its_turn_is_done(cli: Cli) -> None:
     assert done.out.splitlines()[0] == f"Aria: {REPLY}"
     assert "(the talk ends after this turn)" in done.err
     assert statuses(cli.data_dir) == [("ended", "user_request", 1)]
+
+
+async def gone_on_with(conversation_id: str) -> list[dict[str, Any]]:
+    """Make a turn in a process of its own, and return all turns."""
+    async with open_service(load_settings()) as service:
+        where = {"conversation_id": conversation_id}
+        await call(service, "conversation_advance", **where)
+        turns: list[dict[str, Any]] = (await call(service, "conversation_get", **where))["turns"]
+        return turns
+
+
+def test_a_talk_whose_process_is_killed_goes_on_after_its_last_whole_turn(cli: Cli) -> None:
+    cli.server.script("ok", "ok", Behaviour(fault="silence", after=2), Behaviour(text="At dawn."))
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    process = start("talk", "Aria", "Kira", "--seed", "5", **given)
+    try:
+        eventually(lambda: len(cli.server.requests) == 3, "the third turn")
+    finally:
+        process.kill()
+        end(process)
+    [(talk,)] = stored(cli.data_dir, "select id from conversations where lease_owner is not null")
+
+    turns = asyncio.run(gone_on_with(talk))
+
+    assert [(turn["speaker_id"], turn["content"]) for turn in turns] == [
+        ("aria", REPLY),
+        ("kira", REPLY),
+        ("aria", "At dawn."),
+    ]
+    assert stored(cli.data_dir, "select status, count(*) from exchanges group by 1") == [
+        ("done", 3),
+        ("interrupted", 1),
+    ]
+    assert statuses(cli.data_dir) == [("active", None, 3)]
 
 
 def test_a_second_ctrl_c_is_what_it_is_elsewhere() -> None:
