@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
@@ -13,7 +14,7 @@ from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue import Standing, sampling_seed
 from persona_mcp.state.dialogues import busy, holder_of, read_standing
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import InternalError, PersonaError
 from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id, new_id
@@ -22,6 +23,8 @@ from persona_mcp.state.request import Request, check_open, ended
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
     from persona_mcp.server.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 async def standing_of(store: "Store", world_id: str, conversation: Conversation) -> Standing:
@@ -118,6 +121,11 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
             except PersonaError as error:
                 error.data["turns_done"] = number
                 raise
+    except PersonaError:
+        raise
+    except Exception as error:  # a run always tells its end
+        log.exception("turn failed", conversation_id=asked.conversation_id)
+        raise InternalError("something went wrong on our side; the log has the cause") from error
     finally:
         if lease is not None:
             await asyncio.shield(service.exchanges.let_go(lease))

@@ -133,11 +133,13 @@ async def test_who_is_in_too_many_talks_is_refused_with_one_of_them(service: Ser
 async def test_the_same_request_begins_one_talk(service: Service) -> None:
     first = await start(service, request_id="r1", seed=None)
 
-    again = await start(service, request_id="r1", seed=None)
+    again, too = await asyncio.gather(
+        *(start(service, request_id="r1", seed=None) for _ in range(2))
+    )
     with pytest.raises(Conflict, match="request_id 'r1' was used for another call"):
         await start(service, request_id="r1", topic="books")
 
-    assert again == first
+    assert again == too == first
     assert len(await rows(service.database, tables.Conversation)) == 1
 
 
@@ -487,6 +489,7 @@ async def test_what_was_said_is_read_like_any_conversation(
     )
     assert [len(t["memory_ids"]) for t in found["turns"]] == [3, 3]
     assert [e["message"] for e in found["exchanges"]] == ["It rains.", ""]
+    assert [e["message"] for e in mine["exchanges"]] == ["", ""]  # the speaker alone was shown it
 
 
 async def test_a_summary_of_a_long_talk_is_read_with_it_by_who_was_there(
