@@ -336,6 +336,24 @@ async def test_who_does_not_talk_there_can_not_be_made_to_speak(service: Service
         await go_on(service, talk, speaker_id="noor")
 
 
+async def test_a_talk_with_one_who_is_gone_goes_no_further_and_can_be_ended(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The choir sings at dawn.")
+    talk = await start(service)
+    await go_on(service, talk)
+    gone = update(tables.Persona).where(tables.Persona.id == "kira")
+    with service.database.writing() as connection:
+        connection.execute(gone.values(deleted_at=1.0, name_key=None))
+
+    with pytest.raises(NotFound, match="persona 'kira' not found"):
+        await go_on(service, talk)
+    ended = await call(service, "conversation_end", **where(talk), reason="she is gone")
+
+    assert set(ended["final_stats"]["cooldowns"]) == {"aria", "kira"}
+    assert (await status(service, talk))["exit_reason"] == "she is gone"
+
+
 async def test_a_failed_turn_changes_nothing_and_those_before_it_stay(
     service: Service, model: ScriptedModel
 ) -> None:
