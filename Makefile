@@ -52,11 +52,11 @@ crash: ## Kill processes that talk, write memories or update relationships, and 
 	uv run python -m benchmarks.crash_memory --rounds 50
 	uv run python -m benchmarks.crash_relationships --rounds 50
 
-suite: $(SUITE) ## Fetch the official MCP conformance suite and its Node: needs npm and a network
+suite: $(SUITE) ## Fetch the official MCP conformance suite, the Inspector and their Node: needs npm and a network
 
 $(SUITE): tests/conformance/package-lock.json
 	cd tests/conformance && npm ci --loglevel=error
 	touch $@
 
-conformance: suite ## Run the official MCP conformance suite against `persona serve`
+conformance: suite ## Run the official MCP conformance suite and Inspector against `persona serve`
 	uv run python -m tests.conformance.run

@@ -157,29 +157,33 @@ def plain_route() -> FastAPI:
     return app
 
 
-async def cost(
-    work: Callable[[], Awaitable[object]], batches: int, calls: int
-) -> tuple[float, float]:
-    """Measure a call: least and median CPU time over batches, in microseconds."""
-    for _ in range(calls):
-        await work()
-    found = []
-    for _ in range(batches):
-        before = time.process_time()
-        for _ in range(calls):
-            await work()
-        found.append((time.process_time() - before) / calls * MICROSECONDS)
-    return min(found), statistics.median(found)
+Work = Callable[[], Awaitable[object]]
+
+
+async def costs(works: dict[str, Work], batches: int, calls: int) -> dict[str, tuple[float, float]]:
+    """Measure calls: least and median CPU time over batches, in microseconds.
+
+    They take turns, so that what else the machine does falls on all of them alike.
+    """
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for batch in range(batches + 1):
+        sys.stderr.write(f"batch {batch} of {batches}\n")
+        for name, work in works.items():
+            before = time.process_time()
+            for _ in range(calls):
+                await work()
+            found[name].append((time.process_time() - before) / calls * MICROSECONDS)
+    warm = {name: times[1:] for name, times in found.items()}
+    return {name: (min(times), statistics.median(times)) for name, times in warm.items()}
 
 
 async def measure(batches: int, calls: int) -> dict[str, tuple[float, float]]:
     """Measure every door and both baselines."""
     register()
-    found: dict[str, tuple[float, float]] = {}
+    works: dict[str, Work] = {}
 
-    async def take(name: str, app: ASGIApp, request: Request) -> None:
-        sys.stderr.write(f"{name} ...\n")
-        found[name] = await cost(lambda: send_to(app, request), batches, calls)
+    def take(name: str, app: ASGIApp, request: Request) -> None:
+        works[name] = lambda: send_to(app, request)
 
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -187,28 +191,23 @@ async def measure(batches: int, calls: int) -> dict[str, tuple[float, float]]:
             _env_file=None, data_dir=Path(folder), index=IndexSettings(kind="exact")
         )
         configure_logging(settings.log)
-        plain = plain_route()
-        await take("plain FastAPI route", plain, Request("/nothing", b"{}", {}))
+        take("plain FastAPI route", plain_route(), Request("/nothing", b"{}", {}))
         bare = bare_sdk()
         await stack.enter_async_context(bare.run())
-        await take("bare SDK, 2026-07-28", bare.handle_request, modern(NOTHING))
+        take("bare SDK, 2026-07-28", bare.handle_request, modern(NOTHING))
         session = await in_session(bare.handle_request, NOTHING)
-        await take("bare SDK, handshake", bare.handle_request, session)
+        take("bare SDK, handshake", bare.handle_request, session)
         app = create_app(
             settings, opening=lambda: open_service(settings, InstantModel(), HashEmbedder())
         )
         await stack.enter_async_context(app.router.lifespan_context(app))
         all_tools = "/x/all/mcp"
-        await take("MCP, 2026-07-28", app, replace(modern(NOTHING), path=all_tools))
-        session = await in_session_at(app, all_tools)
-        await take("MCP, handshake", app, session)
-        await take("REST", app, Request("/api/v1/system/nothing", b"{}", {}))
-        sys.stderr.write("no door ...\n")
+        take("MCP, 2026-07-28", app, replace(modern(NOTHING), path=all_tools))
+        take("MCP, handshake", app, await in_session_at(app, all_tools))
+        take("REST", app, Request("/api/v1/system/nothing", b"{}", {}))
         service = app.state.service
-        found["no door (the operation itself)"] = await cost(
-            lambda: call_operation(service, NOTHING, {}), batches, calls
-        )
-    return found
+        works["no door (the operation itself)"] = lambda: call_operation(service, NOTHING, {})
+        return await costs(works, batches, calls)
 
 
 async def in_session_at(app: ASGIApp, path: str) -> Request:

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.state.embedding import Embedder, Vector
-from persona_mcp.state.model import Chunk, Message, ModelInfo, Sampling
+from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
 
 WORDS = tuple(
     word
@@ -55,6 +55,10 @@ class InstantModel:
         for word in f"{sentence(self._draw)} {sentence(self._draw)}".split():
             yield Chunk(f"{word} ")
         yield Chunk("", 24, "stop")
+
+    async def offered(self) -> Offer:
+        """Say that it is the only one."""
+        return Offer(await self.info(), ("twenty",))
 
     async def check(self) -> str:
         """Say that it is there."""

@@ -54,7 +54,7 @@ OPEN_EVERY = 50
 """One memory of so many is public."""
 CENTRES, NOISE = 400, 0.7
 SEARCHES, WRITES, RESULTS = 200, 60, 8
-LOOK_S = 0.001
+LOOK_S = 0.004
 MS, MB = 1000.0, 1e6
 SEED = 5
 

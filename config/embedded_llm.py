@@ -226,6 +226,11 @@ class EmbeddedProvider(OpenAIProvider):
         await asyncio.to_thread(self._find)
         return f"{self.info.id} is installed"
 
+    async def models(self) -> list[str]:
+        """Name the weights: only they are there."""
+        await asyncio.to_thread(self._find)
+        return [self.info.name]
+
     def too_long(self) -> str:
         """Name the setting of the embedded model's context."""
         return "shorten the persona or the message, or raise PERSONA_LLM__EMBEDDED_SLOT_TOKENS"

@@ -31,7 +31,7 @@ from persona_mcp.config.llm_providers import (
 )
 from persona_mcp.config.settings import LLMSettings
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Sampling
+from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -178,6 +178,15 @@ class LimitedModel:
         async with self._lock:
             provider = await self._chosen()
         return await provider.check()
+
+    async def offered(self) -> Offer:
+        """Ask the provider for its list, without opening it; see `ChatModel`."""
+        async with self._lock:
+            provider = await self._chosen()
+        try:
+            return Offer(provider.info, tuple(await provider.models()))
+        except PersonaError as error:
+            return Offer(provider.info, (), error.message)
 
     async def aclose(self) -> None:
         """Close the provider; a later call opens it again."""

@@ -103,6 +103,15 @@ class Provider(ABC):
         """
 
     @abstractmethod
+    async def models(self) -> list[str]:
+        """List what the provider has, by name.
+
+        Raises:
+            ModelError: It does not answer.
+            NotConfigured: Something that it needs is not installed.
+        """
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close connections and stop what was started."""
 
@@ -178,10 +187,7 @@ class OllamaProvider(Provider):
 
     async def check(self) -> str:
         """Look for the name among the models that were pulled."""
-        try:
-            names = await ollama_models(self.settings)
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
-            raise self.failed(f"cannot be reached: {self.unreachable}", "check") from error
+        names = await self.models()
         wanted = self.info.name if ":" in self.info.name else f"{self.info.name}:latest"
         if wanted not in names:
             raise NotConfigured(
@@ -191,6 +197,13 @@ class OllamaProvider(Provider):
                 model=self.info.name,
             )
         return f"{self.info.id} is there"
+
+    async def models(self) -> list[str]:
+        """List the models that were pulled, newest first."""
+        try:
+            return await ollama_models(self.settings)
+        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+            raise self.failed(f"cannot be reached: {self.unreachable}", "check") from error
 
     def advice(self, status: int) -> str:
         """Name the command that fetches a missing model."""
@@ -258,6 +271,20 @@ class OpenAIProvider(Provider):
 
     async def check(self) -> str:
         """Ask for the list of models; a server without one is still reachable."""
+        await self._list()
+        return f"{self.info.id} is reachable"
+
+    async def models(self) -> list[str]:
+        """List what the server lists; it may list nothing."""
+        found = await self._list()
+        try:
+            return (
+                [] if found is None else sorted(str(model["id"]) for model in found.json()["data"])
+            )
+        except (KeyError, TypeError, ValueError):
+            return []
+
+    async def _list(self) -> httpx.Response | None:
         key = self.settings.openai_api_key.get_secret_value() or "none"
         try:
             url = self.settings.openai_url.rstrip("/") + "/models"
@@ -265,8 +292,10 @@ class OpenAIProvider(Provider):
         except (httpx.HTTPError, TimeoutError) as error:
             raise self.failed(f"cannot be reached: {self.unreachable}", "check") from error
         missing = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
-        if response.is_success or response.status_code in missing:
-            return f"{self.info.id} is reachable"
+        if response.is_success:
+            return response
+        if response.status_code in missing:
+            return None
         raise refused(self, response.status_code, "check")
 
     def advice(self, status: int) -> str:

@@ -40,6 +40,26 @@ def read_persona(path: Path) -> PersonaSpec:
         NotFound: There is no such file.
         InvalidParams: It is too large, no YAML, or says something that is not allowed.
     """
+    return parse(text_of(path), path.name)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read some fields of a persona from a YAML (or JSON) file; they are not validated yet.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidParams: It is too large, or no YAML with fields.
+    """
+    return fields_of(text_of(path), path.name)
+
+
+def text_of(path: Path) -> str:
+    """Read a file.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidParams: It is too large, or no text.
+    """
     if not path.is_file():
         raise NotFound.of("file", str(path))
     if path.stat().st_size > FILE_BYTES:
@@ -47,11 +67,10 @@ def read_persona(path: Path) -> PersonaSpec:
         fault = {"field": path.name, "allowed": f"at most {FILE_BYTES} bytes", "given": size}
         raise InvalidParams.of([fault])
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         fault = {"field": path.name, "allowed": "text in UTF-8", "given": f"byte {error.start}"}
         raise InvalidParams.of([fault]) from error
-    return parse(text, path.name)
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -78,6 +97,15 @@ def parse(text: str, name: str) -> PersonaSpec:
     Raises:
         InvalidParams: No YAML (with the line), or something that is not allowed (with the field).
     """
+    return validate(PersonaSpec, fields_of(text, name))
+
+
+def fields_of(text: str, name: str) -> dict[str, Any]:
+    """Read fields with values from YAML.
+
+    Raises:
+        InvalidParams: It is no YAML (with the line), or something else.
+    """
     try:
         raw: Any = yaml.load(text, Loader=StrictLoader)
     except UNREADABLE as error:
@@ -90,4 +118,4 @@ def parse(text: str, name: str) -> PersonaSpec:
         allowed = "fields with values, such as name: Aria"
         fault = {"field": name, "allowed": allowed, "given": shorten(raw)}
         raise InvalidParams.of([fault])
-    return validate(PersonaSpec, {str(key): value for key, value in raw.items()})
+    return {str(key): value for key, value in raw.items()}

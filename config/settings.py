@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 import platformdirs
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -22,6 +20,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persona_mcp.config.section import Seconds, Section
+from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
 from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
@@ -46,7 +46,6 @@ def absolute(path: Path) -> Path:
     return Path(os.path.expanduser(path)).absolute()  # unlike Path.expanduser it never raises
 
 
-Seconds = Annotated[float, Field(gt=0, le=86400)]
 Url = Annotated[
     str,
     Field(
@@ -63,12 +62,6 @@ Name = Annotated[
     ),
 ]
 Location = Annotated[Path, AfterValidator(absolute)]
-
-
-class Section(BaseModel):
-    """A group of settings; unknown names in it are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LogSettings(Section):
@@ -248,7 +241,7 @@ class ConversationSettings(Section):
         15.0, description="A run that shows no life for this long is interrupted, in seconds"
     )
     busy_wait_s: float = Field(
-        30.0, ge=0, le=600, description="Wait for another run of the same conversation, in seconds"
+        30.0, ge=0, le=600, description="Wait for a conversation or call under way, in seconds"
     )
     attempts: int = Field(
         3, ge=1, le=10, description="Replies made before a bad one becomes an error"
@@ -282,68 +275,6 @@ class SessionSettings(Section):
     )
 
 
-class ServerSettings(Section):
-    """`persona serve`: the HTTP doors."""
-
-    host: str = Field(
-        "127.0.0.1",
-        min_length=1,
-        max_length=255,
-        description="Address to listen on; one that others reach is refused without --insecure",
-    )
-    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0: a free one")
-    allowed_hosts: list[str] = Field(
-        [],
-        description="Further Host headers that are answered, as name or name:port (name:* for all)",
-    )
-    allowed_origins: list[str] = Field(
-        [], description="Further origins whose web pages may call, as https://name[:port]"
-    )
-    max_body_bytes: int = Field(
-        8 * 1024 * 1024,
-        ge=1024,
-        le=1 << 30,
-        description="Longest request body, in bytes; a document of 4 MiB as base64 fits",
-    )
-    grace_s: Seconds = Field(
-        30.0,
-        description="A reply whose caller is gone is made on for this long, then stopped, in "
-        "seconds",
-    )
-    heartbeat_s: float = Field(
-        10.0, ge=0.05, le=60, description="A silent stream shows life this often, in seconds"
-    )
-    keep_alive_s: int = Field(
-        75,
-        ge=1,
-        le=3600,
-        description="An idle connection is kept open for this long, in seconds; let it be longer "
-        "than callers keep theirs, or one is closed as its next request arrives",
-    )
-    send_s: Seconds = Field(
-        30.0, description="A reader who takes nothing for this long is gone, in seconds"
-    )
-    streams_kept_s: Seconds = Field(
-        60.0, description="An ended stream can be read again for this long, in seconds"
-    )
-    streams_kept: int = Field(
-        1000, ge=1, le=100_000, description="Ended streams kept at once; the oldest go first"
-    )
-    stop_s: Seconds = Field(
-        10.0, description="On SIGTERM running replies may go on for this long, in seconds"
-    )
-    mcp_sessions: int = Field(
-        10_000, ge=1, le=1_000_000, description="Open MCP sessions of the handshake era"
-    )
-    mcp_session_idle_s: Seconds = Field(
-        1800.0, description="Such a session that is silent for this long is closed, in seconds"
-    )
-    check_s: Seconds = Field(2.0, description="Limit of each check of /health/ready, in seconds")
-    checks_kept_s: float = Field(
-        5.0, ge=0, le=3600, description="/health/ready answers from the last check for this long"
-    )
-
-
 class Settings(BaseSettings):
     """Where data lies, who talks in which world, and a section for each part."""
 
@@ -374,6 +305,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     conversation: ConversationSettings = ConversationSettings()
     server: ServerSettings = ServerSettings()
+    websocket: WebSocketSettings = WebSocketSettings()
     sessions: SessionSettings = SessionSettings()
     prompts: PromptParams = PromptParams()
     summaries: SummaryParams = SummaryParams()

@@ -10,7 +10,6 @@ from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
 
-from persona_mcp.graphs.conversation import after_decision
 from persona_mcp.nodes.casting import cast_talk, choose_speaker
 from persona_mcp.nodes.decision import decide_response, excuse_self
 from persona_mcp.nodes.dialogue_effects import relate_turn
@@ -61,3 +60,8 @@ def build_dialogue(
     for before, after in pairwise(["relate", "persist", "judge", END]):
         builder.add_edge(before, after)
     return builder
+
+
+def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
+    """Ask the model, unless the persona bows out."""
+    return "generate" if state["decision"].route.model else "excuse"

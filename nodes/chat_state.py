@@ -1,9 +1,10 @@
 """The state of a conversation's graph: ids and the current turn are checkpointed, no more."""
 
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from langgraph.channels import UntrackedValue
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from persona_mcp.nodes.parts import ChatIds
@@ -13,11 +14,14 @@ from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
+from persona_mcp.state.fields import WHOLE, Text
+from persona_mcp.state.meeting import GivenAppraisal
 from persona_mcp.state.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import Arrow
 from persona_mcp.state.summarising import Summary
+from persona_mcp.state.visual import Sight
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Scene:
         feelings: What it feels and has left now.
         answers: Replies that it has given in this conversation.
         summaries: The last ones of what was said here before the window, oldest first.
+        sights: How the persona and the place of the talk look, the newest first.
         partner: Who is answered, where that is a persona; None for a human.
         standing: How the talk stands, where it is one between personas.
         answers_turn: The turn that is answered, where that is in the window already.
@@ -51,6 +56,7 @@ class Scene:
     answers: int
     summaries: tuple[Summary, ...] = ()
     reverse: Arrow | None = None
+    sights: tuple[Sight, ...] = ()
     partner: Persona | None = None
     standing: Standing | None = None
     answers_turn: str | None = None
@@ -137,6 +143,25 @@ class Consequences:
     ends: str | None = None
 
 
+class HostReply(BaseModel):
+    """A reply that the host's own model wrote, and what the host says of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    response: Annotated[Text, Field(min_length=1, max_length=20000)] = Field(
+        description="The persona's reply, as your model wrote it"
+    )
+    tokens_used: Annotated[int, Field(ge=0, le=32768), WHOLE] | None = Field(
+        None, description="Tokens of the reply; left out: estimated"
+    )
+    model: Annotated[Text, Field(max_length=120)] = Field(
+        "", description="Name of the model that wrote it"
+    )
+    appraisal: GivenAppraisal | None = Field(
+        None, description="How the persona takes the message; left out: appraised here"
+    )
+
+
 class ChatInput(ChatIds):
     """What a run is started with."""
 
@@ -165,6 +190,10 @@ class ChatUpdate(ChatIds, ChatOutput, total=False):
     draft: Annotated[Draft, UntrackedValue(Draft, guard=False)]
     verdict: Annotated[Verdict, UntrackedValue(Verdict, guard=False)]
     consequences: Annotated[Consequences, UntrackedValue(Consequences, guard=False)]
+    answer: Annotated[HostReply, UntrackedValue(HostReply, guard=False)]
+    """The host's reply, in the run that goes on with it."""
+    kept: Annotated[dict[str, Any], UntrackedValue(dict, guard=False)]
+    """What is kept of the host's prompt and reply."""
 
 
 class ChatState(ChatInput, ChatUpdate):

@@ -5,14 +5,14 @@ from sqlalchemy import Connection
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
-from persona_mcp.state import conversations, effects, feelings, personas, relationship
+from persona_mcp.state import conversations, effects, feelings, personas, relationship, visual
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.summaries import Outgrown, recent
 from persona_mcp.state.summarising import Summary
 
 
 async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
-    """Read persona, feelings, relationship and the window of the transcript, in one transaction.
+    """Read persona, feelings, relationship, sights and the window of the transcript in one go.
 
     Reads: world_id, conversation_id, follows, head.
     Writes: scene; the ids, where the run was started without an exchange; resets what the last
@@ -54,6 +54,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             else 0,
             summaries=summaries_of(connection, parts, world_id, conversation, follows, window),
             reverse=relationship.decay(reverse, now, laws.relationships) if reverse else None,
+            sights=visual.sights(connection, world_id, persona.id, conversation.scene, now),
         )
 
     scene = await parts.database.read(read)

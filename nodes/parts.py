@@ -69,7 +69,8 @@ class Parts:
         written: Called after a commit: there is work for the index.
         outgrown: Called after a commit: turns that left the window are to be summed up.
         accept: Accepts the message of a run that was started without an exchange, as Studio does:
-            from the state and the knobs to `{world_id, conversation_id, exchange_id}`.
+            from the state and the knobs to `{world_id, conversation_id, exchange_id}`. It is asked
+            again when a host's reply has come.
     """
 
     database: Database
@@ -96,6 +97,9 @@ class ChatContext(BaseModel):
         description="direct: a message always reaches the model; score: the persona may bow out",
     )
     token_budget: int = Field(500, ge=1, le=32768, description="Longest reply, in tokens")
+    host: bool = Field(
+        False, description="Stop before the reply, which whoever reads the prompt then writes"
+    )
     temperature: float | None = Field(
         None, ge=0, le=2, description="Randomness; empty: by the continue score"
     )

@@ -48,7 +48,9 @@ def report_of(state: ChatState) -> dict[str, object]:
     """Return the columns that an exchange is reported with."""
     decision, draft, verdict = state["decision"], state["draft"], state["verdict"]
     direct = decision.route.model and draft.model is not None
+    hosted = {"prompt": state["kept"]} if "kept" in state else {}
     return {
+        **hosted,
         "response": verdict.text,
         "response_type": decision.route.response_type if direct else "template",
         "continue_score": decision.score.total,

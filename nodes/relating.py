@@ -22,6 +22,7 @@ from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
+from persona_mcp.state.meeting import GivenAppraisal
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +32,16 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
 
     Its own words move it too, by a smaller share.
 
-    Reads: world_id, exchange_id, message, scene, decision, verdict.
+    Reads: world_id, exchange_id, message, scene, decision, verdict, answer.
     Writes: consequences.
 
     Without an embedder the reply still counts: both utterances are then taken as neutral, and their
     reason says so.
     """
-    scene, reply = state["scene"], state["verdict"].text
+    scene, reply, answer = state["scene"], state["verdict"].text, state.get("answer")
     acts = await asyncio.gather(
-        taken(parts, state["message"], "received"), taken(parts, reply, "returned")
+        taken(parts, state["message"], "received", answer.appraisal if answer else None),
+        taken(parts, reply, "returned"),
     )
     key = (state["world_id"], state["exchange_id"])
     turns = turns_of(key, scene, state["message"], reply)
@@ -64,8 +66,10 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
     )
 
 
-async def taken(parts: Parts, text: str, role: Role) -> Act:
+async def taken(parts: Parts, text: str, role: Role, given: GivenAppraisal | None = None) -> Act:
     """Appraise an utterance; neutral, and marked, where the appraiser does not answer."""
+    if given is not None:
+        return Act(text, role, Appraisal(**given.model_dump()), "given")
     try:
         return act_of(text, role, await parts.appraiser.appraise(text))
     except PersonaError as error:

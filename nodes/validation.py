@@ -31,6 +31,7 @@ SENTENCE_END = re.compile(rf"(?:(?<=[.!?…])|(?<=[.!?…][{CLOSING}]))\s+")
 LETTER = re.compile(r"\w")
 LAST_STOP = re.compile(rf"^.*[.!?…][{CLOSING}]*", re.DOTALL)
 WORD = re.compile(r"\w+")
+SIGHT = re.compile(r"<sight>.*?</sight>", re.DOTALL)
 
 
 async def validate_reply(
@@ -44,7 +45,8 @@ async def validate_reply(
     Writes: verdict.
     """
     scene, draft = state["scene"], state["draft"]
-    system = "\n".join(m.content for m in draft.prompt if m.role == "system")
+    told = "\n".join(m.content for m in draft.prompt if m.role == "system")
+    system = SIGHT.sub("", told)  # what can be seen may be told
     text = without_own_name(draft.text, scene.persona.name)
     faults = hard_faults(text, scene, system, parts.laws.prompts)
     if faults:

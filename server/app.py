@@ -1,4 +1,4 @@
-"""The HTTP app: MCP, REST with its streams, and health, over one service.
+"""The HTTP app: MCP, REST with its streams, WebSocket, and health, over one service.
 
 `create_app` makes it; its lifespan opens the service and closes it. `persona serve` runs it.
 """
@@ -7,28 +7,35 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
-from persona_mcp.server.mcp import make_server
+from persona_mcp.server.mcp import Serving, make_server
+from persona_mcp.server.metrics import CountingConnections
+from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
+from persona_mcp.server.websocket import WebSocketDoor
 from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
 
 PATHS = {"/mcp": "core", "/x/all/mcp": "all"}
 """Where MCP is served, and with which toolset."""
+SOCKETS = ("/ws", "/mcp")
+"""Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -41,7 +48,9 @@ class MCPDoor:
         broken: Set when the session manager has ended by itself; it cannot be started again.
     """
 
-    def __init__(self, settings: Settings, toolset: str, service: Callable[[], Service]) -> None:
+    def __init__(
+        self, settings: Settings, toolset: str, service: Callable[[], Service], serving: Serving
+    ) -> None:
         """Make the door; `open` starts it."""
 
         async def ready() -> Service:
@@ -49,7 +58,7 @@ class MCPDoor:
 
         limits = settings.server
         self._manager = StreamableHTTPSessionManager(
-            make_server(ready, toolset, settings.conversation.progress_s, limits.heartbeat_s),
+            serving(ready, toolset, settings.conversation.progress_s, limits.heartbeat_s),
             session_idle_timeout=limits.mcp_session_idle_s,
             max_request_body_size=limits.max_body_bytes,
             max_sessions=limits.mcp_sessions,
@@ -83,7 +92,11 @@ class MCPDoor:
 
 
 def create_app(
-    settings: Settings, *, opening: Opening | None = None, everybody: bool = False
+    settings: Settings,
+    *,
+    opening: Opening | None = None,
+    everybody: bool = False,
+    serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
 
@@ -91,9 +104,10 @@ def create_app(
         settings: What to serve, and its limits.
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
+        serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
-        path: MCPDoor(settings, toolset, lambda: app.state.service)
+        path: MCPDoor(settings, toolset, lambda: app.state.service, serving)
         for path, toolset in PATHS.items()
     }
 
@@ -117,6 +131,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=[
+            Middleware(CountingConnections),
             Middleware(
                 Guard,
                 security=security_of(
@@ -124,19 +139,41 @@ def create_app(
                     limits.allowed_origins,
                     everybody=everybody and not limits.allowed_hosts,
                 ),
-            )
+            ),
         ],
     )
     app.state.doors = doors
+    app.state.websockets = WebSocketDoor(settings.websocket.connections, lambda: app.state.service)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    for path, door in doors.items():  # first, or each call would try every REST route before
+        app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.include_router(rest_router())
+    app.add_api_route("/", front, methods=["GET"], tags=["health"])
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
-    for path, door in doors.items():
-        app.router.routes.append(Route(path, door.app, include_in_schema=False))
+    app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
+    for path in SOCKETS:
+        app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     return app
+
+
+async def front(request: Request) -> dict[str, Any]:
+    """Say what this is, how it is, and where its doors are."""
+    report = await request.app.state.health.report()
+    return {
+        "name": request.app.title,
+        "version": request.app.version,
+        "status": report.status,
+        "doors": {
+            "mcp": list(PATHS),
+            "websocket": list(SOCKETS),
+            "rest": REST,
+            "description": "/openapi.json",
+            "health": "/health/ready",
+        },
+    }
 
 
 async def live() -> dict[str, str]:
@@ -150,6 +187,13 @@ async def ready(request: Request) -> JSONResponse:
     report, stopping = await state.health.report(), state.service.runs.closing
     status = 503 if stopping or report.status == "down" else 200
     return JSONResponse(report.shown(stopping), status)
+
+
+async def numbers(request: Request) -> Response:
+    """Answer what was counted, as Prometheus asks for it."""
+    service: Service = request.app.state.service
+    await service.count_waiting()
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:

@@ -50,6 +50,9 @@ class ChatArguments(Arguments):
     routing: Literal["direct", "score"] = Field(
         "direct", description="direct: always answers; score: may bow out when it has had enough"
     )
+    scene: Annotated[Text, Field(min_length=1, max_length=80)] | None = Field(
+        None, description="Where a conversation that begins takes place, e.g. the harbour"
+    )
     request_id: Id | None = Field(
         None, description="Your name for this call; the same one again returns the stored reply"
     )
@@ -118,8 +121,15 @@ async def persona_chat(call: Call, arguments: PersonaChatArguments) -> PersonaCh
     return await reply_of(service, call.world_id, done)
 
 
-async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchange]:
+async def begin_chat(
+    call: Call, arguments: ChatArguments, *, host: bool = False
+) -> tuple[Run, Exchange]:
     """Accept a message and begin its run, or find the run that has this request id.
+
+    Args:
+        call: The call.
+        arguments: Its arguments.
+        host: The run stops with a prompt, which the host's own model answers.
 
     Raises:
         NoCurrentPersona: Nobody is named, and no session stands for somebody.
@@ -135,9 +145,12 @@ async def begin_chat(call: Call, arguments: ChatArguments) -> tuple[Run, Exchang
             message=arguments.message,
             conversation_id=arguments.conversation_id,
             request_id=arguments.request_id,
-            context=ChatContext(routing=arguments.routing, token_budget=arguments.token_budget),
-            session_id=arguments.session_id,
+            context=ChatContext(
+                routing=arguments.routing, token_budget=arguments.token_budget, host=host
+            ),
+            session_id=session.id if session else None,
             current_id=await open_chat(call, session) if session else None,
+            scene=arguments.scene,
         )
     )
     if session is not None and exchange.conversation_id != session.conversation_id:
@@ -241,7 +254,8 @@ class ShownExchange(Result):
     request_id: str
     number: int
     status: str = Field(
-        description="pending, running, done, failed, cancelled or interrupted (its process ended)"
+        description="pending, running, waiting (for the reply to a prompt), done, failed, "
+        "cancelled or interrupted (its process ended)"
     )
     message: str = Field(
         description="In a talk between personas, the stage direction, which its speaker was shown"

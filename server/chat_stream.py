@@ -15,7 +15,7 @@ from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import Event, Run
 from persona_mcp.server.service import Service
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.errors import Cancelled, PersonaError
+from persona_mcp.state.errors import Cancelled, NotFound, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.memory import rfc3339
 
@@ -62,7 +62,10 @@ class Telling:
             case "restart":
                 return [self._restart(event, data["reason"])]
             case "done":
-                return await self._end(event, data["exchange"])
+                try:
+                    return await self._end(event, data["exchange"])
+                except PersonaError as error:  # the reply is kept, but could not be read
+                    return [self._failure(event, error)]
             case "failed":
                 return [self._failure(event, data["error"])]
         return []
@@ -129,6 +132,31 @@ class Telling:
             **repeated,
             "data": data,
         }
+
+
+async def begun_of(service: Service, run: Run, token_budget: int | None) -> Begun:
+    """Find out what a stream tells at its start."""
+    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
+    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
+    return Begun(exchange, persona.name, token_budget)
+
+
+def stream_named(service: Service, stream_id: str) -> Run:
+    """Return the run of a stream.
+
+    Raises:
+        NotFound: It is not there, or has ended too long ago.
+    """
+    run = service.runs.find(stream_id)
+    if run is None:
+        raise NotFound(
+            f"stream '{stream_id[:64]}' not found: ended streams are kept for "
+            f"{service.settings.server.streams_kept_s:g} s; send the message again with the same "
+            "request_id to get the reply",
+            kind="stream",
+            id=stream_id[:64],
+        )
+    return run
 
 
 async def stream_events(

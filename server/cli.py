@@ -8,6 +8,7 @@ import typer
 
 from persona_mcp.server.cli_memory_commands import memory
 from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
+from persona_mcp.server.cli_state_commands import state
 
 app = typer.Typer(
     name="persona",
@@ -21,6 +22,7 @@ app = typer.Typer(
 database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
+app.add_typer(state, name="state")
 
 
 def show_version(asked: bool) -> None:
@@ -168,9 +170,18 @@ def list_personas(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: AsJson = False) -> None:
-    """Show everything that is set of a persona."""
-    command("cli_personas", "show")(name, as_json)
+def show(
+    name: Name,
+    now: Annotated[
+        bool, typer.Option("--now", help="How it stands now: feelings, time left, memories, looks.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that is set of a persona, as a file that `persona create` takes.
+
+    Example: persona show Aria --now
+    """
+    command("cli_personas", "show_now" if now else "show")(name, as_json)
 
 
 @app.command()
@@ -186,6 +197,50 @@ def create(
     Example: persona show Aria > mira.yaml, change the name and the rest, persona create mira.yaml
     """
     command("cli_personas", "create")(file, dry_run, as_json)
+
+
+@app.command()
+def update(
+    name: Name,
+    file: Annotated[
+        Path | None, typer.Argument(help="A YAML file with the fields that are to change.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field and its value as YAML; repeat it.", metavar="F=VALUE"),
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option("--expect-version", help="Only if it still has this version.")
+    ] = None,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a persona; its memories and relationships stay.
+
+    Example: persona update Aria --set charisma=12 --set "topic_preferences={opera: 90}"
+    """
+    command("cli_persona_changes", "update")(name, file, settings or [], version, world, as_json)
+
+
+@app.command()
+def delete(
+    name: Name,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Delete its memories and relationships for good, too."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would go; change nothing.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a persona: it is listed and answers no more, and its name is free.
+
+    Example: persona delete Aria --purge --dry-run
+    """
+    command("cli_persona_changes", "delete")(name, purge, yes, dry_run, world, as_json)
 
 
 @app.command()
@@ -210,6 +265,20 @@ def relationships(
     Example: persona relationships --over-time Aria user --plot aria.svg
     """
     command("cli_relationships", "show")(whose, over_time, plot, world, as_json)
+
+
+@app.command()
+def tools(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one with all that it takes and returns.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+) -> None:
+    """List the operations that every door serves, or show one.
+
+    Example: persona tools memory_search
+    """
+    command("cli_tools", "tools")(name, as_json)
 
 
 @app.command()

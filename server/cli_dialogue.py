@@ -12,11 +12,10 @@ from persona_mcp.server import catalogue
 from persona_mcp.server.cli_calls import call, in_options
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_talk import DIM, show
-from persona_mcp.server.dialogues import advance
+from persona_mcp.server.dialogues import Advance, advance
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.server.turns import Advance
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.ids import new_id
 

@@ -64,6 +64,42 @@ def show(name: str, as_json: bool) -> None:
     run(work, as_json=as_json)
 
 
+def show_now(name: str, as_json: bool) -> None:
+    """Print how a persona stands now."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        found = await call(settings, "persona_status", persona_id=name)
+        if as_json:
+            terminal.print_json(found)
+            return
+        for line in standing(found):
+            terminal.out.print(line, soft_wrap=True)
+
+    run(work, as_json=as_json)
+
+
+def standing(found: dict[str, Any]) -> list[str]:
+    """Say how a persona stands now, a line each."""
+    left, felt, kept = (found[n] for n in ("interaction_state", "emotional_state", "memory_stats"))
+    weighty = kept["high_importance_count"]
+    wait = f"{left['unavailable_reason']}, free in {left['available_in']:.0f} s"
+    feelings = ("mood", "energy_level", "stress_level", "curiosity", "social_battery")
+    values = ", ".join(f"{name.replace('_', ' ')} {felt[name]:.2f}" for name in feelings)
+    looks = [
+        f"looks ({one['type']}): {one['description'] or one['data']}"
+        for one in found["visual_context"]
+    ]
+    return [
+        f"{found['persona']['name']} ({found['persona']['id']}), version {found['version']}",
+        f"feels {felt['label']}: {values}",
+        f"left: energy {left['social_energy']:.0f}, {left['available_time']:.0f} s of talk, "
+        f"fatigue {left['interaction_fatigue']:.0f}; "
+        f"{'can talk' if left['is_available'] else wait}",
+        f"remembers {kept['total_memories']} things, {weighty} of them weighty",
+        *looks,
+    ]
+
+
 def create(file: Path, dry_run: bool, as_json: bool) -> None:
     """Store a persona from a file, or only check it."""
 

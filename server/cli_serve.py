@@ -10,14 +10,18 @@ import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
-from persona_mcp.config.settings import ServerSettings, Settings
-from persona_mcp.server.app import PATHS, create_app
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.app import PATHS, SOCKETS, create_app
 from persona_mcp.server.cli_run import llm, run
+from persona_mcp.server.socket_protocol import Socket
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InternalError, InvalidParams, StorageUnavailable
 
 BACKLOG = 2048
 LOOK_S = 0.02
+READ_SHARE = 2
+"""A WebSocket message that is longer than allowed is read up to this many times its limit, so that
+it can be answered; beyond, it ends the connection."""
 MARGIN_S = 2.0
 """Beyond `server.stop_s`, for connections that are told that their reply was stopped."""
 
@@ -36,6 +40,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._app.state.service.runs.stop(self._stop_s)
+        await self._app.state.websockets.stop()
         AppStatus.should_exit = True  # streams that never end by themselves, as MCP's
         await super().shutdown(sockets)
 
@@ -81,7 +86,7 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     address = shown(listening, limits.host)
     app = create_app(settings, everybody=everybody)
     AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
-    server = Server(transport(app, limits), app, limits.stop_s)
+    server = Server(transport(app, settings), app, limits.stop_s)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     tasks = [
         asyncio.create_task(door.broken.wait(), name="MCP watch")
@@ -101,15 +106,21 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     terminal.err.print("stopped", style="dim")
 
 
-def transport(app: FastAPI, limits: ServerSettings) -> uvicorn.Config:
+def transport(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How an app is served: one log for everything, connections by the settings."""
+    sockets = settings.websocket
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="on",
-        timeout_keep_alive=limits.keep_alive_s,
+        timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(MARGIN_S)),
+        ws=Socket,
+        ws_max_size=READ_SHARE * sockets.frame_bytes,
+        ws_ping_interval=sockets.ping_s,
+        ws_ping_timeout=sockets.ping_s,
+        ws_per_message_deflate=False,  # its buffers cost each connection more than they save
     )
 
 
@@ -127,6 +138,7 @@ async def say_where(server: uvicorn.Server, terminal: Terminal, address: str) ->
     terminal.err.print(f"Persona MCP serves on {address}", style="bold")
     terminal.err.print(f"  MCP     {address}{core} (all operations: {address}{everything})")
     terminal.err.print(f"  REST    {address}/api/v1 (described in {address}/openapi.json)")
+    terminal.err.print(f"  socket  {address.replace('http', 'ws', 1)}{SOCKETS[0]} (JSON-RPC)")
     terminal.err.print(f"  health  {address}/health/ready")
     terminal.err.print("Ctrl-C stops it.", style="dim")
 

@@ -8,10 +8,9 @@ from pydantic import Field
 from persona_mcp.server.chat_operations import AGAIN, ShownTurn, shown_turn
 from persona_mcp.server.conversation_operations import CURRENT, Course, course_of
 from persona_mcp.server.current import current_conversation
-from persona_mcp.server.dialogues import advance, standing_of
+from persona_mcp.server.dialogues import Advance, advance, standing_of
 from persona_mcp.server.operations import Arguments, Call, operation
 from persona_mcp.server.runs import Run, unless_lost
-from persona_mcp.server.turns import Advance
 from persona_mcp.state.dialogue import outlook
 from persona_mcp.state.dialogues import turns_asked_for
 from persona_mcp.state.errors import InvalidParams

@@ -1,9 +1,12 @@
 """What a call means when it names no persona or no conversation: those of its session handle."""
 
+from sqlalchemy import Connection
+
 from persona_mcp.server.operations import Call
 from persona_mcp.state.errors import NoCurrentPersona, NotFound
 from persona_mcp.state.exchange import Conversation
 from persona_mcp.state.persona import Persona
+from persona_mcp.state.personas import find
 from persona_mcp.state.sessions import Session
 
 
@@ -14,8 +17,13 @@ async def current_persona(call: Call, reference: str | None) -> Persona:
         NoCurrentPersona: None is named and none is bound.
         NotFound: It is not there, or not any more.
     """
+    return await call.store.database.read(find_current, call, reference)
+
+
+def find_current(connection: Connection, call: Call, reference: str | None) -> Persona:
+    """Do what `current_persona` does, inside a transaction that reads more."""
     if reference is not None:
-        return await call.store.personas.resolve(call.world_id, reference)
+        return find(connection, call.world_id, reference)
     bound = call.session.persona_id if call.session else None
     if bound is None:
         raise NoCurrentPersona(
@@ -23,7 +31,7 @@ async def current_persona(call: Call, reference: str | None) -> Persona:
             "session_id that it returns with each call",
             field="persona_id",
         )
-    found = await call.store.personas.resolve(call.world_id, bound)
+    found = find(connection, call.world_id, bound)
     if found.id != bound:  # another one that is called as the deleted one's id
         raise NotFound.of("persona", bound)
     return found

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.server.runs import Run
-from persona_mcp.server.turns import Advance, TurnRequest
+from persona_mcp.server.graph_runs import DIALOGUE, run_graph, which
+from persona_mcp.server.runs import Run, guarded
 from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue import Standing, sampling_seed
@@ -25,6 +27,33 @@ if TYPE_CHECKING:
     from persona_mcp.server.store import Store
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """So many turns of a talk between personas.
+
+    Attributes:
+        world_id: Where.
+        conversation_id: Of the talk.
+        request_id: The caller's name for all of them.
+        turns: How many, 1..50; fewer if the talk ends.
+        speaker: Who is to speak first, None for whose turn it is.
+        direction: What happens before the first one; empty for nothing.
+    """
+
+    world_id: str
+    conversation_id: str
+    request_id: str
+    turns: int = 1
+    speaker: str | None = None
+    direction: str = ""
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Return what each turn is asked for under."""
+        keys = (self.world_id, self.conversation_id, self.request_id)
+        return [derived_id(*keys, "turn", number) for number in range(self.turns)]
 
 
 async def standing_of(store: "Store", world_id: str, conversation: Conversation) -> Standing:
@@ -114,10 +143,10 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
             if exchange.status == "done":
                 made = {"exchange": exchange}
                 continue
-            turn = turn_of(asked, exchange, standing, lease, number)
+            work = partial(make_turn, service, turn_of(asked, standing, lease, number))
             lease = Lease(asked.world_id, talk.id, exchange.id, service.process)
             try:
-                made = await service.carry_out(run, turn, exchange)
+                made = await service.carry_out(run, asked.world_id, exchange, work)
             except PersonaError as error:
                 error.data["turns_done"] = number
                 raise
@@ -151,22 +180,46 @@ async def accept(
     )
 
 
-def turn_of(
-    asked: Advance, exchange: Exchange, standing: Standing, after: Lease | None, number: int
-) -> TurnRequest:
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a talk, as it is run.
+
+    Attributes:
+        context: Knobs of the run.
+        speaker: Who is to speak, None for whose turn it is.
+        after: The lease of the turn before, which this one takes over.
+        more: Another turn is to take over its lease.
+    """
+
+    context: ChatContext
+    speaker: str | None
+    after: Lease | None
+    more: bool
+
+
+def turn_of(asked: Advance, standing: Standing, after: Lease | None, number: int) -> Turn:
     """Write one turn as it is run."""
-    turn = standing.conversation.turn_count
-    return TurnRequest(
-        world_id=asked.world_id,
-        conversation_id=asked.conversation_id,
-        request_id=exchange.request_id,
-        context=ChatContext(
-            routing="score",
-            token_budget=standing.plan.token_budget,
-            seed=sampling_seed(standing.plan, turn),
-        ),
-        speaker=asked.speaker if number == 0 else None,
-        direction=exchange.message,
-        after=after,
-        more=number + 1 < asked.turns,
+    context = ChatContext(
+        routing="score",
+        token_budget=standing.plan.token_budget,
+        seed=sampling_seed(standing.plan, standing.conversation.turn_count),
     )
+    speaker = asked.speaker if number == 0 else None
+    return Turn(context, speaker, after, more=number + 1 < asked.turns)
+
+
+async def make_turn(service: "Service", turn: Turn, run: Run, lease: Lease) -> Exchange:
+    """Take the lease, of the turn before where there is one, and run the graph of talks."""
+    exchange = await service.claim(lease, at_once=True, after=turn.after)
+    if exchange.status == "done":
+        return exchange
+    given = {
+        **which(lease, exchange),
+        "direction": exchange.message,
+        "asked_speaker": turn.speaker,
+    }
+    work = run_graph(service, run, lease, given, turn.context, "sync", DIALOGUE)
+    await guarded(work, service.keep(lease))
+    if turn.more:
+        return await service.exchanges.get(lease.world_id, lease.exchange_id)
+    return await service.exchanges.let_go(lease)

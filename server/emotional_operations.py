@@ -12,8 +12,7 @@ from persona_mcp.state import emotion
 from persona_mcp.state.emotion import EmotionalState
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.feelings import at_rest, at_time, set_feelings, stored_feelings
-from persona_mcp.state.fields import Id, Number, Reference
-from persona_mcp.state.ids import derived_id, new_id
+from persona_mcp.state.fields import Number, Reference
 from persona_mcp.state.meeting import Signed, Why
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona
@@ -83,9 +82,6 @@ class EmotionalUpdateArguments(Arguments):
     curiosity: Share | None = Field(None, description="Indifferent 0 to keen 1")
     social_battery: Share | None = Field(None, description="Needs to be alone 0 to fresh 1")
     why: Why = Field("", description="A reason, kept with the change")
-    request_id: Id | None = Field(
-        None, description="Your name for this call: sent again, it is done once"
-    )
 
 
 class EmotionalUpdate(Result):
@@ -110,14 +106,13 @@ async def emotional_update_state(
         names = ", ".join(Emotions.model_fields)
         fault = {"field": "mood", "allowed": f"at least one of {names}", "given": "nothing"}
         raise InvalidParams.of([fault])
-    request_id = arguments.request_id
     felt = await call.store.database.write(
         set_feelings,
         call.world_id,
         persona,
         values,
         arguments.why or SET,
-        derived_id(call.world_id, "emotional_update_state", request_id) if request_id else new_id(),
+        call.made_id("emotional_update_state"),
         time.time(),
         call.store.laws.effects,
     )

@@ -14,9 +14,11 @@ from mcp.server.transport_security import TransportSecurityMiddleware, Transport
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from persona_mcp.server.mcp import LOST
 from persona_mcp.server.mcp_context import CORRELATION
+from persona_mcp.server.websocket import FOREIGN, turn_away
 from persona_mcp.server.wire import WIRES, problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import (
@@ -48,6 +50,13 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on."""
+        if scope["type"] == "websocket":
+            asked = Request({**scope, "type": "http"})
+            if await self._security.validate_request(asked) is None:
+                await self._app(scope, receive, send)
+            else:
+                await turn_away(WebSocket(scope, receive, send), FOREIGN)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

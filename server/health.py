@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from sqlalchemy import select
@@ -34,6 +34,8 @@ HANDSHAKE = {
 }
 OK = 200
 MCP = "/mcp"
+Checks = Mapping[str, Callable[[], Awaitable[str]]]
+"""By its name, what uses a part once and says what it found."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Report:
     checks: dict[str, Check]
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["ok", "degraded", "down"]:
         """Say ok, degraded (a part that can be done without) or down."""
         failed = [name for name, check in self.checks.items() if not check.ok]
         if not failed:
@@ -101,26 +103,16 @@ class Health:
             limits = self._service.settings.server
             last = self._last
             if last is None or time.monotonic() - last.at > limits.checks_kept_s:
-                checks = (self._database, self._index, self._model, self._call_mcp)
-                found = await asyncio.gather(*(tried(check, limits.check_s) for check in checks))
-                names = ("database", "vector_index", "model", "mcp")
-                last = Report(time.monotonic(), dict(zip(names, found, strict=True)))
+                checks: Checks = {
+                    "database": lambda: database_answers(self._service),
+                    "vector_index": lambda: index_answers(self._service),
+                    "model": self._service.model.check,
+                    "mcp": self._call_mcp,
+                }
+                found = await check_parts(checks, limits.check_s)
+                last = Report(time.monotonic(), found)
                 self._last = last
             return last
-
-    async def _database(self) -> str:
-        await self._service.database.read(Prepared(select(1)).scalar)
-        return f"{self._service.database.engine.dialect.name} answers"
-
-    async def _index(self) -> str:
-        index = self._service.index
-        trouble = f"; {index.trouble}" if index.trouble else ""
-        await index.check()
-        waiting = await self._service.indexer.pending()
-        return f"{index.kind}; {waiting} memories wait{trouble}"
-
-    async def _model(self) -> str:
-        return await self._service.model.check()
 
     async def _call_mcp(self) -> str:
         """Open a session of the handshake era, which needs all of the door's machinery."""
@@ -130,6 +122,34 @@ class Health:
         session = headers.get(b"mcp-session-id", b"").decode()
         await ask(self._mcp, "DELETE", MCP, b"", {"mcp-session-id": session})
         return "a session was opened and closed"
+
+
+async def database_answers(service: "Service") -> str:
+    """Ask the database for a number.
+
+    Raises:
+        StorageUnavailable: It does not answer.
+    """
+    await service.database.read(Prepared(select(1)).scalar)
+    return f"{service.database.engine.dialect.name} answers"
+
+
+async def index_answers(service: "Service") -> str:
+    """Ask the index whether it is there, and see what is still to be put into it.
+
+    Raises:
+        StorageUnavailable: It does not answer.
+    """
+    index = service.index
+    trouble = f"; {index.trouble}" if index.trouble else ""
+    await index.check()
+    return f"{index.kind}; {await service.indexer.pending()} memories wait{trouble}"
+
+
+async def check_parts(checks: Checks, limit_s: float) -> dict[str, Check]:
+    """Carry out checks at once, each within a limit, and return what each found."""
+    found = await asyncio.gather(*(tried(check, limit_s) for check in checks.values()))
+    return dict(zip(checks, found, strict=True))
 
 
 async def tried(check: Callable[[], Awaitable[str]], limit_s: float) -> Check:

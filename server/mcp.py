@@ -8,6 +8,8 @@ import asyncio
 import importlib
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +29,7 @@ from mcp_types import (
 
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
 from persona_mcp.server.operations import Caller, Operation, call_operation
+from persona_mcp.server.schemas import input_schema, output_schema
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, PersonaError
 
@@ -72,12 +75,29 @@ class ProgressText:
             text, self._pieces = "".join(self._pieces), []
             await self._send(text)
 
-    async def beat(self) -> None:
-        """Show life for ever, whenever nothing was sent for a while."""
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Show life while the block lasts, whenever nothing was sent for a while.
+
+        Most calls end long before: they cost a timer here, and no task.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(
+            self._heartbeat_s, lambda: tasks.append(loop.create_task(self._beat()))
+        )
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(max(0.0, self._last + self._heartbeat_s - time.monotonic()))
             if time.monotonic() - self._last >= self._heartbeat_s:
                 await self._send(None)
+            await asyncio.sleep(max(0.0, self._last + self._heartbeat_s - time.monotonic()))
 
     async def _send(self, text: str | None) -> None:
         async with self._sending:  # values must rise on the wire too
@@ -96,12 +116,14 @@ def make_server(
         progress_s: Shortest time between two progress messages, in seconds.
         heartbeat_s: Longest time between two of them while a call runs, in seconds.
     """
+    its: dict[str, Operation] = {}
 
-    @cache
     def offered() -> dict[str, Operation]:
         # All operations are imported when they are asked for: the first answer does not need them.
-        catalogue = importlib.import_module("persona_mcp.server.catalogue")
-        return {operation.name: operation for operation in catalogue.operations(toolset)}
+        if not its:
+            catalogue = importlib.import_module("persona_mcp.server.catalogue")
+            its.update({operation.name: operation for operation in catalogue.operations(toolset)})
+        return its
 
     @cache
     def listed() -> ListToolsResult:
@@ -109,7 +131,7 @@ def make_server(
 
     def schema_of(name: str) -> dict[str, Any] | None:
         operation = offered().get(name)
-        return operation.input_schema if operation else None
+        return tool_of(operation).input_schema if operation else None
 
     async def list_tools(
         context: Context, params: PaginatedRequestParams | None
@@ -120,7 +142,8 @@ def make_server(
         scope = context.request.scope if context.request else {}
         progress = ProgressText(context, progress_s, heartbeat_s)
         with correlated(context):
-            its = await asyncio.to_thread(offered)
+            if not its:
+                await asyncio.to_thread(offered)
             return await carry_out(ready, its, progress, params, scope.get(LOST))
 
     beside = ContextHandlers(ready)
@@ -141,14 +164,19 @@ def make_server(
     )
 
 
+Serving = Callable[[Ready, str, float, float], Server[Any]]
+"""How an MCP server is made: `make_server`, or what adds to it."""
+
+
+@cache
 def tool_of(operation: Operation) -> Tool:
     """Describe an operation as a tool."""
     return Tool(
         name=operation.name,
         title=operation.title,
         description=operation.description,
-        input_schema=operation.input_schema,
-        output_schema=operation.output_schema,
+        input_schema=input_schema(operation.input_schema),
+        output_schema=output_schema(operation.output_schema),
         annotations=ToolAnnotations(
             title=operation.title,
             read_only_hint=operation.read_only,
@@ -168,17 +196,15 @@ async def carry_out(
 ) -> CallToolResult:
     """Call an operation; every error becomes a result that a model can act on."""
     name = params.name if params.name in offered else f"{params.name} (not offered)"
-    beating = asyncio.create_task(progress.beat(), name="MCP heartbeat")
     try:
-        caller = Caller(progress.add, lost)
-        result = await call_operation(await ready(), name, params.arguments or {}, caller)
+        with progress.beating():
+            caller = Caller(progress.add, lost)
+            result = await call_operation(await ready(), name, params.arguments or {}, caller)
     except PersonaError as error:
         return failure(error)
     except Exception:
         log.exception("tool failed", tool=params.name)
         return failure(InternalError("something went wrong on our side; the log has the cause"))
-    finally:
-        beating.cancel()
     await progress.flush()
     texts = [TextContent(text=text) for text in texts_of(result)]
     return CallToolResult(content=list(texts), structured_content=result)

@@ -178,8 +178,9 @@ async def memory_decay_force(call: Call, arguments: MemoryDecayForceArguments) -
     named = arguments.persona_id
     one = None if named is None else (await current_persona(call, named)).id
     personas = list(await call.store.personas.names(call.world_id)) if one is None else [one]
+    decay_id, factor = call.made_id("memory_decay_force"), arguments.decay_factor
     found = await call.store.decay.force(
-        call.world_id, personas, arguments.decay_factor, now, dry=arguments.dry_run
+        call.world_id, decay_id, personas, factor, now, dry=arguments.dry_run
     )
     return MemoryDecayForce(
         **shown,

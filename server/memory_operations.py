@@ -10,7 +10,6 @@ from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.relationship_operations import party
 from persona_mcp.server.telling import told_to
 from persona_mcp.state.fields import WHOLE, Id, Metadata, Number, Reference, Text
-from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.importance import Importance, Occasion, importance, interests_of
 from persona_mcp.state.memory import HEARSAY, Memory, NewMemory, Recalled, Sought, rfc3339
 from persona_mcp.state.memory_params import RetentionParams
@@ -176,9 +175,6 @@ class MemoryStoreArguments(Arguments):
     witnesses: Annotated[list[Reference], Field(max_length=PARTIES)] = Field(
         default_factory=list, description="Personas or users who know it too"
     )
-    request_id: Id | None = Field(
-        None, description="Your name for this call: sent again, it stores nothing twice"
-    )
 
 
 class MemoryStored(Result):
@@ -201,11 +197,10 @@ async def memory_store(call: Call, arguments: MemoryStoreArguments) -> MemorySto
     weighed = weigh(call, persona, arguments)
     if told is not None:
         weighed = told.weigh(weighed)
-    request_id = arguments.request_id
     related = [await party(call, reference) for reference in arguments.related_personas]
     witnesses = [await party(call, reference) for reference in arguments.witnesses]
     memory = NewMemory(
-        id=derived_id(call.world_id, "memory_store", request_id) if request_id else new_id(),
+        id=call.made_id("memory_store"),
         persona_id=persona.id,
         content=arguments.content,
         importance=weighed.value,

@@ -7,14 +7,15 @@ and refuses is written in its models and its docstring, and nowhere else.
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
+from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.validation import validate
 
 if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before that is done
@@ -26,6 +27,7 @@ Toolset = Literal["persona", "conversation", "memory", "relationship", "emotion"
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")
+Run = TypeVar("Run", bound="Callable[[Call, Any], Awaitable[Result]]")
 
 SHOWN_DECIMALS = 6
 AS_THEY_ARE = frozenset({str, int, bool, type(None)})
@@ -83,17 +85,29 @@ class Call:
         world_id: Where; it is there.
         session: The handle that it was sent with; None if it was sent with none.
         caller: Who waits for it.
+        request_id: What the caller calls it; None if it is not said.
     """
 
     store: "Store"
     world_id: str
     session: "Session | None" = None
     caller: Caller = UNSEEN
+    request_id: str | None = None
 
     @property
     def service(self) -> "Service":
         """Every live part; for operations that need more than what is kept."""
         return cast("Service", self.store)
+
+    def made_id(self, kind: str) -> str:
+        """Return an id for what the call makes: random, or made of the call's request_id.
+
+        A call that is carried out again, since its process died before the answer was kept, finds
+        under the same id what it has written already.
+        """
+        if self.request_id is None:
+            return new_id()
+        return derived_id(self.world_id, kind, self.request_id)
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,8 @@ class Operation:
         destructive: It can take something away for good.
         idempotent: Calling it twice is like calling it once.
         open_world: It reaches out to a model or another server.
+        answers_kept: The same call with the same request_id is given the answer that was kept;
+            else it sees to that itself, or changes nothing.
         arguments: Input model.
         result: Output model.
         run: The function.
@@ -126,6 +142,7 @@ class Operation:
     destructive: bool
     idempotent: bool
     open_world: bool
+    answers_kept: bool
     arguments: type[Arguments]
     result: type[Result]
     run: Callable[[Call, Any], Awaitable[Result]]
@@ -153,13 +170,19 @@ def operation(
     destructive: bool = False,
     idempotent: bool | None = None,
     open_world: bool = False,
-) -> Callable[[Callable[[Call, Any], Awaitable[Result]]], Callable[[Call, Any], Awaitable[Result]]]:
-    """Register a function `async def noun_verb(call, arguments) -> Result` as an operation."""
+    reads: bool = False,
+) -> Callable[[Run], Run]:
+    """Register a function `async def noun_verb(call, arguments) -> Result` as an operation.
 
-    def register(
-        run: Callable[[Call, Any], Awaitable[Result]],
-    ) -> Callable[[Call, Any], Awaitable[Result]]:
-        read_only = scope == "read"
+    One that writes takes a request_id beside its arguments, with which it is carried out once; an
+    operation whose own arguments have one sees to that itself. The rest is as in `Operation`;
+    `reads` says that it changes nothing though its scope is another.
+    """
+
+    def register(run: Run) -> Run:
+        read_only = reads or scope == "read"
+        arguments: type[Arguments] = run.__annotations__["arguments"]
+        answers_kept = not read_only and "request_id" not in arguments.model_fields
         REGISTRY[run.__name__] = Operation(
             name=run.__name__,
             title=title,
@@ -171,13 +194,29 @@ def operation(
             destructive=destructive,
             idempotent=read_only if idempotent is None else idempotent,
             open_world=open_world,
-            arguments=run.__annotations__["arguments"],
+            answers_kept=answers_kept,
+            arguments=repeatable(arguments) if answers_kept else arguments,
             result=run.__annotations__["return"],
             run=run,
         )
         return run
 
     return register
+
+
+def repeatable(arguments: type[A]) -> type[A]:
+    """Add the request_id to arguments; it is none of the values that they stand for."""
+    field = Field(
+        None,
+        description="Your name for this call: sent again within a day, it is answered as before",
+        exclude=True,
+    )
+    return create_model(
+        arguments.__name__,
+        __base__=arguments,
+        __doc__=arguments.__doc__,
+        request_id=(Id | None, field),
+    )
 
 
 def operation_named(name: str) -> Operation:
@@ -188,10 +227,15 @@ def operation_named(name: str) -> Operation:
     """
     found = REGISTRY.get(name)
     if found is None:
-        near = difflib.get_close_matches(name, REGISTRY, SUGGESTIONS_SHOWN)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise MethodNotFound(f"operation '{name}' not found{hint}", suggestions=near)
+        raise unknown("operation", name, REGISTRY)
     return found
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> MethodNotFound:
+    """Say that nothing has this name, and which names are near."""
+    near = difflib.get_close_matches(name, known, SUGGESTIONS_SHOWN)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    return MethodNotFound(f"{what} '{name}' not found{hint}", suggestions=near)
 
 
 async def accepted(store: "Store", model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:
@@ -237,13 +281,24 @@ async def call_operation(
     Raises:
         MethodNotFound: No operation has this name.
         InvalidParams: An argument is wrong; nothing was changed.
+        Conflict: The request id was used for another call, or the same one takes too long.
         PersonaError: What the operation raises.
     """
     found = operation_named(name)
-    call, arguments = await accepted(store, found.arguments, raw)
-    result = await found.run(replace(call, caller=caller), arguments)
-    shown: dict[str, Any] = rounded(result.model_dump(mode="json"))
-    return shown
+    with store.metrics.call(name):
+        accepted_call, arguments = await accepted(store, found.arguments, raw)
+        request_id: str | None = getattr(arguments, "request_id", None)
+        call = replace(accepted_call, caller=caller, request_id=request_id)
+
+        async def carried_out() -> dict[str, Any]:
+            done = await found.run(call, arguments)
+            shown: dict[str, Any] = rounded(done.model_dump(mode="json"))
+            return shown
+
+        if request_id is None or not found.answers_kept:
+            return await carried_out()
+        given = arguments.model_dump(mode="json", exclude={"world_id"})
+        return await call.service.answers.once(call.world_id, request_id, name, given, carried_out)
 
 
 def rounded(value: Any) -> Any:
@@ -253,7 +308,12 @@ def rounded(value: Any) -> Any:
         return round(value, SHOWN_DECIMALS) + 0.0  # never -0.0
     if kind is dict:
         return {
-            k: item if type(item) in AS_THEY_ARE else rounded(item) for k, item in value.items()
+            k: item
+            if (of := type(item)) in AS_THEY_ARE
+            else round(item, SHOWN_DECIMALS) + 0.0
+            if of is float
+            else rounded(item)
+            for k, item in value.items()
         }
     if kind is list:
         return [rounded(item) for item in value]

@@ -29,7 +29,7 @@ WIDTH = 98
 SETTINGS_HEAD = f"""\
 # Settings
 
-Made from `config/settings.py` by `make docs`; do not edit.
+Made from the sections in `config/` by `make docs`; do not edit.
 
 Every setting is an environment variable, or a line in a file `.env` in the current folder
 (`.env.example` has them all). The environment goes before the file, and an option of the command
@@ -41,7 +41,7 @@ A JSON value is written in one line, in single quotes: it takes the place of the
 """
 ENV_HEAD = """\
 Settings of Persona MCP. Copy this file to .env and take the # away from what you change.
-Made from config/settings.py by `make docs`; docs/settings.md has the same as a page.
+Made from the sections in config/ by `make docs`; docs/settings.md has the same as a page.
 """
 
 

@@ -5,13 +5,12 @@ from typing import Any
 from pydantic import Field
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.server.relationship_operations import the_two
+from persona_mcp.server.relationship_operations import View, the_two, view_of
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import DEFAULT_CONTEXT
 from persona_mcp.state.arrow import Arrow
-from persona_mcp.state.fields import Id, Reference
+from persona_mcp.state.fields import Reference
 from persona_mcp.state.happening import Happening, Outcome
-from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.meeting import (
     MEETING_MINUTES,
     Context,
@@ -48,9 +47,6 @@ class RelationshipUpdateArguments(Arguments):
     turning_point: bool | None = Field(
         None, description="It weighs more than others; left out: if it is a betrayal or a repair"
     )
-    request_id: Id | None = Field(
-        None, description="Your name for this call: sent again, it counts once"
-    )
 
 
 class Processed(Result):
@@ -59,18 +55,6 @@ class Processed(Result):
     quality: float
     duration_minutes: float
     context: str
-
-
-class RelationshipAfter(Result):
-    """How one party sees another right after what happened."""
-
-    affinity: float = Field(description="Dislike -1 to liking 1")
-    trust: float = Field(description="-1 to 1")
-    respect: float = Field(description="-1 to 1")
-    intimacy: float = Field(description="0 to 1; never more than familiarity and trust allow")
-    familiarity: float = Field(description="0 to 1; never falls")
-    relationship_type: str
-    compatibility_score: float = Field(description="0 to 1; 0.5 is neutral")
 
 
 class EmotionalEffect(Result):
@@ -89,10 +73,10 @@ class RelationshipUpdated(Result):
     success: bool
     message: str
     interaction_processed: Processed
-    updated_relationship: RelationshipAfter | None = Field(
+    updated_relationship: View | None = Field(
         description="How persona1 sees persona2; null if it has not met it"
     )
-    reverse_relationship: RelationshipAfter | None = Field(
+    reverse_relationship: View | None = Field(
         description="How persona2 sees persona1; null if it has not met it, or is a user"
     )
     event_ids: list[str] = Field(description="One for each view that was moved")
@@ -138,12 +122,9 @@ def happened(
     call: Call, one: str, other: str, arguments: RelationshipUpdateArguments
 ) -> dict[str, Any]:
     """Say what happened, as the relationship's graph takes it."""
-    request_id = arguments.request_id
     return {
         "world_id": call.world_id,
-        "event_id": derived_id(call.world_id, "relationship_update", request_id)
-        if request_id
-        else new_id(),
+        "event_id": call.made_id("relationship_update"),
         "actor_id": one,
         "receiver_id": other,
         "quality": arguments.interaction_quality,
@@ -156,19 +137,9 @@ def happened(
     }
 
 
-def after(
-    arrow: Arrow | None, reverse: Arrow | None, laws: RelationshipParams
-) -> RelationshipAfter | None:
+def after(arrow: Arrow | None, reverse: Arrow | None, laws: RelationshipParams) -> View | None:
     """Show an arrow."""
     if arrow is None:
         return None
     values = relationship.shown(arrow, laws)
-    return RelationshipAfter(
-        affinity=values.affinity,
-        trust=values.trust,
-        respect=values.respect,
-        intimacy=values.intimacy,
-        familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws),
-        compatibility_score=values.compatibility_score,
-    )
+    return View(**view_of(arrow, reverse, values, laws))

@@ -1,7 +1,7 @@
 """How one party sees another: the shapes that operations on relationships share, and get."""
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import Deltas
-from persona_mcp.state.arrow import Arrow, Contribution
+from persona_mcp.state.arrow import Arrow, Contribution, Shown
 from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.explaining import contributions, influence
@@ -36,19 +36,24 @@ class RelationshipGetArguments(Arguments):
     )
 
 
-class Relationship(Result):
-    """How one party sees another now."""
+class View(Result):
+    """How one party sees another, in public numbers."""
 
-    persona1_id: str
-    persona2_id: str
     affinity: float = Field(description="Dislike -1 to liking 1")
     trust: float = Field(description="-1 to 1")
     respect: float = Field(description="-1 to 1")
     intimacy: float = Field(description="0 to 1; never more than familiarity and trust allow")
     familiarity: float = Field(description="0 to 1; never falls")
     relationship_type: str
-    relationship_strength: float = Field(description="-1 to 1, all dimensions together")
     compatibility_score: float = Field(description="0 to 1; 0.5 is neutral")
+
+
+class Relationship(View):
+    """How one party sees another now."""
+
+    persona1_id: str
+    persona2_id: str
+    relationship_strength: float = Field(description="-1 to 1, all dimensions together")
     interaction_count: int
     total_interaction_time: float = Field(description="Minutes")
     recent_interaction_quality: float = Field(description="Warmth of the last contact, -1 to 1")
@@ -234,14 +239,8 @@ def shown(
     return Relationship(
         persona1_id=one,
         persona2_id=other,
-        affinity=values.affinity,
-        trust=values.trust,
-        respect=values.respect,
-        intimacy=values.intimacy,
-        familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
+        **view_of(arrow, reverse, values, laws),
         relationship_strength=values.strength,
-        compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,
         total_interaction_time=arrow.minutes,
         recent_interaction_quality=arrow.last_quality,
@@ -251,3 +250,18 @@ def shown(
         else rfc3339(arrow.last_interaction),
         as_of=rfc3339(arrow.as_of),
     )
+
+
+def view_of(
+    arrow: Arrow, reverse: Arrow | None, values: Shown, laws: RelationshipParams
+) -> dict[str, Any]:
+    """Return the fields of `View`; the arrow that comes back bears on the type."""
+    return {
+        "affinity": values.affinity,
+        "trust": values.trust,
+        "respect": values.respect,
+        "intimacy": values.intimacy,
+        "familiarity": values.familiarity,
+        "relationship_type": relationship.relationship_type(arrow, reverse, laws, values),
+        "compatibility_score": values.compatibility_score,
+    }

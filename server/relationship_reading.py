@@ -8,9 +8,9 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from sqlalchemy import Connection
 
-from persona_mcp.server.current import current_persona
+from persona_mcp.server.current import find_current
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.server.relationship_operations import arrow_now, check_different
+from persona_mcp.server.relationship_operations import View, arrow_now, check_different, view_of
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Arrow, Shown
 from persona_mcp.state.compatibility import Compatibility, compatibility, profile_of
@@ -48,20 +48,13 @@ class RelationshipListArguments(Arguments):
     cursor: Cursor | None = Field(None, description=NEXT)
 
 
-class ListedRelationship(Result):
+class ListedRelationship(View):
     """How a persona sees somebody now."""
 
     other_persona_id: str
     other_name: str = Field(description="A user is called by its id")
     other_kind: PartyKind
-    affinity: float
-    trust: float
-    respect: float
-    intimacy: float
-    familiarity: float
-    relationship_type: str
     relationship_strength: float
-    compatibility_score: float
     interaction_count: int
     last_interaction: str | None
 
@@ -81,21 +74,22 @@ async def relationship_list(call: Call, arguments: RelationshipListArguments) ->
 
     It is the persona's side alone; relationship_get has both sides of two, and the reasons.
     """
-    persona = await current_persona(call, arguments.persona_id)
     laws, now = call.store.laws.effects.relationships, time.time()
     after = int(arguments.cursor or 0)
 
-    def read(connection: Connection) -> tuple[list[Seen], dict[str, Arrow], int]:
-        found = ranked(outgoing(connection, call.world_id, persona.id), arguments, now, laws)
+    def read(connection: Connection) -> tuple[str, list[ListedRelationship], int]:
+        owner = find_current(connection, call, arguments.persona_id).id
+        found = ranked(outgoing(connection, call.world_id, owner), arguments, now, laws)
         page = found[after : after + arguments.limit]
         arrows = {one.other.id: one.arrow for one in page}
-        return page, telling(connection, call.world_id, persona.id, arrows, laws), len(found)
+        back = telling(connection, call.world_id, owner, arrows, laws)
+        return owner, [listed(one, back.get(one.other.id), now, laws) for one in page], len(found)
 
-    page, back, total = await call.store.database.read(read)
+    owner, page, total = await call.store.database.read(read)
     end = after + len(page)
     return RelationshipList(
-        persona_id=persona.id,
-        relationships=[listed(one, back.get(one.other.id), now, laws) for one in page],
+        persona_id=owner,
+        relationships=page,
         total_relationships=total,
         next_cursor=str(end) if end < total else None,
     )
@@ -136,14 +130,8 @@ def listed(
         other_persona_id=one.other.id,
         other_name=one.other.name,
         other_kind=one.other.kind,
-        affinity=values.affinity,
-        trust=values.trust,
-        respect=values.respect,
-        intimacy=values.intimacy,
-        familiarity=values.familiarity,
-        relationship_type=relationship.relationship_type(arrow, reverse, laws, values),
+        **view_of(arrow, reverse, values, laws),
         relationship_strength=values.strength,
-        compatibility_score=values.compatibility_score,
         interaction_count=arrow.interactions,
         last_interaction=None if last is None else rfc3339(last),
     )

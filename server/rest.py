@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
-from persona_mcp.server.chat_stream import Begun, stream_events
+from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
 from persona_mcp.server.operations import Caller, Operation, accepted, call_operation
 from persona_mcp.server.runs import Run
-from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.errors import InvalidParams
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -127,24 +127,6 @@ async def cancel_stream(request: Request, stream_id: str) -> Response:
     return JSONResponse({"stream_id": stream_id, "cancelled": running})
 
 
-def stream_named(service: "Service", stream_id: str) -> Run:
-    """Return the run of a stream.
-
-    Raises:
-        NotFound: It is not there, or has ended too long ago.
-    """
-    run = service.runs.find(stream_id)
-    if run is None:
-        raise NotFound(
-            f"stream '{stream_id[:64]}' not found: ended streams are kept for "
-            f"{service.settings.server.streams_kept_s:g} s; send the message again with the same "
-            "request_id to get the reply",
-            kind="stream",
-            id=stream_id[:64],
-        )
-    return run
-
-
 def last_seen(request: Request) -> int:
     """Return the number of the last event that the caller has seen, -1 for none.
 
@@ -191,13 +173,6 @@ async def streamed(service: "Service", run: Run, token_budget: int | None, after
             run.leave(limits.grace_s)
 
     return Events(frames(), ping=limits.heartbeat_s, send_timeout=limits.send_s)
-
-
-async def begun_of(service: "Service", run: Run, token_budget: int | None) -> Begun:
-    """Find out what a stream tells at its start."""
-    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
-    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
-    return Begun(exchange, persona.name, token_budget)
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:

@@ -34,9 +34,10 @@ class ChatRequest:
         conversation_id: Where it goes on; None starts a new conversation.
         request_id: The caller's name for it; None makes one.
         context: Knobs of the run.
-        session_id: The caller's handle, None if it sent none.
+        session_id: The caller's handle, None if it sent none that stands for this persona.
         current_id: The handle's conversation, which is gone on with when none is named, and begun
             if it is not there yet; None if the handle has nothing to do with this message.
+        scene: Where the conversation takes place that this message begins; None for anywhere.
     """
 
     world_id: str
@@ -48,16 +49,7 @@ class ChatRequest:
     context: ChatContext = field(default_factory=ChatContext)
     session_id: str | None = None
     current_id: str | None = None
-
-    graph = "conversation"
-    durability = "exit"
-    after = None
-    more = False
-
-    @property
-    def input(self) -> dict[str, Any]:
-        """What the graph is started with, beside which exchange it is."""
-        return {"message": self.message}
+    scene: str | None = None
 
     @property
     def may_start(self) -> bool:
@@ -68,7 +60,8 @@ class ChatRequest:
     def parameters(self) -> dict[str, Any]:
         """What else two calls share that are the same, beside who says what to whom."""
         given = {**self.context.model_dump(), "conversation_id": self.conversation_id}
-        return given if self.session_id is None else {**given, "session_id": self.session_id}
+        named = {"session_id": self.session_id, "scene": self.scene}
+        return given | {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ The way of a message: `Service.chat` -> `graphs/conversation.py` -> `nodes/`.
 """
 
 import asyncio
-import contextlib
-import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -23,13 +21,14 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
-from persona_mcp.nodes.appraising import appraiser_of
-from persona_mcp.nodes.parts import Limits, Parts
+from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
+from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
+from persona_mcp.server.metrics import MeasuredModel
+from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
-from persona_mcp.server.turns import TurnRequest
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
 from persona_mcp.server.workers import (
@@ -39,6 +38,7 @@ from persona_mcp.server.workers import (
     stop_worker,
     upkeep_of,
 )
+from persona_mcp.state.answers import AnswerStore
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogues import busy
 from persona_mcp.state.embedding import Embedder, RecentQueries
@@ -48,15 +48,18 @@ from persona_mcp.state.errors import (
     PersonaError,
     StorageUnavailable,
 )
-from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.exchange import Exchange, ExchangeStatus
 from persona_mcp.state.exchanges import ExchangeStore, Lease
-from persona_mcp.state.ids import new_id, thread_id
+from persona_mcp.state.ids import new_id
 from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.request import Request
 from persona_mcp.state.synced_index import SyncedIndex
+
+if TYPE_CHECKING:
+    from langgraph.types import Durability
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +74,7 @@ class Service(Store):
     """Every live part of the product; made by `open_service`."""
 
     exchanges: ExchangeStore
+    answers: AnswerStore
     memories: MemorySearch
     indexer: Indexer
     index: SyncedIndex
@@ -85,6 +89,17 @@ class Service(Store):
     runs: Runs
     summaries: Summaries
     upkeep: Upkeep
+    probe: Probe
+
+    async def count_waiting(self) -> None:
+        """Note in the metrics how much waits now."""
+        self.metrics.waiting(
+            {
+                "memories": await self.indexer.pending(),
+                "given_up": await self.indexer.given_up(),
+                "replies": len(self.runs),
+            }
+        )
 
     def wake(self) -> None:
         """Say that there is work for the outbox worker or the upkeep."""
@@ -104,8 +119,11 @@ class Service(Store):
             Cancelled: The server is stopping.
         """
         exchange = await self.accept(request)
+        work = partial(self._answer, request)
         run = self.runs.start(
-            request.world_id, exchange.id, lambda run: self.carry_out(run, request, exchange)
+            request.world_id,
+            exchange.id,
+            lambda run: self.carry_out(run, request.world_id, exchange, work),
         )
         return run, exchange
 
@@ -130,6 +148,7 @@ class Service(Store):
                 message=request.message,
                 parameters=request.parameters,
                 starts=request.may_start,
+                scene=request.scene,
             ),
             new_id(),
             self.process,
@@ -138,12 +157,24 @@ class Service(Store):
         )
 
     async def carry_out(
-        self, run: Run, request: ChatRequest | TurnRequest, exchange: Exchange
+        self,
+        run: Run,
+        world_id: str,
+        exchange: Exchange,
+        work: Callable[[Run, Lease], Awaitable[Exchange]],
+        undone: ExchangeStatus | None = None,
     ) -> dict[str, Any]:
-        """Run an exchange to its end, or wait for the process that does.
+        """Do the work on an exchange within its limit, and return what became of it.
+
+        Args:
+            run: Tells of it.
+            world_id: Where.
+            exchange: As it was accepted.
+            work: Takes the lease and does it.
+            undone: What the exchange is if it is not done; None for failed or cancelled.
 
         Raises:
-            PersonaError: What it failed with.
+            PersonaError: What the work failed with; what was stored before that counts as done.
         """
         run.emit(
             "started",
@@ -153,32 +184,31 @@ class Service(Store):
         )
         if exchange.status == "done":
             return {"exchange": exchange}
-        lease = Lease(request.world_id, exchange.conversation_id, exchange.id, self.process)
+        lease = Lease(world_id, exchange.conversation_id, exchange.id, self.process)
         limit_s = self.settings.conversation.total_s
         try:
             async with within(limit_s):
-                found = await self.claim(lease, request.graph == "dialogue", request.after)
-                if found.status != "done":
-                    found = await self._guarded(run, request, lease, found)
+                return {"exchange": await work(run, lease)}
         except asyncio.CancelledError:
-            await asyncio.shield(self._end(run, lease, None))
+            await asyncio.shield(self._end(run, lease, undone or "cancelled"))
             raise
         except PersonaError as error:
-            return {"exchange": await self._stored(run, lease, error)}
+            return {"exchange": await self._stored(run, lease, undone or "failed", error)}
         except Exception as error:
             log.exception("exchange failed", exchange_id=exchange.id)
             ours = InternalError("something went wrong on our side; the log has the cause")
             ours.__cause__ = error
-            return {"exchange": await self._stored(run, lease, ours)}
-        return {"exchange": found}
+            return {"exchange": await self._stored(run, lease, undone or "failed", ours)}
 
-    async def _stored(self, run: Run, lease: Lease, error: PersonaError) -> Exchange:
+    async def _stored(
+        self, run: Run, lease: Lease, status: ExchangeStatus, error: PersonaError
+    ) -> Exchange:
         """Mark a run that failed; what failed after the exchange was stored is no failure of it.
 
         Raises:
             PersonaError: The error, if the exchange is not done.
         """
-        await self._end(run, lease, error)
+        await self._end(run, lease, status, error)
         try:
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
         except PersonaError:
@@ -189,19 +219,36 @@ class Service(Store):
         return found
 
     async def claim(
-        self, lease: Lease, at_once: bool = False, after: Lease | None = None
+        self,
+        lease: Lease,
+        prompt_id: str | None = None,
+        *,
+        at_once: bool = False,
+        after: Lease | None = None,
     ) -> Exchange:
         """Take the conversation, waiting for other runs, or taking it over from one of ours.
 
+        Args:
+            lease: What is taken.
+            prompt_id: The prompt whose reply has come; None to begin.
+            at_once: Do not wait.
+            after: The lease that it takes over from, where we hold it still.
+
         Returns:
-            The exchange as it runs now, or done, if another process did the work.
+            The exchange as it runs now; or done, if another process did the work; or waiting for
+            the reply to its prompt, where that is open and is not the one named.
 
         Raises:
+            NotFound: The prompt is not open any more.
             Conflict: Another run did not end within `conversation.busy_wait_s`, or `at_once`.
         """
         limits = self.settings.conversation
         deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
-        while not (found := await self.exchanges.claim(lease, limits.lease_s, time.time(), after)):
+        while not (
+            found := await self.exchanges.claim(
+                lease, limits.lease_s, time.time(), prompt_id, after
+            )
+        ):
             while await self.exchanges.must_wait(lease, time.time()):
                 if at_once or time.monotonic() >= deadline:
                     raise busy(lease.conversation_id, limits.lease_s)
@@ -209,13 +256,18 @@ class Service(Store):
                 look_s = min(2 * look_s, LONGEST_LOOK_S)
         return found
 
-    async def _guarded(
-        self, run: Run, request: ChatRequest | TurnRequest, lease: Lease, exchange: Exchange
-    ) -> Exchange:
-        """Run the graph while the lease is kept alive; losing the lease stops the graph."""
-        await guarded(self._run_graph(run, request, lease, exchange.follows_id), self.keep(lease))
-        if request.more:
-            return await self.exchanges.get(lease.world_id, lease.exchange_id)
+    async def _answer(self, request: ChatRequest, run: Run, lease: Lease) -> Exchange:
+        """Run the graph while the lease is kept alive; losing the lease stops the graph.
+
+        A host's prompt is written down at each step, since what waits must survive a crash.
+        """
+        exchange = await self.claim(lease)
+        if exchange.status != "running":
+            return exchange
+        given = started_with(lease, exchange)
+        durability: Durability = "sync" if request.context.host else "exit"
+        work = run_graph(self, run, lease, given, request.context, durability)
+        await guarded(work, self.keep(lease))
         return await self.exchanges.let_go(lease)
 
     async def keep(self, lease: Lease) -> None:
@@ -239,42 +291,14 @@ class Service(Store):
                 if not kept:
                     raise Conflict("another run took the conversation; send it again")
 
-    async def _run_graph(
-        self, run: Run, request: ChatRequest | TurnRequest, lease: Lease, follows: str | None
+    async def _end(
+        self, run: Run, lease: Lease, status: ExchangeStatus, error: PersonaError | None = None
     ) -> None:
-        thread = thread_id(lease.world_id, lease.conversation_id)
-        config = {
-            "configurable": {"thread_id": thread},
-            "recursion_limit": self.settings.conversation.recursion_limit,
-            "metadata": {"graph_id": request.graph},
-        }
-        started = {
-            "world_id": lease.world_id,
-            "conversation_id": lease.conversation_id,
-            "exchange_id": lease.exchange_id,
-            "follows": follows,
-            **request.input,
-        }
-        graph = self.dialogue if request.graph == "dialogue" else self.graph
-        events = graph.astream(
-            started,
-            config,
-            context=request.context.model_dump(),
-            durability=request.durability,
-            stream_mode="custom",
-        )
-        async with aclosing(events):
-            async for event in events:
-                run.emit(event.pop("event"), **event)
-        with contextlib.suppress(OSError, sqlite3.Error):  # the exchange is stored; this can wait
-            await self.checkpointer.akeep(thread, self.settings.database.checkpoints_kept)
-
-    async def _end(self, run: Run, lease: Lease, error: PersonaError | None) -> None:
         """Keep what became of an exchange that was not done."""
         try:
             await self.exchanges.end(
                 lease,
-                "failed" if error else "cancelled",
+                status,
                 time.time(),
                 problem_of(error) if error else None,
                 run.partial,
@@ -307,7 +331,7 @@ async def open_service(
         database = store.database
         liveness = await asyncio.to_thread(Liveness, settings.data_dir / "processes")
         stack.push_async_callback(asyncio.to_thread, liveness.close)
-        model = model or open_model(settings.llm)
+        model = MeasuredModel(model or open_model(settings.llm), store.metrics)
         stack.push_async_callback(model.aclose)
         embedder = RecentQueries(embedder or open_embedder(settings.embedder))
         stack.push_async_callback(embedder.aclose)
@@ -323,24 +347,24 @@ async def open_service(
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
+            answers=AnswerStore(
+                database, liveness.owner, liveness.is_gone, settings.conversation.busy_wait_s
+            ),
             memories=memories,
             indexer=indexer,
             index=index,
             embedder=embedder,
             model=model,
             parts=parts,
-            graph=build_conversation(parts).compile(
-                checkpointer=checkpointer, name=ChatRequest.graph
-            ),
-            dialogue=build_dialogue(parts).compile(
-                checkpointer=checkpointer, name=TurnRequest.graph
-            ),
+            graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
+            dialogue=build_dialogue(parts).compile(checkpointer=checkpointer, name=DIALOGUE),
             relationships=build_relationship(parts).compile(name="relationship"),
             checkpointer=checkpointer,
             process=liveness.owner,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
             summaries=summaries,
             upkeep=upkeep_of(store, embedder.model_id, liveness),
+            probe=Probe(model, settings.llm.probe_s),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
@@ -353,32 +377,3 @@ async def open_service(
         stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         stack.push_async_callback(service.runs.stop)
         yield service
-
-
-def parts_of(
-    store: Store,
-    memories: MemorySearch,
-    model: ChatModel,
-    embedder: Embedder,
-    indexer: Indexer,
-    summaries: Summaries,
-    process: str,
-) -> Parts:
-    """Collect what the nodes of the graphs work with."""
-    settings = store.settings
-    return Parts(
-        database=store.database,
-        memories=memories,
-        model=model,
-        appraiser=appraiser_of(store.settings.relationships, model, embedder),
-        laws=store.laws,
-        limits=Limits(
-            settings.conversation.window_turns,
-            settings.prompts.memories,
-            settings.conversation.attempts,
-        ),
-        process=process,
-        now=time.time,
-        written=indexer.wake,
-        outgrown=summaries.ask,
-    )

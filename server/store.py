@@ -10,6 +10,7 @@ from persona_mcp.config.database import ready_database
 from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.parts import Laws
+from persona_mcp.server.metrics import Metrics
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
 from persona_mcp.state.decay_store import DecayStore
@@ -37,6 +38,7 @@ class Store:
     decay: DecayStore
     upkeep_switch: UpkeepSwitch
     laws: Laws
+    metrics: Metrics
     started_at: float
 
     def wake(self) -> None:
@@ -68,6 +70,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             decay=DecayStore(database),
             upkeep_switch=UpkeepSwitch(database),
             laws=laws_of(settings),
+            metrics=Metrics(),
             started_at=now,
         )
     finally:

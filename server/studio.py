@@ -29,11 +29,10 @@ from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.parts import ChatContext, ChatIds
 from persona_mcp.server.app import create_app
-from persona_mcp.server.dialogues import accept, check, standing_of
+from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.server.turns import Advance
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import new_id
@@ -87,6 +86,8 @@ class Visit:
             Conflict: Another run of the conversation does not end.
         """
         service = self._service
+        if state.get("answer") is not None:
+            return await self._go_on(state)
         world_id = state.get("world_id") or service.settings.world
         conversation_id = state.get("conversation_id")
         persona, user_id = context.persona_id, service.settings.user
@@ -103,7 +104,17 @@ class Visit:
                 context=context,
             )
         )
-        return await self._held(world_id, exchange)
+        return await self._take(world_id, exchange)
+
+    async def _go_on(self, state: Mapping[str, Any]) -> ChatIds:
+        """Take the exchange up again whose reply somebody wrote in Studio.
+
+        Raises:
+            NotFound: Its prompt is not open any more.
+        """
+        world_id = state["world_id"]
+        exchange = await self._service.exchanges.get(world_id, state["exchange_id"])
+        return await self._take(world_id, exchange, exchange.prompt_id)
 
     async def accept_turn(self, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
         """Accept a turn of a talk between personas, which is to be there.
@@ -124,14 +135,15 @@ class Visit:
         talk = await service.conversations.get(asked.world_id, asked.conversation_id)
         standing = await standing_of(service, asked.world_id, talk)
         exchange = await accept(service, asked, asked.request_ids[0], standing)
-        return await self._held(asked.world_id, exchange)
+        return await self._take(asked.world_id, exchange)
 
-    async def _held(self, world_id: str, exchange: Exchange) -> ChatIds:
-        """Take the conversation for an exchange, and keep it until the run is over."""
+    async def _take(
+        self, world_id: str, exchange: Exchange, prompt_id: str | None = None
+    ) -> ChatIds:
         service = self._service
         lease = Lease(world_id, exchange.conversation_id, exchange.id, service.process)
         self._lease = lease
-        await service.claim(lease)
+        await service.claim(lease, prompt_id)
         self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
         return ChatIds(
             world_id=world_id,

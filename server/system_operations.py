@@ -1,17 +1,26 @@
-"""Operations on the system itself: status."""
+"""Operations on the system itself: status, models, health, numbers."""
 
 import asyncio
+import shutil
 import time
+from dataclasses import asdict
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from persona_mcp.server.health import Report, check_parts, database_answers, index_answers
+from persona_mcp.server.measures import Measured, measured
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import interaction
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.census import count_world
+from persona_mcp.state.errors import ModelError, PersonaError, StorageUnavailable
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.synced_index import SyncedIndex
+
+PROVIDERS = ("ollama", "openai", "embedded")
+LEAST_FREE_BYTES = 256 * 1024**2
+"""With less the next writes may fail."""
+GIGABYTE = 1024**3
 
 
 class SystemStatusArguments(Arguments):
@@ -21,14 +30,16 @@ class SystemStatusArguments(Arguments):
 class SystemStatus(Result):
     """Result of system_status."""
 
-    system_status: Literal["operational", "degraded"] = Field(
-        description="degraded: the model does not answer, so nobody can be chatted with"
+    system_status: Literal["operational", "degraded", "down"] = Field(
+        description="degraded: something is wrong with the model or the index; down: it is stopping"
     )
     llm_available: bool
     llm_detail: str = Field(description="Which model answers, or what to do about it")
     total_personas: int
     available_personas: int
     active_conversations: int
+    current_persona: str | None = Field(description="Id of the session's persona")
+    current_conversation: str | None = Field(description="Id of the session's conversation")
     timestamp: str
     version: str
     uptime_seconds: float
@@ -44,21 +55,26 @@ async def system_status(call: Call, arguments: SystemStatusArguments) -> SystemS
     Call it when another tool failed, to see what is down and what to do.
     """
     service, now = call.service, time.time()
-    available, detail = await probe(call)
-    found = await service.personas.with_feelings(call.world_id, now, service.laws.effects)
+    model = await service.probe.look()
     laws = service.laws.effects.interaction
+    found = await service.database.read(count_world, call.world_id, now, laws)
+    index = await index_state(service.index)
+    well = "operational" if model.ok and index == service.index.kind else "degraded"
+    session = call.session
     return SystemStatus(
-        system_status="operational" if available else "degraded",
-        llm_available=available,
-        llm_detail=detail,
-        total_personas=len(found),
-        available_personas=sum(interaction.available(f.interaction, laws) for _, f in found),
-        active_conversations=await service.conversations.count_active(call.world_id),
+        system_status="down" if service.runs.closing else well,
+        llm_available=model.ok,
+        llm_detail=model.detail,
+        total_personas=found.personas,
+        available_personas=found.available,
+        active_conversations=found.talks,
+        current_persona=session.persona_id if session else None,
+        current_conversation=session.conversation_id if session else None,
         timestamp=rfc3339(now),
         version=version("persona-mcp"),
         uptime_seconds=now - service.started_at,
         database=service.database.engine.dialect.name,
-        vector_index=await index_state(service.index),
+        vector_index=index,
         queue_depth=await service.indexer.pending(),
     )
 
@@ -73,13 +89,134 @@ async def index_state(index: SyncedIndex) -> str:
     return f"{index.kind}: {trouble}" if trouble else index.kind
 
 
-async def probe(call: Call) -> tuple[bool, str]:
-    """Ask the model whether it is there, within the limit of a probe."""
-    limit_s = call.service.settings.llm.probe_s
-    try:
-        async with asyncio.timeout(limit_s):
-            return True, await call.service.model.check()
-    except PersonaError as error:
-        return False, error.message
-    except TimeoutError:
-        return False, f"the model did not answer within {limit_s:g} s"
+class SystemModelsArguments(Arguments):
+    """Arguments of system_models: none of its own."""
+
+
+class SystemModels(Result):
+    """Result of system_models."""
+
+    available_models: list[str] = Field(description="What the provider has; empty if it is down")
+    current_model: str
+    provider: str
+    providers: list[str] = Field(description="All that PERSONA_LLM__MODEL may name")
+    embedder: str = Field(description="What memories are embedded with")
+    provider_error: str | None = Field(description="Why there is no list, and what to do")
+
+
+@operation("List language models", "system", "read", core=False)
+async def system_models(call: Call, arguments: SystemModelsArguments) -> SystemModels:
+    """List the language models that the provider in use has, and say which one answers.
+
+    Another one is chosen with the setting PERSONA_LLM__MODEL, as provider:model.
+    """
+    offer = await call.service.model.offered()
+    return SystemModels(
+        available_models=list(offer.names),
+        current_model=offer.chosen.name,
+        provider=offer.chosen.provider,
+        providers=list(PROVIDERS),
+        embedder=call.service.embedder.model_id,
+        provider_error=offer.fault or None,
+    )
+
+
+class SystemHealthArguments(Arguments):
+    """Arguments of system_health: none of its own."""
+
+
+class HealthCheck(Result):
+    """What a check found."""
+
+    ok: bool
+    latency_ms: float
+    detail: str
+
+
+class SystemHealth(Result):
+    """Result of system_health."""
+
+    status: Literal["ok", "degraded", "down"] = Field(
+        description="degraded: a part fails that can be done without"
+    )
+    checks: dict[str, HealthCheck] = Field(
+        description="Of database, vector_index, model, queue and disk"
+    )
+
+
+@operation("Check every part", "system", "read", core=False)
+async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemHealth:
+    """Use each part once and say whether it answers, how long that took, and what is wrong.
+
+    Parts: database, vector index, language model, queue of the index, room on the disk.
+    """
+    service = call.service
+
+    async def model() -> str:
+        found = await service.probe.look()
+        if not found.ok:
+            raise ModelError(found.detail)
+        return found.detail
+
+    async def queue() -> str:
+        waiting, lost = await service.indexer.pending(), await service.indexer.given_up()
+        if lost:
+            raise StorageUnavailable(
+                f"{lost} memories could not be embedded, words alone find them; when the embedder "
+                "is well, run `persona memory reindex`"
+            )
+        return f"{waiting} memories wait"
+
+    async def disk() -> str:
+        room = await asyncio.to_thread(shutil.disk_usage, service.settings.data_dir)
+        free = f"{room.free / GIGABYTE:.1f} of {room.total / GIGABYTE:.1f} GB free"
+        if room.free < LEAST_FREE_BYTES:
+            raise StorageUnavailable(f"{free}: make room, or the next writes fail")
+        return free
+
+    checks = {
+        "database": lambda: database_answers(service),
+        "vector_index": lambda: index_answers(service),
+        "model": model,
+        "queue": queue,
+        "disk": disk,
+    }
+    found = await check_parts(checks, service.settings.server.check_s)
+    return SystemHealth(
+        status=Report(time.monotonic(), found).status,
+        checks={name: HealthCheck(**asdict(check)) for name, check in found.items()},
+    )
+
+
+class SystemMetricsArguments(Arguments):
+    """Arguments of system_metrics."""
+
+    format: Literal["json", "prometheus"] = Field(
+        "json", description="json: the numbers; prometheus: text, as /metrics has it"
+    )
+
+
+class SystemMetrics(Result):
+    """Result of system_metrics."""
+
+    format: Literal["json", "prometheus"]
+    uptime_seconds: float
+    metrics: Annotated[Measured | None, Field(description="The numbers; null in text")]
+    text: str | None = Field(description="In Prometheus' text format; null in json")
+
+
+@operation("Measure the system", "system", "admin", core=False, reads=True)
+async def system_metrics(call: Call, arguments: SystemMetricsArguments) -> SystemMetrics:
+    """Return what this process has counted since its start, by operation, model and queue.
+
+    Calls, errors by code and durations of each operation; tokens and durations of the model; what
+    waits; who is connected.
+    """
+    service, as_text = call.service, arguments.format == "prometheus"
+    await service.count_waiting()
+    return SystemMetrics(
+        format=arguments.format,
+        uptime_seconds=time.time() - service.started_at,
+        metrics=None if as_text else measured(service.metrics.samples()),
+        text=service.metrics.text() if as_text else None,
+    )

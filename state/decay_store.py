@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Float, String, bindparam, func, insert, selec
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
-from persona_mcp.state.ids import new_id
 from persona_mcp.state.memory_columns import ITS
 from persona_mcp.state.prepared import Prepared
 
@@ -80,14 +79,23 @@ class DecayStore:
         self._database = database
 
     async def force(
-        self, world_id: str, personas: Sequence[str], factor: float, now: float, *, dry: bool
+        self,
+        world_id: str,
+        decay_id: str,
+        personas: Sequence[str],
+        factor: float,
+        now: float,
+        *,
+        dry: bool,
     ) -> Decayed:
         """Lower the importance of all memories of these personas, in one transaction.
 
-        importance * (1 - factor), not below .1; what is pinned or at least .8 is left alone.
+        importance * (1 - factor), not below .1; what is pinned or at least .8 is left alone. What
+        was done under this id before is not done again.
 
         Args:
             world_id: Where.
+            decay_id: Of the audit.
             personas: Whose memories.
             factor: Share that is taken away, 0..1.
             now: The time.
@@ -95,8 +103,10 @@ class DecayStore:
         """
 
         def work(connection: Connection) -> Decayed:
-            decay_id, processed, decayed = new_id(), 0, 0
-            for persona_id in personas:
+            known = READ_RUNS.all(connection, world=world_id, run=decay_id)
+            processed = sum(run.processed for run in known)
+            decayed = sum(run.decayed for run in known)
+            for persona_id in () if known else personas:
                 its = {"world": world_id, "persona": persona_id}
                 before = {row.id: row.importance for row in FADING.all(connection, **its)}
                 count = COUNT.scalar(connection, **its)

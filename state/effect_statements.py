@@ -10,6 +10,7 @@ R = tables.RelationshipState
 P = tables.PersonaState
 I = tables.MoodImpulse  # noqa: E741 - the table's letter, as in the other stores
 S = tables.EnergySpent
+V = tables.PersonaVersion
 WORLD, KEY = bindparam("world", type_=String), bindparam("key", type_=String)
 PERSONA = bindparam("persona", type_=String)
 FROM, TO = bindparam("who", type_=String), bindparam("whom", type_=String)
@@ -69,6 +70,11 @@ COSTS = Prepared(
     select(S.at, S.talk_s, S.share)
     .where(S.world_id == WORLD, S.persona_id == PERSONA, S.active)
     .order_by(S.seq)
+)
+VERSIONS = Prepared(
+    select(V.version, V.spec, V.created_at)
+    .where(V.world_id == WORLD, V.persona_id == PERSONA)
+    .order_by(V.version)
 )
 KNOWN_IMPULSE = Prepared(
     select(I.persona_id, I.absolute, I.why, I.seq, I.at).where(I.world_id == WORLD, I.id == KEY)

@@ -51,6 +51,7 @@ class Conversation:
         turn_count: Turns so far.
         started_at: Seconds since the epoch, UTC.
         updated_at: Seconds since the epoch, UTC.
+        scene: Where it takes place; None where nobody said.
         kind: chat between a user and a persona, or dialogue between personas.
         plan: Of a dialogue, see `Plan`; once ended, of any: whom it lets rest, and until when.
         ended_at: Seconds since the epoch, UTC; None while it is active.
@@ -67,6 +68,7 @@ class Conversation:
     turn_count: int
     started_at: float
     updated_at: float
+    scene: str | None = None
     kind: ConversationKind = "chat"
     plan: Mapping[str, Any] | None = None
     ended_at: float | None = None
@@ -87,6 +89,9 @@ class Exchange:
         response: The reply, once it is done.
         partial: What had been said when it failed or was stopped.
         error: `{code, message, ...}` when it failed.
+        prompt_id: Of the prompt that a host's own model is to answer; None for others.
+        prompt_until: When that prompt is no longer taken, seconds since the epoch, UTC.
+        prompt: What is kept with it.
         outcome: What a done one is reported with (score, tokens, memories, ...).
     """
 
@@ -108,4 +113,7 @@ class Exchange:
     owner: str
     attempts: int
     correlation_id: str | None
+    prompt_id: str | None = None
+    prompt_until: float | None = None
+    prompt: dict[str, Any] | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

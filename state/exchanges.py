@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, or_, select, update
 
 from persona_mcp.state import exchange_statements as statements
-from persona_mcp.state import tables
+from persona_mcp.state import host_prompts, tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
@@ -125,25 +125,43 @@ class ExchangeStore:
         """Return the exchange that has this request id, None if none has."""
         return await self._database.read(by_request, world_id, request_id)
 
+    async def by_prompt(self, world_id: str, prompt_id: str) -> Exchange:
+        """Return the exchange of a prompt.
+
+        Raises:
+            NotFound: There is none.
+        """
+        row = await self._database.read(host_prompts.BY_PROMPT.first, world=world_id, key=prompt_id)
+        if row is None:
+            raise host_prompts.no_prompt(prompt_id)
+        return to_exchange(row)
+
     async def claim(
-        self, lease: Lease, lease_s: float, now: float, after: Lease | None = None
+        self,
+        lease: Lease,
+        lease_s: float,
+        now: float,
+        prompt_id: str | None = None,
+        after: Lease | None = None,
     ) -> Exchange | None:
         """Take the conversation's lease and mark the exchange as running, if nobody holds it.
 
         A run that the last holder left behind is marked as interrupted.
 
         Args:
-            lease: Of the exchange.
-            lease_s: How long it lasts, unless it is renewed.
+            lease: What is taken.
+            lease_s: For how long, in seconds, unless it is renewed.
             now: Seconds since the epoch, UTC.
+            prompt_id: The prompt whose reply has come; None to begin, which withdraws a prompt that
+                is no longer open.
             after: The lease that it takes over from, where the caller holds it still.
 
         Returns:
-            The exchange as it runs; as it is, when it is done already; None if somebody holds the
-            lease.
+            The exchange as it runs; as it is, when it is done already, or to begin and its prompt
+            is open; None if somebody holds the lease.
 
         Raises:
-            NotFound: The conversation or the exchange is not there.
+            NotFound: The conversation, the exchange or an open prompt is not there.
             Conflict: The conversation has ended.
         """
 
@@ -151,6 +169,12 @@ class ExchangeStore:
             owner, until, status = holder_of(connection, lease)
             found = get(connection, lease.world_id, lease.exchange_id)
             if found.status == "done":
+                return found
+            if prompt_id is not None:
+                host_prompts.check_open(connection, lease.world_id, found, prompt_id, now)
+            elif found.status == "waiting" and not host_prompts.fault_of(
+                connection, lease.world_id, found, now
+            ):
                 return found
             mine = after is not None and owner == after.owner
             if not mine and not self.is_free(owner, until, now):
@@ -163,6 +187,8 @@ class ExchangeStore:
             taken = {"holder": lease.owner, "until": now + lease_s}
             statements.TAKE.run(connection, {**conversation, **taken})
             exchange = {"world": lease.world_id, "key": lease.exchange_id}
+            if found.prompt_id is not None and prompt_id is None:
+                host_prompts.WITHDRAW.run(connection, exchange)
             run = {"process": lease.process, "conversation": lease.conversation_id}
             statements.RUN.run(connection, {**exchange, **run})
             return get(connection, lease.world_id, lease.exchange_id)
@@ -203,7 +229,8 @@ class ExchangeStore:
         error: dict[str, Any] | None = None,
         partial: str | None = None,
     ) -> None:
-        """Mark a run that did not become done, and let go of the lease."""
+        """Mark a run that did not become done, and let go of the lease; one may wait again."""
+        finished_at = None if status == "waiting" else now
 
         def write(connection: Connection) -> None:
             connection.execute(
@@ -214,7 +241,9 @@ class ExchangeStore:
                     T.owner == lease.process,
                     T.status.in_(UNFINISHED),
                 )
-                .values(status=status, error=error, partial=partial or None, finished_at=now)
+                .values(
+                    status=status, error=error, partial=partial or None, finished_at=finished_at
+                )
             )
             release(connection, lease)
 
@@ -232,13 +261,16 @@ class ExchangeStore:
     async def sweep(self, world_id: str, now: float, conversation_id: str | None = None) -> int:
         """Mark as interrupted what a process that has ended left unfinished.
 
+        What waits for the reply to a prompt that is not open any more is marked as cancelled.
+
         Returns:
             How many were marked.
         """
         query = (
             select(T.id, T.status, T.owner, C.lease_owner, C.lease_until)
             .join(C, and_(C.world_id == T.world_id, C.id == T.conversation_id))
-            .where(T.world_id == world_id, T.status.in_(UNFINISHED))
+            .where(T.world_id == world_id)
+            .where(or_(T.status.in_(UNFINISHED), host_prompts.lapsed(now)))
         )
         if conversation_id is not None:
             query = query.where(T.conversation_id == conversation_id)
@@ -251,7 +283,10 @@ class ExchangeStore:
             connection.execute(
                 update(T)
                 .where(T.world_id == world_id, T.id.in_(left))
-                .values(status="interrupted", finished_at=now)
+                .values(
+                    status=case((T.status == "waiting", "cancelled"), else_="interrupted"),
+                    finished_at=now,
+                )
             )
             return len(left)
 
@@ -264,7 +299,7 @@ class ExchangeStore:
         return [row.id for row in rows if self._is_left(row, now)]
 
     def _is_left(self, row: Any, now: float) -> bool:
-        if self._is_gone(row.owner):
+        if row.status == "waiting" or self._is_gone(row.owner):
             return True
         if row.status != "running":
             return False

@@ -17,7 +17,7 @@ from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.emotion import EmotionalState, Impulses
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.interaction import InteractionState
-from persona_mcp.state.persona import Persona
+from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.traits import big_five
 
 P = tables.PersonaState
@@ -73,7 +73,7 @@ def at_time(feelings: Feelings, persona: Persona, now: float, params: EffectPara
     return Feelings(
         emotion.decay(feelings.emotion, rest.emotion, now, params.emotions),
         interaction.regenerate(
-            feelings.interaction,
+            replace(feelings.interaction, priority=persona.spec.current_priority),
             now,
             persona.spec.social_energy,
             persona.spec.available_time,
@@ -246,7 +246,8 @@ def fold_feelings(
     """Build a persona's feelings from its active log, the same bits as the cache; None without."""
     keys = {"world": world_id, "persona": persona.id}
     pushes = statements.IMPULSES.all(connection, **keys)
-    felt = folded(persona, pushes, statements.COSTS.all(connection, **keys), params)
+    costs = statements.COSTS.all(connection, **keys)
+    felt = folded(lives_of(connection, world_id, persona), pushes, costs, params)
     if felt is None:
         return None
     rest = resting_until(connection, world_id, persona.id)
@@ -267,12 +268,27 @@ def emotion_after(
 ) -> EmotionalState | None:
     """Return a persona's emotions as they stood after an impulse; None if none is active."""
     rows = statements.IMPULSES.all(connection, world=world_id, persona=persona.id)
-    felt = folded(persona, [row for row in rows if row.seq <= seq], [], params)
+    lives = lives_of(connection, world_id, persona)
+    felt = folded(lives, [row for row in rows if row.seq <= seq], [], params)
     return felt.emotion if felt else None
 
 
+def lives_of(connection: Connection, world_id: str, persona: Persona) -> list[Persona]:
+    """Return who a persona was, oldest first, and who it is: each from its `updated_at` on."""
+    rows = statements.VERSIONS.all(connection, world=world_id, persona=persona.id)
+    return [
+        replace(
+            persona,
+            version=r.version,
+            spec=PersonaSpec.model_validate(r.spec),
+            updated_at=r.created_at,
+        )
+        for r in rows
+    ] or [persona]
+
+
 def folded(
-    persona: Persona, pushes: Sequence[Any], costs: Sequence[Any], params: EffectParams
+    lives: Sequence[Persona], pushes: Sequence[Any], costs: Sequence[Any], params: EffectParams
 ) -> Feelings | None:
     """Fold the rows of a log, each kind in its order; costs fall on moments of impulses."""
     moments: dict[float, tuple[list[Any], list[Any]]] = {}
@@ -281,6 +297,8 @@ def folded(
             moments.setdefault(row.at, ([], []))[kind].append(row)
     felt: Feelings | None = None
     for at, (pushed, spent) in sorted(moments.items()):
+        # A change of the persona ends the life before it: that moment is the old one's.
+        persona = next((p for p in reversed(lives) if p.updated_at < at), lives[0])
         before = at_time(felt or at_rest(persona, at, params), persona, at, params)
         felt = moved(
             before,

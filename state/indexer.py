@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    and_,
     bindparam,
     delete,
     exists,
@@ -61,14 +62,15 @@ CLAIM = Prepared(
         attempts=O.attempts + 1,
     )
 )
-CLAIMED = Prepared(select(O).where(O.seq.in_(SEQS)).order_by(O.seq))
-WORKED_OFF = Prepared(delete(O).where(O.seq.in_(SEQS)))
-TO_EMBED = Prepared(
-    select(M.world_id, M.id, M.persona_id, M.version, M.indexed_text).where(
-        M.world_id.in_(listed("worlds")),
-        M.id.in_(listed("ids")),
-    )
+TEXT = (M.world_id, M.id, M.persona_id, M.version, M.indexed_text)
+CLAIMED = Prepared(
+    select(O.seq, *TEXT)
+    .outerjoin(M, and_(M.world_id == O.world_id, M.id == O.memory_id))
+    .where(O.seq.in_(SEQS))
+    .order_by(O.seq)
 )
+WORKED_OFF = Prepared(delete(O).where(O.seq.in_(SEQS)))
+TO_EMBED = Prepared(select(*TEXT).where(M.world_id == bindparam("world"), M.id.in_(listed("ids"))))
 VERSIONS = Prepared(
     select(M.id, M.version).where(M.world_id == bindparam("world"), M.id.in_(listed("ids")))
 )
@@ -147,10 +149,9 @@ class Indexer(Worker):
             return 0
         seqs = [c.seq for c in claimed]
         try:
-            await self._embed(
-                sorted({(c.world_id, c.memory_id) for c in claimed}),
-                partial(WORKED_OFF.run, values={"seqs": seqs}),
-            )
+            there = {(c.world_id, c.id): c for c in claimed if c.id is not None}
+            rows = [there[key] for key in sorted(there)]
+            await self._embed(rows, partial(WORKED_OFF.run, values={"seqs": seqs}))
         except asyncio.CancelledError:
             await asyncio.shield(self._put_back(seqs, Cancelled("stopped")))
             raise
@@ -199,7 +200,8 @@ class Indexer(Worker):
             batch = todo[start : start + self._limits.batch]
             done = delete(O).where(O.world_id == world_id, O.memory_id.in_(batch), O.seq <= newest)
             done = done.where(O.operation == "upsert")
-            await self._embed([(world_id, id) for id in batch], Prepared(done).run)
+            rows = await self._database.read(TO_EMBED.all, world=world_id, ids=batch)
+            await self._embed(rows, Prepared(done).run)
         progress(len(todo), len(todo))
         await self._index.rebuild(world_id)
         indexed = select(func.count()).select_from(V).join(M, its_memory())
@@ -211,7 +213,10 @@ class Indexer(Worker):
         return V.world_id == world_id, V.model_id == self._embedder.model_id
 
     async def _claim(self) -> list[Row[Any]]:
-        """Take what nobody works on: new rows in a batch, then one that failed before, alone."""
+        """Take what nobody works on: new rows in a batch, then one that failed before, alone.
+
+        Each comes with its memory, which may be gone.
+        """
         now = self._now()
         free = {"now": now, "tries": self._limits.attempts}
 
@@ -251,15 +256,10 @@ class Indexer(Worker):
 
     async def _embed(
         self,
-        keys: list[tuple[str, str]],
+        rows: Sequence[Row[Any]],
         worked_off: Callable[[Connection], None],
     ) -> None:
         """Embed memories; in the write of their vectors, `worked_off` ends the work for them."""
-        found = await self._database.read(
-            TO_EMBED.all, worlds=list({world for world, _ in keys}), ids=[id for _, id in keys]
-        )
-        wanted = set(keys)
-        rows = [row for row in found if (row.world_id, row.id) in wanted]
         vectors = await self._embedder.embed_documents([row.indexed_text for row in rows])
 
         def write(connection: Connection) -> None:

@@ -78,6 +78,21 @@ class ModelInfo:
         return f"{self.provider}:{self.name}"
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Which models there are.
+
+    Attributes:
+        chosen: The one that answers.
+        names: What its provider has; empty where that does not answer.
+        fault: Why the provider does not answer, and what to do; empty where it does.
+    """
+
+    chosen: ModelInfo
+    names: tuple[str, ...]
+    fault: str = ""
+
+
 class ChatModel(Protocol):
     """A language model behind one set of limits (connect, first token, idle, total)."""
 
@@ -101,6 +116,10 @@ class ChatModel(Protocol):
             ModelError: Unreachable, refused, garbage, cut off.
             DeadlineExceeded: A limit passed; names the provider and the limit.
         """
+        ...
+
+    async def offered(self) -> Offer:
+        """Say which model is chosen and which its provider has; nothing is opened or loaded."""
         ...
 
     async def check(self) -> str:

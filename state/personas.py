@@ -1,6 +1,8 @@
 """Worlds and personas in SQL."""
 
 import difflib
+import math
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -32,7 +34,10 @@ THOSE = Prepared(
 )
 HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
+KEEP_VERSION = Prepared(insert(tables.PersonaVersion))
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
+WORLD_STAYS_S = 2.0
+"""A world that was found this short a while ago is not looked for again: every call asks."""
 
 
 class PersonaStore:
@@ -41,6 +46,7 @@ class PersonaStore:
     def __init__(self, database: Database) -> None:
         """Work on this database."""
         self._database = database
+        self._there: dict[str, float] = {}
 
     async def ensure_world(
         self, world_id: str, name: str, personas: Sequence[PersonaSpec], now: float
@@ -71,8 +77,13 @@ class PersonaStore:
         Raises:
             NotFound: It is not.
         """
+        now = time.monotonic()
+        if now - self._there.get(world_id, -math.inf) < WORLD_STAYS_S:
+            return
         if not await self._database.read(world_exists, world_id):
+            self._there.pop(world_id, None)
             raise NotFound.of("world", world_id)
+        self._there[world_id] = now
 
     async def with_feelings(
         self, world_id: str, now: float, params: EffectParams
@@ -239,12 +250,39 @@ def add(
     try:
         connection.execute(insert(T).values(values))
     except IntegrityError as error:
-        raise Conflict(
-            f"name: a persona called '{spec.name}' is there already; choose another name",
-            field="name",
-            given=spec.name,
-        ) from error
+        raise name_taken(spec.name) from error
+    keep_version(connection, world_id, persona_id, 1, spec, now)
     return Persona(persona_id, 1, spec, now, now)
+
+
+def name_taken(name: str) -> Conflict:
+    """Make the error for a name that another persona has."""
+    return Conflict(
+        f"name: a persona called '{name}' is there already; choose another name",
+        field="name",
+        given=name,
+    )
+
+
+def keep_version(
+    connection: Connection,
+    world_id: str,
+    persona_id: str,
+    version: int,
+    spec: PersonaSpec,
+    now: float,
+) -> None:
+    """Keep who a persona is from now on under the number that turns and events refer to it by."""
+    KEEP_VERSION.run(
+        connection,
+        {
+            "world_id": world_id,
+            "persona_id": persona_id,
+            "version": version,
+            "spec": spec.model_dump(mode="json"),
+            "created_at": now,
+        },
+    )
 
 
 def free_id(wanted: str, taken: set[str]) -> str:

@@ -15,7 +15,7 @@ from persona_mcp.state.tables import Conversation as C
 GENERAL = "general"
 """The topic of a conversation when nobody said."""
 PARTIES = Prepared(
-    select(C.kind, C.status, C.persona_id, C.user_id).where(
+    select(C.kind, C.status, C.persona_id, C.user_id, C.scene).where(
         C.world_id == bindparam("world"), C.id == bindparam("key")
     )
 )
@@ -29,6 +29,7 @@ class Request:
         world_id: Where.
         conversation_id: In which conversation.
         starts: If the conversation is not there yet, it is made together with the exchange.
+        scene: Where the conversation takes place; None leaves it open, or as it is.
         persona_id: Who is to answer, or to speak in a talk between personas.
         user_id: Who says it; in such a talk, whom it is spoken to.
         request_id: What the caller calls it; unique in the world.
@@ -45,6 +46,7 @@ class Request:
     message: str
     parameters: dict[str, Any]
     starts: bool = False
+    scene: str | None = None
     kind: ConversationKind = "chat"
 
     @property
@@ -65,7 +67,7 @@ def enter_conversation(connection: Connection, request: Request, now: float) -> 
 
     Raises:
         NotFound: It is not there, and the request does not start it.
-        InvalidParams: It is the conversation of others.
+        InvalidParams: It is the conversation of others, or takes place elsewhere.
         Conflict: It has ended, or it is of the other kind.
     """
     found = PARTIES.first(connection, world=request.world_id, key=request.conversation_id)
@@ -73,6 +75,7 @@ def enter_conversation(connection: Connection, request: Request, now: float) -> 
         check_open(request.conversation_id, found.kind, found.status, request.kind)
         if request.kind == "chat":
             check_parties(request, found.persona_id, found.user_id)
+            check_scene(request, found.scene)
     elif request.starts:
         connection.execute(insert(C).values(new_conversation(request, now)))
     else:
@@ -121,6 +124,18 @@ def check_parties(request: Request, persona_id: str, user_id: str) -> None:
         raise InvalidParams.of([{**fault, "allowed": f"{user_id}, who began this conversation"}])
 
 
+def check_scene(request: Request, scene: str | None) -> None:
+    """Refuse to move a conversation to another scene.
+
+    Raises:
+        InvalidParams: It takes place in another one, or in none.
+    """
+    if request.scene not in (None, scene):
+        fault = {"field": "scene", "given": request.scene}
+        there = f"{scene}, where this conversation takes place, or " if scene else ""
+        raise InvalidParams.of([{**fault, "allowed": f"{there}left out: it has begun already"}])
+
+
 def new_conversation(request: Request, now: float) -> dict[str, Any]:
     """Return the row of a chat between a user and a persona."""
     return {
@@ -131,6 +146,7 @@ def new_conversation(request: Request, now: float) -> dict[str, Any]:
         "user_id": request.user_id,
         "participants": [request.user_id, request.persona_id],
         "topic": GENERAL,
+        "scene": request.scene,
         "status": "active",
         "turn_count": 0,
         "started_at": now,

@@ -89,6 +89,15 @@ class SessionStore:
         await self._set(id, now, persona_id=persona_id, conversation_id=new_id())
         return await self.use(id, now)
 
+    async def clear(self, id: str, now: float) -> Session:
+        """Bind a handle to nobody, as it was when it was made.
+
+        Raises:
+            NotFound: It was never made, or it has ended.
+        """
+        await self._set(id, now, persona_id=None, conversation_id=None)
+        return await self.use(id, now)
+
     async def go_on(self, session: Session, conversation_id: str) -> None:
         """Make a conversation the handle's current one, unless it was switched meanwhile."""
         change = (

@@ -1,8 +1,10 @@
 """Calls of operations as a door makes them, and looks into the tables behind them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 
 import persona_mcp.server.catalogue  # noqa: F401 - registers the operations
 from persona_mcp.server.operations import call_operation
@@ -68,3 +70,19 @@ async def remembered(database: Database) -> dict[str, list[Row]]:
     """Read what an exchange leaves behind; nothing of it may come from one that was not done."""
     found = await dump(database)
     return {name: found[name] for name in WHAT_IS_REMEMBERED}
+
+
+@contextmanager
+def watched(database: Database) -> Iterator[list[str]]:
+    """Collect the statements that are run meanwhile; what begins and ends them is left out."""
+    found: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *rest: Any) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA")):
+            found.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)

@@ -13,7 +13,7 @@ import numpy as np
 from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import ModelError
-from persona_mcp.state.model import Chunk, Message, ModelInfo, Sampling
+from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
 
 LARGE = ModelInfo("scripted", "large", 8192, small=False)
 SMALL = ModelInfo("scripted", "small", 2048, small=True)
@@ -108,6 +108,11 @@ class ScriptedModel:
         for word in words_of(line.text):
             yield Chunk(word)
         yield Chunk("", line.tokens, line.finish_reason)
+
+    async def offered(self) -> Offer:
+        if self.down is not None:
+            return Offer(self.known, (), self.down)
+        return Offer(self.known, (self.known.name, "another"))
 
     async def check(self) -> str:
         if self.down is not None:

@@ -14,7 +14,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from persona_mcp.config.settings import ServerSettings, Settings
+from persona_mcp.config.server_settings import ServerSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import create_app
 from persona_mcp.server.cli_serve import transport
 from persona_mcp.server.service import Service
@@ -59,8 +60,8 @@ class Served:
 class Uvicorn(uvicorn.Server):
     """Uvicorn that leaves signals alone, says when it has started, and stops at once."""
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(transport(app, ServerSettings()))
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(transport(app, settings))
         self.answers, self.stop = asyncio.Event(), asyncio.Event()
 
     @contextmanager
@@ -73,17 +74,20 @@ class Uvicorn(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, send_buffer: int | None = None) -> AsyncIterator[Served]:
+async def serving(
+    app: FastAPI, settings: Settings, send_buffer: int | None = None
+) -> AsyncIterator[Served]:
     """Serve an app on a free port of this machine while the block lasts.
 
     Args:
         app: Whose lifespan opens a service.
+        settings: Of its connections.
         send_buffer: Bytes that the system takes for a reader who does not read; None leaves it be.
     """
     listening = socket.create_server(("127.0.0.1", 0))
     if send_buffer is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-    server = Uvicorn(app)
+    server = Uvicorn(app, settings)
     task = asyncio.create_task(server.serve([listening]), name="uvicorn")
     started = asyncio.create_task(server.answers.wait())
     try:
@@ -119,8 +123,8 @@ async def served(
     async def opened() -> AsyncIterator[Service]:
         yield service
 
-    app = create_app(settings or service.settings, opening=opened)
-    async with serving(app, send_buffer) as found:
+    chosen = settings or service.settings
+    async with serving(create_app(chosen, opening=opened), chosen, send_buffer) as found:
         yield found
 
 

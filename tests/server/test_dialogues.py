@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy import update
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.dialogues import advance
+from persona_mcp.server.dialogues import Advance, advance
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.server.turns import Advance
 from persona_mcp.state import tables
 from persona_mcp.state.errors import (
     Conflict,
@@ -93,10 +92,12 @@ async def test_nobody_talks_to_itself_or_overhears_itself(service: Service) -> N
     assert await rows(service.database, tables.Conversation) == []
 
 
-async def test_who_rests_is_not_made_to_talk_and_told_when_it_can(service: Service) -> None:
+async def test_who_rests_is_not_made_to_talk_and_told_when_it_can(
+    service: Service, model: ScriptedModel
+) -> None:
     talk = await start(service)
     await call(service, "persona_create", name="Ulla")
-    await finish_after_a_turn(service, talk)
+    await finish_after_a_turn(service, model, talk)
     before = await dump(service.database)
 
     with pytest.raises(PersonaUnavailable, match="persona 'aria' cannot talk now") as refused:
@@ -108,9 +109,10 @@ async def test_who_rests_is_not_made_to_talk_and_told_when_it_can(service: Servi
     assert await dump(service.database) == before
 
 
-async def finish_after_a_turn(service: Service, talk: dict[str, Any]) -> dict[str, Any]:
+async def finish_after_a_turn(
+    service: Service, model: ScriptedModel, talk: dict[str, Any]
+) -> dict[str, Any]:
     """Say something in a talk and end it."""
-    model: Any = service.model
     model.add("The choir sings at dawn.")
     await go_on(service, talk)
     return await call(service, "conversation_end", **where(talk))
@@ -221,7 +223,7 @@ async def test_nothing_is_said_in_a_talk_that_has_ended(
     service: Service, model: ScriptedModel
 ) -> None:
     talk = await start(service)
-    ended = await finish_after_a_turn(service, talk)
+    ended = await finish_after_a_turn(service, model, talk)
     before = await dump(service.database)
 
     for again in (
@@ -241,11 +243,11 @@ async def test_nothing_is_said_in_a_talk_that_has_ended(
 
 
 async def test_who_has_talked_rests_the_longer_the_worse_it_was_and_after_nothing_not_at_all(
-    service: Service,
+    service: Service, model: ScriptedModel
 ) -> None:
     silent = await call(service, "conversation_end", **where(await start(service)))
     talk = await start(service)
-    ended = await finish_after_a_turn(service, talk)
+    ended = await finish_after_a_turn(service, model, talk)
 
     assert silent["final_stats"]["cooldowns"] == {"aria": 0, "kira": 0}
     pauses = ended["final_stats"]["cooldowns"]
@@ -256,8 +258,8 @@ async def test_who_has_talked_rests_the_longer_the_worse_it_was_and_after_nothin
     assert not resting["aria"]["available"]
 
 
-async def test_a_rest_is_found_in_the_log_too(service: Service) -> None:
-    await finish_after_a_turn(service, await start(service))
+async def test_a_rest_is_found_in_the_log_too(service: Service, model: ScriptedModel) -> None:
+    await finish_after_a_turn(service, model, await start(service))
 
     with service.database.reading() as connection:
         for name in ("aria", "kira", "noor"):

@@ -87,7 +87,7 @@ async def test_a_request_is_done_once_and_answered_as_the_first_time(service: Se
 
     assert await put(service, mood=0.5, request_id="r1") == first
     for other in ({"mood": 0.6}, {"mood": 0.5, "why": "x"}, {"mood": 0.5, "persona_id": "kira"}):
-        with pytest.raises(Conflict, match="request_id: it was used to set something else"):
+        with pytest.raises(Conflict, match="request_id 'r1' was used for another call"):
             await put(service, **other, request_id="r1")
 
     assert await dump(service.database) == before

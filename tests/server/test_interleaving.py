@@ -1,5 +1,6 @@
 """Sessions do not mix: whatever others do meanwhile, each talks to the persona that it chose."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -10,11 +11,13 @@ from mcp.client import Client
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.rest import PREFIX, path_of
+from persona_mcp.server.rpc_methods import method_of
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from tests.calls import rows
 from tests.doubles import WordEmbedder
 from tests.http_server import served
+from tests.rpc_client import connected
 from tests.sessions import Caller, EchoModel, check, drive
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +49,29 @@ async def over_mcp(service: Service) -> AsyncIterator[Caller]:
         yield call
 
 
-@pytest.mark.parametrize("door", [over_rest, over_mcp])
+@asynccontextmanager
+async def over_socket(service: Service) -> AsyncIterator[Caller]:
+    async with served(service) as found, connected(found) as client:
+        waiting: dict[Any, asyncio.Future[Any]] = {}
+
+        async def listen() -> None:
+            while True:
+                told = await client.read()
+                waiting.pop(told["id"]).set_result(told)
+
+        async def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+            id = next(client.ids)
+            answer = waiting[id] = asyncio.get_running_loop().create_future()
+            await client.send(method_of(name), arguments, id=id)
+            result: dict[str, Any] = (await answer)["result"]
+            return result
+
+        listener = asyncio.create_task(listen())
+        yield call
+        listener.cancel()
+
+
+@pytest.mark.parametrize("door", [over_rest, over_mcp, over_socket])
 async def test_two_hundred_sessions_that_switch_and_talk_at_once_never_mix(
     settings: Settings, door: Callable[[Service], AbstractAsyncContextManager[Caller]]
 ) -> None:

@@ -7,7 +7,8 @@ import re
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from persona_mcp.config.settings import ServerSettings, Settings
+from persona_mcp.config.server_settings import ServerSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import make_server
 from persona_mcp.server.operations import REGISTRY

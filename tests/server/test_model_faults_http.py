@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from persona_mcp.config.settings import ServerSettings, Settings
+from persona_mcp.config.server_settings import ServerSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from tests.calls import rows

@@ -24,8 +24,14 @@ NAMES = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_update",
+    "persona_delete",
+    "persona_status",
+    "persona_relationship",
     "persona_chat",
     "conversation_get",
+    "persona_prompt",
+    "persona_record_turn",
     "conversation_start",
     "conversation_status",
     "conversation_end",
@@ -61,9 +67,18 @@ NAMES = [
     "relationship_update",
     "emotional_get_state",
     "emotional_update_state",
+    "visual_update",
+    "state_save",
+    "state_load",
+    "state_list",
+    "state_export",
     "system_status",
+    "system_models",
+    "system_health",
+    "system_metrics",
 ]
 BESIDE = [
+    *("persona_prompt", "persona_record_turn"),
     *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
@@ -73,17 +88,31 @@ BESIDE = [
     *("relationship_compatibility", "relationship_stats"),
     *("relationship_history", "relationship_graph"),
     *("relationship_update", "emotional_get_state", "emotional_update_state"),
+    *("persona_update", "persona_delete", "persona_relationship", "visual_update"),
+    *("system_models", "system_health", "system_metrics"),
+    *("state_save", "state_load", "state_list", "state_export"),
 ]
 """Those that the core toolset leaves out."""
-REPEATABLE = ["memory_update", "memory_delete", "memory_import"]
+REPEATABLE = [
+    *("persona_update", "persona_record_turn"),
+    *("memory_update", "memory_delete", "memory_import"),
+]
 """Those that change something, and the same call again nothing more."""
+READING = ["system_metrics"]
+"""Those that change nothing, though not everybody may call them."""
 GOOD: dict[str, dict[str, Any]] = {
     "persona_list": {},
     "persona_get": {"persona_id": "aria"},
     "persona_create": {"name": "Somebody"},
     "persona_switch": {"persona_id": "aria"},
+    "persona_update": {"persona_id": "aria", "charisma": 12},
+    "persona_delete": {"persona_id": "noor", "confirm": True},
+    "persona_status": {"persona_id": "aria"},
+    "persona_relationship": {"persona_id": "aria"},
     "persona_chat": {"persona_id": "aria", "message": "Hello."},
     "conversation_get": {"conversation_id": "c1"},
+    "persona_prompt": {"persona_id": "aria", "message": "Hello."},
+    "persona_record_turn": {"prompt_id": "p1", "response": "Hello."},
     "conversation_start": {"persona1_id": "aria", "persona2_id": "kira"},
     "conversation_status": {"conversation_id": "c1"},
     "conversation_end": {"conversation_id": "c1"},
@@ -119,7 +148,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "relationship_update": {"persona1_id": "aria", "persona2_id": "kira"},
     "emotional_get_state": {"persona_id": "aria"},
     "emotional_update_state": {"persona_id": "aria", "mood": 0.5},
+    "visual_update": {"persona_id": "aria", "description": "She wears a red coat."},
+    "state_save": {},
+    "state_load": {"confirm": True},
+    "state_list": {},
+    "state_export": {},
     "system_status": {},
+    "system_models": {},
+    "system_health": {},
+    "system_metrics": {},
 }
 """Arguments that are right, into which one wrong one is put."""
 
@@ -151,6 +188,9 @@ BOUNDS: dict[str, Callable[[Any], Any]] = {
 
 def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Make values that a schema does not allow, each with what is wrong about it."""
+    if "anyOf" in schema:  # of several kinds, none is a number or a list
+        yield from [("number", 5), ("list", ["x", 5]), ("boolean", True)]
+        return
     yield from WRONG_KIND[schema["type"]]
     for bound, beyond in BOUNDS.items():
         if bound in schema:
@@ -197,7 +237,7 @@ def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
     for field, schema in operation.input_schema.get("properties", {}).items():
         assert schema.get("description"), field
     assert operation.input_schema["additionalProperties"] is False
-    assert operation.read_only == (operation.scope == "read")
+    assert operation.read_only == (operation.scope == "read" or name in READING)
     assert operation.idempotent == (operation.read_only or name in REPEATABLE)
 
 
@@ -305,10 +345,15 @@ async def test_every_result_is_what_its_schema_says(
         arguments["conversation_id"] = talk["conversation_id"]
     elif "conversation_id" in arguments:
         arguments["conversation_id"] = first["conversation_id"]
+    if name == "persona_record_turn":
+        prompted = await call(service, "persona_prompt", **GOOD["persona_prompt"])
+        arguments["prompt_id"] = prompted["prompt_id"]
     if name in ("relationship_get", "relationship_history"):
         arguments["persona2_id"] = "user"
     if name in ("memory_get", "memory_update"):
         arguments["memory_id"] = first["memory_ids"][0]
+    if name in ("state_load", "state_export"):
+        await call(service, "state_save")
 
     result = await call_operation(service, name, arguments)
 

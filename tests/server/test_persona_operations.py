@@ -5,7 +5,7 @@ import pytest
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
-from tests.calls import call, dump, rows, say
+from tests.calls import call, dump, rows, say, watched
 from tests.doubles import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +32,17 @@ async def test_a_list_is_read_in_pages(service: Service) -> None:
     assert [p["id"] for p in second["personas"]] == ["noor"]
     assert first["total_count"] == second["total_count"] == 3
     assert second["next_cursor"] is None
+
+
+async def test_a_list_of_200_personas_takes_two_queries(service: Service) -> None:
+    for number in range(197):
+        await call(service, "persona_create", name=f"Nr {number}")
+
+    with watched(service.database) as statements:
+        found = await call(service, "persona_list", limit=200)
+
+    assert (len(found["personas"]), found["total_count"]) == (200, 200)
+    assert len(statements) <= 2, statements
 
 
 async def test_a_list_is_narrowed_by_tag_and_by_availability(service: Service) -> None:

@@ -153,7 +153,7 @@ async def test_a_request_id_that_was_used_for_something_else_is_refused(service:
         {"interaction_quality": 0.7, "direction": "forward"},
         {"interaction_quality": 0.7, "why": "Because."},
     ):
-        with pytest.raises(Conflict, match="request_id: it was used for another event"):
+        with pytest.raises(Conflict, match="request_id 'r1' was used for another call"):
             await update(service, **other, request_id="r1")
 
     assert await dump(service.database) == before

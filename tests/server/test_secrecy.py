@@ -28,6 +28,7 @@ OTHERS = ("noor", "ann")
 
 EXEMPT = {
     "memory_get": "reads by id, for whoever manages the owner of the memory",
+    "state_export": "carries the whole world out, for whoever manages it",
 }
 """Operations that show what the caller manages, and not what a persona knows; each with its why."""
 
@@ -53,6 +54,7 @@ FIELDS: dict[str, Any] = {
 """What an argument is given wherever an operation takes one of this name."""
 LEFT_OUT = {
     "persona_chat": ("conversation_id",),  # the reader's own talk; the secret one is not its
+    "persona_prompt": ("conversation_id",),
     "memory_list": ("archived",),
 }
 """Of those, what an operation is called without."""

@@ -332,10 +332,10 @@ async def test_forced_fading_lowers_what_it_may_and_can_be_taken_back(
     before = await importance_of(database)
     whom = ["mara", "tobin"]
 
-    dry = await decay.force("main", whom, 0.1, NOW, dry=True)
+    dry = await decay.force("main", "d1", whom, 0.1, NOW, dry=True)
     assert (dry.id, dry.personas, dry.processed, dry.decayed) == (None, 2, 6, 3)
     assert await importance_of(database) == before
-    done = await decay.force("main", whom, 0.1, NOW, dry=False)
+    done = await decay.force("main", "d1", whom, 0.1, NOW, dry=False)
 
     assert done.id is not None
     assert (done.processed, done.decayed) == (6, 3)
@@ -355,7 +355,7 @@ async def test_forced_fading_lowers_what_it_may_and_can_be_taken_back(
 async def test_forced_fading_without_anything_to_lower_writes_nothing(
     database: Database, world: str
 ) -> None:
-    done = await DecayStore(database).force("main", ["mara"], 0.5, NOW, dry=False)
+    done = await DecayStore(database).force("main", "d1", ["mara"], 0.5, NOW, dry=False)
 
     assert (done.id, done.decayed) == (None, 0)
     assert await rows_of(database, tables.DecayRun) == []

@@ -1,0 +1,136 @@
+"""A reply that the host's own model writes: its prompt is offered, the run waits, it is taken.
+
+The run stops at an interrupt, and a later run, maybe of another process, goes on from there. What
+stands before is then loaded anew; what the prompt was made of is kept with the exchange.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+from pydantic import TypeAdapter
+from sqlalchemy import Connection
+
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, HostReply
+from persona_mcp.nodes.generation import sampling_for
+from persona_mcp.nodes.parts import ChatContext, Parts
+from persona_mcp.nodes.prompts import Brief, compose
+from persona_mcp.state import continuation, exchanges, host_prompts
+from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.host_prompts import OPEN_S
+from persona_mcp.state.model import Message, ModelInfo
+
+HOST = ModelInfo("host", "unknown", 32_768, small=False)
+"""What is known of a host's model before it has answered: it takes the long prompt."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a host is given, and what is needed when its reply comes.
+
+    Attributes:
+        messages: The prompt.
+        max_tokens: Longest reply, in tokens.
+        temperature: Randomness, 0..2.
+        stop: Texts that end the reply.
+        memories: Ids of the memories that are in the prompt.
+        decision: How the reply is to be.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float
+    stop: tuple[str, ...]
+    memories: tuple[str, ...]
+    decision: Decision
+
+
+OFFER = TypeAdapter(Offer)
+REPLY = "reply"
+"""Under this name the reply is kept beside the offer, as it came: another one is refused."""
+
+
+def written(offer: Offer) -> dict[str, Any]:
+    """Write an offer as JSON."""
+    found: dict[str, Any] = OFFER.dump_python(offer, mode="json")
+    return found
+
+
+def read_offer(kept: dict[str, Any] | None) -> Offer:
+    """Read an offer as it was kept with its exchange."""
+    return OFFER.validate_python({k: v for k, v in (kept or {}).items() if k != REPLY})
+
+
+async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
+    """Compose the prompt for the host's model and keep it; the exchange waits from now on.
+
+    Reads: the ids, scene, message, recall, decision.
+
+    Raises:
+        Conflict: Another run took the conversation.
+        LimitExceeded: Even the message alone does not fit.
+        StorageUnavailable: The database did not answer.
+    """
+    scene, decision, laws = state["scene"], state["decision"], parts.laws
+    brief = Brief(scene, state["message"], decision, laws.effects.relationships)
+    prompt = compose(brief, state["recall"], HOST, laws.prompts)
+    sampling = sampling_for(scene, HOST, decision, runtime.context, laws.prompts)
+    offer = Offer(
+        prompt.messages,
+        sampling.max_tokens,
+        sampling.temperature,
+        sampling.stop,
+        prompt.memories,
+        decision,
+    )
+    lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
+    await parts.database.write(host_prompts.offer, lease, written(offer), parts.now())
+    runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})
+    return ChatUpdate()
+
+
+async def await_reply(parts: Parts, state: ChatState) -> ChatUpdate:
+    """Stop the run until the host's reply comes; again, if the last one could not be used.
+
+    Reads: exchange_id, verdict.
+    Writes: answer, in the run that goes on.
+    """
+    verdict = state.get("verdict")
+    faults = list(verdict.faults) if verdict else []
+    waiting = {"exchange_id": state["exchange_id"], "faults": faults}
+    answer: HostReply = interrupt(waiting, response_schema=HostReply)
+    return ChatUpdate(answer=answer)
+
+
+async def take_reply(parts: Parts, state: ChatState) -> ChatUpdate:
+    """Take the host's reply in place of one that our model would have written.
+
+    Reads: world_id, exchange_id, answer.
+    Writes: decision, draft, kept.
+    """
+    answer = state["answer"]
+
+    def read(connection: Connection) -> Exchange:
+        return exchanges.get(connection, state["world_id"], state["exchange_id"])
+
+    exchange = await parts.database.read(read)
+    offer = read_offer(exchange.prompt)
+    made_at = (exchange.prompt_until or parts.now()) - OPEN_S
+    words = len(answer.response.split())
+    counted = answer.tokens_used
+    draft = Draft(
+        text=answer.response,
+        tokens=continuation.estimated_tokens(words, parts.laws.continuation)
+        if counted is None
+        else counted,
+        estimated=counted is None,
+        finish_reason="stop",
+        seconds=max(0.0, parts.now() - made_at),
+        model=ModelInfo(HOST.provider, answer.model or HOST.name, HOST.context_tokens, small=False),
+        prompt=offer.messages,
+        memories=offer.memories,
+    )
+    kept = {**written(offer), REPLY: answer.response}
+    return ChatUpdate(decision=offer.decision, draft=draft, kept=kept)

@@ -1,0 +1,106 @@
+"""What the graphs of conversations work with, and one run of one, on its conversation's thread."""
+
+import contextlib
+import sqlite3
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from persona_mcp.nodes.appraising import appraiser_of
+from persona_mcp.nodes.parts import ChatContext, Limits, Parts
+from persona_mcp.server.runs import Run
+from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.ids import thread_id
+
+if TYPE_CHECKING:
+    from langgraph.types import Durability
+
+    from persona_mcp.server.service import Service
+    from persona_mcp.server.store import Store
+    from persona_mcp.server.summaries import Summaries
+    from persona_mcp.state.embedding import Embedder
+    from persona_mcp.state.indexer import Indexer
+    from persona_mcp.state.memory_search import MemorySearch
+    from persona_mcp.state.model import ChatModel
+
+GRAPH, DIALOGUE = "conversation", "dialogue"
+
+
+def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:
+    """Return a graph's configuration for a conversation."""
+    return {
+        "configurable": {"thread_id": thread_id(lease.world_id, lease.conversation_id)},
+        "recursion_limit": service.settings.conversation.recursion_limit,
+        "metadata": {"graph_id": graph},
+    }
+
+
+def started_with(lease: Lease, exchange: Exchange) -> dict[str, Any]:
+    """Return what the conversation's graph is started with for an exchange that runs."""
+    return {**which(lease, exchange), "message": exchange.message}
+
+
+def which(lease: Lease, exchange: Exchange) -> dict[str, Any]:
+    """Return what tells a graph which exchange it is."""
+    return {
+        "world_id": lease.world_id,
+        "conversation_id": lease.conversation_id,
+        "exchange_id": lease.exchange_id,
+        "follows": exchange.follows_id,
+    }
+
+
+async def run_graph(
+    service: "Service",
+    run: Run,
+    lease: Lease,
+    given: Any,
+    context: ChatContext,
+    durability: "Durability",
+    graph: str = GRAPH,
+) -> None:
+    """Run a graph from what is given to its end or its interrupt, and tell of its events."""
+    config = config_of(service, lease, graph)
+    events = (service.dialogue if graph == DIALOGUE else service.graph).astream(
+        given,
+        config,
+        context=context.model_dump(),
+        durability=durability,
+        stream_mode="custom",
+    )
+    async with aclosing(events):
+        async for event in events:
+            run.emit(event.pop("event"), **event)
+    with contextlib.suppress(OSError, sqlite3.Error):  # the exchange is stored; this can wait
+        thread = config["configurable"]["thread_id"]
+        await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
+
+
+def parts_of(
+    store: "Store",
+    memories: "MemorySearch",
+    model: "ChatModel",
+    embedder: "Embedder",
+    indexer: "Indexer",
+    summaries: "Summaries",
+    process: str,
+) -> Parts:
+    """Collect what the nodes of the graphs work with."""
+    settings = store.settings
+    return Parts(
+        database=store.database,
+        memories=memories,
+        model=model,
+        appraiser=appraiser_of(store.settings.relationships, model, embedder),
+        laws=store.laws,
+        limits=Limits(
+            settings.conversation.window_turns,
+            settings.prompts.memories,
+            settings.conversation.attempts,
+        ),
+        process=process,
+        now=time.time,
+        written=indexer.wake,
+        outgrown=summaries.ask,
+    )

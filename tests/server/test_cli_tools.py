@@ -1,0 +1,39 @@
+"""The command `persona tools`: the registry, for people and for scripts."""
+
+from persona_mcp.server.catalogue import operations
+from tests.command_line import Cli
+
+
+def test_tools_are_listed_as_the_registry_has_them(cli: Cli) -> None:
+    listed = cli.good("tools", "--json").json
+
+    assert [(o["name"], o["toolset"], o["scope"], o["core"], o["title"]) for o in listed] == [
+        (o.name, o.toolset, o.scope, o.core, o.title) for o in operations("all")
+    ]
+
+
+def test_the_table_has_a_line_for_every_operation(cli: Cli) -> None:
+    lines = cli.good("tools").out.splitlines()
+
+    for o in operations("all"):
+        [line] = [line for line in lines if o.name in line.split()]
+        assert o.title in line
+        assert ("core" in line.split()) == o.core
+
+
+def test_one_operation_is_shown_with_all_that_it_takes_and_returns(cli: Cli) -> None:
+    shown = cli.good("tools", "memory_search").out
+    told = cli.good("tools", "memory_search", "--json").json
+
+    assert "n_results" in shown
+    assert "whole number 1..100" in shown
+    assert "result_count" in shown
+    assert told["input_schema"]["properties"]["n_results"]["maximum"] == 100
+    assert told["read_only"] is True
+
+
+def test_a_tool_that_is_not_there_suggests_one_that_is(cli: Cli) -> None:
+    done = cli("tools", "memory_serch")
+
+    assert done.code == 1
+    assert "did you mean memory_search" in done.err
