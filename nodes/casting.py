@@ -76,7 +76,7 @@ async def choose_speaker(
     scene = await parts.database.read(read_scene, parts, world_id, standing, speaker, head)
     answered = next((t for t in scene.window if t.id == scene.answers_turn), None)
     runtime.stream_writer({"event": "speaks", "persona_id": speaker, "name": scene.persona.name})
-    message = cue(scene, answered.content if answered else "", state["direction"])
+    message = cue(scene, answered.content if answered else "", state.get("direction") or "")
     kept = tuple(turn for turn in scene.window if turn is not answered)
     return DialogueUpdate(speaker=speaker, scene=replace(scene, window=kept), message=message)
 

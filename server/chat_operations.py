@@ -257,7 +257,9 @@ class ShownExchange(Result):
         description="pending, running, waiting (for the reply to a prompt), done, failed, "
         "cancelled or interrupted (its process ended)"
     )
-    message: str = Field(description="In a talk between personas, the stage direction")
+    message: str = Field(
+        description="In a talk between personas, the stage direction, which its speaker was shown"
+    )
     partial: str | None = Field(description="What had been said when it failed")
     error: dict[str, Any] | None
     created_at: str
@@ -321,7 +323,11 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
             summed_up, world_id, found.id, viewer or whose_summary(found)
         ),
         turns=[shown_turn(turn, by_id[turn.exchange_id], traces) for turn in page],
-        exchanges=[shown_exchange(e) for e in exchanges if e.id in shown or e.status != "done"],
+        exchanges=[
+            shown_exchange(e, found.kind == "chat" or viewer in (None, e.persona_id))
+            for e in exchanges
+            if e.id in shown or e.status != "done"
+        ],
         next_cursor=str(page[-1].number) if more else None,
     )
 
@@ -351,14 +357,14 @@ def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownT
     )
 
 
-def shown_exchange(exchange: Exchange) -> ShownExchange:
-    """Show where an exchange stands."""
+def shown_exchange(exchange: Exchange, whole: bool) -> ShownExchange:
+    """Show where an exchange stands; a stage direction is for its speaker, and not for all."""
     return ShownExchange(
         exchange_id=exchange.id,
         request_id=exchange.request_id,
         number=exchange.number,
         status=exchange.status,
-        message=exchange.message,
+        message=exchange.message if whole else "",
         partial=exchange.partial,
         error=exchange.error,
         created_at=rfc3339(exchange.created_at),

@@ -98,8 +98,7 @@ class ConversationStore:
 
     async def find(self, world_id: str, conversation_id: str) -> Conversation | None:
         """Return a conversation, None if it is not there."""
-        row = await self._database.read(BY_ID.first, world=world_id, key=conversation_id)
-        return to_conversation(row) if row else None
+        return await self._database.read(find, world_id, conversation_id)
 
     async def latest(self, world_id: str, persona_id: str, user_id: str) -> Conversation | None:
         """Return the chat of these two that was used last, None if they never talked."""
@@ -216,10 +215,16 @@ def get(connection: Connection, world_id: str, conversation_id: str) -> Conversa
     Raises:
         NotFound: It is not there.
     """
-    row = BY_ID.first(connection, world=world_id, key=conversation_id)
-    if row is None:
+    found = find(connection, world_id, conversation_id)
+    if found is None:
         raise NotFound.of("conversation", conversation_id)
-    return to_conversation(row)
+    return found
+
+
+def find(connection: Connection, world_id: str, conversation_id: str) -> Conversation | None:
+    """Return a conversation inside a transaction, None if it is not there."""
+    row = BY_ID.first(connection, world=world_id, key=conversation_id)
+    return to_conversation(row) if row else None
 
 
 def window(

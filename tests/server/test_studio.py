@@ -55,7 +55,7 @@ def test_langgraph_json_names_what_is_there() -> None:
         assert callable(getattr(importlib.import_module(module), attribute))
 
 
-@pytest.mark.parametrize("factory", [studio.conversation, studio.relationship])
+@pytest.mark.parametrize("factory", [studio.conversation, studio.dialogue, studio.relationship])
 async def test_a_picture_or_form_opens_nothing(factory: Any, cli: Cli) -> None:
     async with factory(runtime(live=False)) as graph:
         assert "persist" in graph.get_graph().nodes
@@ -157,6 +157,21 @@ async def test_a_run_that_fails_in_studio_leaves_no_lease_and_no_memory(cli: Cli
     assert told["turns"] == []
     assert [e["status"] for e in told["exchanges"]] == ["interrupted"]
     assert again["reply"]
+
+
+async def test_a_turn_of_a_talk_between_personas_is_made_in_studio(cli: Cli) -> None:
+    two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
+    async with studio.checkpointer():
+        service = await studio.OPENED.service()
+        where = (await call_operation(service, "conversation_start", two))["conversation_id"]
+        asked = {"conversation_id": where, "direction": "It rains.", "asked_speaker": "noor"}
+        async with studio.dialogue(runtime(live=True)) as graph:
+            made = await graph.ainvoke(asked, context=KNOBS)
+        told = await call_operation(service, "conversation_get", {"conversation_id": where})
+
+    assert (made["speaker"], made["next_speaker"]) == ("noor", "aria")
+    assert [(t["speaker_id"], t["content"]) for t in told["turns"]] == [("noor", made["reply"])]
+    assert [(e["status"], e["message"]) for e in told["exchanges"]] == [("done", "It rains.")]
 
 
 async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:
