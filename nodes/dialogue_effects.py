@@ -1,5 +1,7 @@
 """What a turn between personas does to all who are there: computed, not written."""
 
+from dataclasses import replace
+
 from persona_mcp.nodes.chat_state import Consequences, Scene
 from persona_mcp.nodes.decision import leaving
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
@@ -20,7 +22,6 @@ from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange
-from persona_mcp.state.errors import NotFound
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import talk_cost
@@ -77,13 +78,8 @@ async def relate_turn(parts: Parts, state: DialogueState) -> DialogueUpdate:
 async def present_at(parts: Parts, world_id: str, standing: Standing) -> tuple[Persona, ...]:
     """Return those who talk and those who overhear it; who was deleted meanwhile hears nothing."""
     found = [member.persona for member in standing.members]
-    for id in standing.plan.witnesses:
-        try:
-            one = await parts.database.read(personas.find, world_id, id)
-        except NotFound:
-            continue
-        if one.id == id:
-            found.append(one)
+    if standing.plan.witnesses:
+        found += await parts.database.read(personas.those, world_id, standing.plan.witnesses)
     return tuple(found)
 
 
@@ -101,14 +97,12 @@ def relationships_of(
     turn: NewTurn,
 ) -> tuple[RelationshipChange, ...]:
     """Compute the events on the arrows: listener to speaker, speaker to listener, and asides."""
-    speaker, partner = scene.persona, scene.partner
     changes = []
     for one in present:
-        role = role_of(scene, one)
-        seen = partner if one is speaker or one.id == speaker.id else speaker
+        mine = replace(act, role=role_of(scene, one))
+        seen = scene.partner if mine.role == "returned" else scene.persona
         if seen is None:
             continue
-        mine = Act(act.text, role, act.appraisal, act.appraiser, act.note, act.turning_point)
         changes.append(
             change_of(
                 parts,

@@ -35,12 +35,12 @@ async def sum_up(parts: Parts, talk: Outgrown) -> int:
 
     Raises:
         StorageUnavailable: The database did not answer.
-        NotFound: The persona is not there any more.
     """
     window, params = parts.limits.window_turns, parts.laws.summaries
     spans = await parts.database.read(unsummed, talk, window, params)
-    persona = await parts.database.read(personas.find, talk.world_id, talk.persona_id)
-    names, made = {persona.id: persona.name}, 0
+    speakers = sorted({turn.speaker_id for span in spans for turn in span.turns})
+    known = await parts.database.read(personas.those, talk.world_id, speakers)
+    names, made = {persona.id: persona.name for persona in known}, 0
     for span in spans:
         text, made_by = await summary_of(parts, span, names)
         occasion = Occasion(memory_type=SUMMARY)

@@ -38,11 +38,11 @@ class ChatArguments(Arguments):
         None, description="Who is to answer: id or name, from persona_list; left out: the session's"
     )
     user_id: Id | None = Field(
-        None, description="Who says it; the persona remembers each user apart"
+        None, description="Your name for who says it; the persona remembers each user apart"
     )
     conversation_id: Id | None = Field(
         None,
-        description="From an earlier reply, to go on there; left out: the session's, or a new one",
+        description="From an earlier reply of persona_chat; left out: the session's, or a new one",
     )
     token_budget: Annotated[int, Field(ge=1, le=32768), WHOLE] = Field(
         500, description="Longest reply, in tokens"
@@ -222,7 +222,7 @@ class ConversationGetArguments(Arguments):
         None, description="From a reply of persona_chat; left out: the session's"
     )
     viewer: Reference | None = Field(
-        None, description="Persona's id or name: only what it said or heard"
+        None, description="Only what this persona said or heard; id or name, from persona_list"
     )
     limit: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(50, description="Turns a page")
     cursor: Annotated[Text, Field(pattern=r"^[0-9]{1,9}$")] | None = Field(
@@ -257,7 +257,9 @@ class ShownExchange(Result):
         description="pending, running, waiting (for the reply to a prompt), done, failed, "
         "cancelled or interrupted (its process ended)"
     )
-    message: str = Field(description="In a talk between personas, the stage direction")
+    message: str = Field(
+        description="In a talk between personas, the stage direction, which its speaker was shown"
+    )
     partial: str | None = Field(description="What had been said when it failed")
     error: dict[str, Any] | None
     created_at: str
@@ -321,7 +323,11 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
             summed_up, world_id, found.id, viewer or whose_summary(found)
         ),
         turns=[shown_turn(turn, by_id[turn.exchange_id], traces) for turn in page],
-        exchanges=[shown_exchange(e) for e in exchanges if e.id in shown or e.status != "done"],
+        exchanges=[
+            shown_exchange(e, found.kind == "chat" or viewer in (None, e.persona_id))
+            for e in exchanges
+            if e.id in shown or e.status != "done"
+        ],
         next_cursor=str(page[-1].number) if more else None,
     )
 
@@ -351,14 +357,14 @@ def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownT
     )
 
 
-def shown_exchange(exchange: Exchange) -> ShownExchange:
-    """Show where an exchange stands."""
+def shown_exchange(exchange: Exchange, whole: bool) -> ShownExchange:
+    """Show where an exchange stands; a stage direction is for its speaker, and not for all."""
     return ShownExchange(
         exchange_id=exchange.id,
         request_id=exchange.request_id,
         number=exchange.number,
         status=exchange.status,
-        message=exchange.message,
+        message=exchange.message if whole else "",
         partial=exchange.partial,
         error=exchange.error,
         created_at=rfc3339(exchange.created_at),

@@ -99,6 +99,70 @@ def ask(
     )
 
 
+@app.command()
+def talk(
+    one: Annotated[str, typer.Argument(help="Who talks: id or name; see `persona list`.")],
+    other: Annotated[str, typer.Argument(help="To whom: another persona's id or name.")],
+    topic: Annotated[str | None, typer.Option("--topic", help="What about; general.")] = None,
+    turns: Annotated[int, typer.Option("--turns", help="Most turns, 1..500.")] = 20,
+    budget: Annotated[
+        int | None, typer.Option("--budget", help="Tokens for the whole talk, 51..32768; 1000.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Makes what is drawn by lot the same again.")
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option("--witness", help="A persona that overhears it; may be given again."),
+    ] = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let two personas talk, and print what they say; Ctrl-C ends it after the turn.
+
+    Both remember it. It ends by itself when one of them has had enough.
+
+    Example: persona talk Aria Kira --topic music --turns 6
+    """
+    begin = {
+        "persona1_id": one,
+        "persona2_id": other,
+        "topic": topic,
+        "max_turns": turns,
+        "token_budget": budget,
+        "seed": seed,
+        "witnesses": witness,
+    }
+    command("cli_dialogue", "talk")(begin, model, as_json)
+
+
+@app.command()
+def conversations(
+    whose: Annotated[
+        str | None, typer.Option("--persona", "-p", help="Only those that this persona talks in.")
+    ] = None,
+    status: Annotated[str | None, typer.Option("--status", help="active, ended or all.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="How many, 1..200; 50.")] = None,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="What the page before ended with.")
+    ] = None,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """List chats and talks between personas, the last begun first.
+
+    Example: persona conversations --persona Aria --status active
+    """
+    which = {
+        "persona_id": whose,
+        "status": status,
+        "limit": limit,
+        "cursor": cursor,
+        "world_id": world,
+    }
+    command("cli_dialogue", "list_conversations")(which, as_json)
+
+
 @app.command("list")
 def list_personas(as_json: AsJson = False) -> None:
     """List the personas."""
@@ -133,6 +197,48 @@ def create(
     Example: persona show Aria > mira.yaml, change the name and the rest, persona create mira.yaml
     """
     command("cli_personas", "create")(file, dry_run, as_json)
+
+
+@app.command("import")
+def import_cards(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Cards (JSON, PNG, CHARX), or folders of them.")
+    ],
+    on_conflict: Annotated[
+        str,
+        typer.Option("--on-conflict", help="If a name is taken: fail, rename or replace."),
+    ] = "fail",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be made.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make personas of character cards of version V1, V2 or V3.
+
+    Example: persona import cards/ --on-conflict rename
+    """
+    command("cli_cards", "import_cards")(paths, on_conflict, dry_run, world, as_json)
+
+
+@app.command()
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="Ends in .json, .png or .charx.")],
+    shape: Annotated[
+        str | None, typer.Option("--format", help="v2, v3, png or charx; left out: by the file.")
+    ] = None,
+    include_state: Annotated[
+        bool, typer.Option("--include-state", help="Also how it sees others and feels now.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a persona as a character card for other applications.
+
+    Example: persona export Aria aria.png
+    """
+    command("cli_cards", "export")(name, file, shape, include_state, world, as_json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from persona_mcp.server.current import current_conversation
 from persona_mcp.server.dialogues import standing_of
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import feelings
+from persona_mcp.state import conversations, feelings
 from persona_mcp.state.availability import check_available
 from persona_mcp.state.dialogue import Member, Plan, first_by_initiative, outlook, plan_of
 from persona_mcp.state.dialogues import (
@@ -37,7 +37,7 @@ class ConversationStartArguments(Arguments):
     """Arguments of conversation_start."""
 
     persona1_id: Reference = Field(description="Who talks: id or name, from persona_list")
-    persona2_id: Reference = Field(description="To whom: another persona's id or name")
+    persona2_id: Reference = Field(description="To whom: another one, from persona_list")
     topic: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
         GENERAL, description="What they talk about, best one of their topics; general: anything"
     )
@@ -91,6 +91,9 @@ async def conversation_start(
     now, laws = time.time(), store.laws
 
     def write(connection: Connection) -> Conversation:
+        known = conversations.find(connection, world_id, key)
+        if known is not None:
+            return known
         members = [
             Member(one, feelings.read_feelings(connection, world_id, one, now, laws.effects))
             for one in two
@@ -111,11 +114,8 @@ async def conversation_start(
         ids = [one.id for one in two]
         return begin_dialogue(connection, world_id, key, ids, arguments.topic, plan, now)
 
-    found = await store.conversations.find(world_id, key)
-    if found is not None:
-        check_same(found, arguments, [one.id for one in two], witnesses)
-    else:
-        found = await store.database.write(write)
+    found = await store.database.write(write)
+    check_same(found, arguments, [one.id for one in two], witnesses)
     if call.session is not None:
         await store.sessions.go_on(call.session, found.id)
     plan = plan_of(found.plan or {})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
@@ -15,7 +16,7 @@ from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue import Standing, sampling_seed
 from persona_mcp.state.dialogues import busy, holder_of, read_standing
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import InternalError, PersonaError
 from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id, new_id
@@ -24,6 +25,8 @@ from persona_mcp.state.request import Request, check_open, ended
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
     from persona_mcp.server.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,14 @@ def request_of(asked: Advance, request_id: str, speaker: str, partner: str) -> R
 async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, Any]:
     """Make the turns one after the other under one lease; those that are done stay done.
 
+    Returns:
+        The exchange of the last one.
+
     Raises:
         PersonaError: What a turn failed with; `turns_done` tells how many came before it.
     """
     lease: Lease | None = None
+    made: dict[str, Any] = {}
     try:
         for number, request_id in enumerate(asked.request_ids):
             talk = await service.conversations.get(asked.world_id, asked.conversation_id)
@@ -134,18 +141,24 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
             standing = await standing_of(service, asked.world_id, talk)
             exchange = await accept(service, asked, request_id, standing)
             if exchange.status == "done":
+                made = {"exchange": exchange}
                 continue
             work = partial(make_turn, service, turn_of(asked, standing, lease, number))
             lease = Lease(asked.world_id, talk.id, exchange.id, service.process)
             try:
-                await service.carry_out(run, asked.world_id, exchange, work)
+                made = await service.carry_out(run, asked.world_id, exchange, work)
             except PersonaError as error:
                 error.data["turns_done"] = number
                 raise
+    except PersonaError:
+        raise
+    except Exception as error:  # a run always tells its end
+        log.exception("turn failed", conversation_id=asked.conversation_id)
+        raise InternalError("something went wrong on our side; the log has the cause") from error
     finally:
         if lease is not None:
             await asyncio.shield(service.exchanges.let_go(lease))
-    return {}
+    return made
 
 
 async def accept(

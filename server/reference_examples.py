@@ -102,6 +102,21 @@ EXAMPLES: dict[str, Example] = {
         {"persona_id": ARIA, "target_persona": KIRA},
         wrong=({}, {"persona_id": ARIA, "target_persona": NOBODY}),
     ),
+    "persona_import": Example(
+        {
+            "card": {
+                "spec": "chara_card_v2",
+                "spec_version": "2.0",
+                "data": {
+                    "name": "Noor",
+                    "description": "{{char}} repairs clocks.",
+                    "first_mes": "You have brought it at last.",
+                },
+            }
+        },
+        wrong=({}, {"data": "%%%"}, {"card": {"name": "Aria"}}),
+    ),
+    "persona_export": Example(OF_ARIA),
     "persona_prompt": Example(
         {"persona_id": ARIA, "message": "What shall we do tomorrow?", "token_budget": 200},
         wrong=({"message": "Hello."},),

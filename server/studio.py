@@ -25,14 +25,17 @@ from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.parts import ChatContext, ChatIds
 from persona_mcp.server.app import create_app
+from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.ids import new_id
 
 STUDIO = "https://smith.langchain.com"
 """The page of Studio is served from there, and calls this server from the reader's browser."""
@@ -113,6 +116,27 @@ class Visit:
         exchange = await self._service.exchanges.get(world_id, state["exchange_id"])
         return await self._take(world_id, exchange, exchange.prompt_id)
 
+    async def accept_turn(self, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
+        """Accept a turn of a talk between personas, which is to be there.
+
+        Raises:
+            NotFound: There is no such talk.
+            Conflict: It has ended, another run goes on with it, or it is a chat with a user.
+        """
+        service = self._service
+        asked = Advance(
+            world_id=state.get("world_id") or service.settings.world,
+            conversation_id=state.get("conversation_id") or "",
+            request_id=new_id(),
+            speaker=state.get("asked_speaker"),
+            direction=state.get("direction") or "",
+        )
+        await check(service, asked)
+        talk = await service.conversations.get(asked.world_id, asked.conversation_id)
+        standing = await standing_of(service, asked.world_id, talk)
+        exchange = await accept(service, asked, asked.request_ids[0], standing)
+        return await self._take(asked.world_id, exchange)
+
     async def _take(
         self, world_id: str, exchange: Exchange, prompt_id: str | None = None
     ) -> ChatIds:
@@ -164,6 +188,20 @@ async def conversation(runtime: ServerRuntime[ChatContext]) -> AsyncIterator[Any
     parts = replace((await OPENED.service()).parts, accept=visit.accept)
     try:
         yield build_conversation(parts).compile(name="conversation")
+    finally:
+        await visit.close()
+
+
+@asynccontextmanager
+async def dialogue(runtime: ServerRuntime[ChatContext]) -> AsyncIterator[Any]:
+    """Give Studio the dialogue's graph: live for a run, empty for pictures and forms."""
+    if runtime.execution_runtime is None:
+        yield compiled("dialogue")
+        return
+    visit = Visit(await OPENED.service())
+    parts = replace((await OPENED.service()).parts, accept=visit.accept_turn)
+    try:
+        yield build_dialogue(parts).compile(name="dialogue")
     finally:
         await visit.close()
 

@@ -98,8 +98,7 @@ class ConversationStore:
 
     async def find(self, world_id: str, conversation_id: str) -> Conversation | None:
         """Return a conversation, None if it is not there."""
-        row = await self._database.read(BY_ID.first, world=world_id, key=conversation_id)
-        return to_conversation(row) if row else None
+        return await self._database.read(find, world_id, conversation_id)
 
     async def latest(self, world_id: str, persona_id: str, user_id: str) -> Conversation | None:
         """Return the chat of these two that was used last, None if they never talked."""
@@ -127,6 +126,17 @@ class ConversationStore:
         """Tell whether somebody of this id has talked to a persona."""
         query = select(C.id).where(C.world_id == world_id, C.user_id == user_id).limit(1)
         return await self._database.read(Prepared(query).first) is not None
+
+    async def begun(self, world_id: str, start: str, limit: int) -> tuple[list[str], int]:
+        """Return ids that start so, the one that was used last first, and how many there are."""
+        query = (
+            select(C.id, func.count().over())
+            .where(C.world_id == world_id, C.id.startswith(start, autoescape=True))
+            .order_by(C.updated_at.desc(), C.id)
+            .limit(limit)
+        )
+        rows = await self._database.read(Prepared(query).all)
+        return [id for id, _ in rows], rows[0][1] if rows else 0
 
     async def transcript(
         self,
@@ -205,10 +215,16 @@ def get(connection: Connection, world_id: str, conversation_id: str) -> Conversa
     Raises:
         NotFound: It is not there.
     """
-    row = BY_ID.first(connection, world=world_id, key=conversation_id)
-    if row is None:
+    found = find(connection, world_id, conversation_id)
+    if found is None:
         raise NotFound.of("conversation", conversation_id)
-    return to_conversation(row)
+    return found
+
+
+def find(connection: Connection, world_id: str, conversation_id: str) -> Conversation | None:
+    """Return a conversation inside a transaction, None if it is not there."""
+    row = BY_ID.first(connection, world=world_id, key=conversation_id)
+    return to_conversation(row) if row else None
 
 
 def window(

@@ -202,10 +202,10 @@ def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona
     Raises:
         NotFound: It is not there any more, whoever else may be called so.
     """
-    found = personas.find(connection, world_id, persona_id)
-    if found.id != persona_id:
+    found = personas.those(connection, world_id, [persona_id])
+    if not found:
         raise NotFound.of("persona", persona_id)
-    return found
+    return found[0]
 
 
 def strengths_of(

@@ -16,7 +16,7 @@ from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, InvalidParams,
 from persona_mcp.state.feelings import Feelings, at_rest, at_time, to_feelings
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 T = tables.Persona
 C = tables.Conversation
@@ -27,6 +27,11 @@ MATCHES = (
     or_(T.id == bindparam("reference"), T.name_key == bindparam("folded")),
 )
 FIND, FIND_ID = Prepared(select(T).where(*MATCHES)), Prepared(select(T.id).where(*MATCHES))
+THOSE = Prepared(
+    select(T)
+    .where(T.world_id == bindparam("world"), T.deleted_at.is_(None), T.id.in_(listed("ids")))
+    .order_by(T.id)
+)
 HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
 KEEP_VERSION = Prepared(insert(tables.PersonaVersion))
@@ -79,6 +84,11 @@ class PersonaStore:
             self._there.pop(world_id, None)
             raise NotFound.of("world", world_id)
         self._there[world_id] = now
+
+    async def worlds(self) -> dict[str, str]:
+        """Return the names of all worlds by their ids, in order of these."""
+        query = select(tables.World.id, tables.World.name).order_by(tables.World.id)
+        return {row.id: row.name for row in await self._database.read(Prepared(query).all)}
 
     async def with_feelings(
         self, world_id: str, now: float, params: EffectParams
@@ -161,6 +171,11 @@ class PersonaStore:
 def world_exists(connection: Connection, world_id: str) -> bool:
     """Tell whether a world is there."""
     return HAS_WORLD.first(connection, world=world_id) is not None
+
+
+def those(connection: Connection, world_id: str, ids: Sequence[str]) -> list[Persona]:
+    """Return personas by their ids alone, in order of these; one that is not there is left out."""
+    return [to_persona(row) for row in THOSE.all(connection, world=world_id, ids=list(ids))]
 
 
 def find(connection: Connection, world_id: str, reference: str) -> Persona:

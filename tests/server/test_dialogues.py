@@ -135,11 +135,13 @@ async def test_who_is_in_too_many_talks_is_refused_with_one_of_them(service: Ser
 async def test_the_same_request_begins_one_talk(service: Service) -> None:
     first = await start(service, request_id="r1", seed=None)
 
-    again = await start(service, request_id="r1", seed=None)
+    again, too = await asyncio.gather(
+        *(start(service, request_id="r1", seed=None) for _ in range(2))
+    )
     with pytest.raises(Conflict, match="request_id 'r1' was used for another call"):
         await start(service, request_id="r1", topic="books")
 
-    assert again == first
+    assert again == too == first
     assert len(await rows(service.database, tables.Conversation)) == 1
 
 
@@ -336,6 +338,24 @@ async def test_who_does_not_talk_there_can_not_be_made_to_speak(service: Service
         await go_on(service, talk, speaker_id="noor")
 
 
+async def test_a_talk_with_one_who_is_gone_goes_no_further_and_can_be_ended(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The choir sings at dawn.")
+    talk = await start(service)
+    await go_on(service, talk)
+    gone = update(tables.Persona).where(tables.Persona.id == "kira")
+    with service.database.writing() as connection:
+        connection.execute(gone.values(deleted_at=1.0, name_key=None))
+
+    with pytest.raises(NotFound, match="persona 'kira' not found"):
+        await go_on(service, talk)
+    ended = await call(service, "conversation_end", **where(talk), reason="she is gone")
+
+    assert set(ended["final_stats"]["cooldowns"]) == {"aria", "kira"}
+    assert (await status(service, talk))["exit_reason"] == "she is gone"
+
+
 async def test_a_failed_turn_changes_nothing_and_those_before_it_stay(
     service: Service, model: ScriptedModel
 ) -> None:
@@ -489,6 +509,7 @@ async def test_what_was_said_is_read_like_any_conversation(
     )
     assert [len(t["memory_ids"]) for t in found["turns"]] == [3, 3]
     assert [e["message"] for e in found["exchanges"]] == ["It rains.", ""]
+    assert [e["message"] for e in mine["exchanges"]] == ["", ""]  # the speaker alone was shown it
 
 
 async def test_a_summary_of_a_long_talk_is_read_with_it_by_who_was_there(

@@ -25,6 +25,8 @@ NAMES = [
     "persona_delete",
     "persona_status",
     "persona_relationship",
+    "persona_import",
+    "persona_export",
     "persona_chat",
     "conversation_get",
     "persona_prompt",
@@ -76,6 +78,7 @@ NAMES = [
 ]
 BESIDE = [
     *("persona_prompt", "persona_record_turn"),
+    *("persona_import", "persona_export"),
     *("conversation_status", "conversation_list", "conversation_history"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
@@ -95,7 +98,7 @@ REPEATABLE = [
     *("memory_update", "memory_delete", "memory_import"),
 ]
 """Those that change something, and the same call again nothing more."""
-READING = ["system_metrics"]
+READING = ["persona_export", "state_export", "system_metrics"]
 """Those that change nothing, though not everybody may call them."""
 
 
@@ -120,6 +123,42 @@ async def talked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 def test_the_registry_has_the_operations_in_their_order() -> None:
     assert [o.name for o in operations("all")] == NAMES
     assert [o.name for o in operations()] == [name for name in NAMES if name not in BESIDE]
+
+
+OWN_WORDS = ("Your name", "From persona_switch", "World; left out")
+"""Ids that no operation gives."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_id_that_an_operation_takes_says_where_it_comes_from(name: str) -> None:
+    for field, schema in REGISTRY[name].input_schema["properties"].items():
+        if field in ("id", "ids", "viewer") or field.endswith(("_id", "_ids")):
+            told = schema["description"]
+            assert any(o in told for o in NAMES) or told.startswith(OWN_WORDS), field
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_sentence_of_an_operation_says_what_it_does(name: str) -> None:
+    first = REGISTRY[name].description.split(". ")[0]
+
+    assert re.match(r"[A-Z][a-z]+ ", first), "it begins with what is done"
+    assert 20 <= len(first) <= 120
+    assert REGISTRY[name].description.endswith(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hints_of_an_operation_agree_with_what_it_may_do(name: str) -> None:
+    operation = REGISTRY[name]
+    words = operation.name.split("_")
+
+    if operation.read_only:
+        assert not operation.destructive
+        assert operation.idempotent
+    if {"delete", "purge"} & set(words):
+        assert operation.destructive
+    if {"get", "list", "stats", "status", "search", "history"} & set(words):
+        assert operation.read_only
+    assert operation.scope in ("read", "chat", "manage", "admin")
 
 
 @pytest.mark.parametrize("name", NAMES)

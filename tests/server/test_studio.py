@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from langgraph.types import Command
 
 from persona_mcp.server import catalogue, studio
 from persona_mcp.server.operations import call_operation
@@ -54,7 +55,7 @@ def test_langgraph_json_names_what_is_there() -> None:
         assert callable(getattr(importlib.import_module(module), attribute))
 
 
-@pytest.mark.parametrize("factory", [studio.conversation, studio.relationship])
+@pytest.mark.parametrize("factory", [studio.conversation, studio.dialogue, studio.relationship])
 async def test_a_picture_or_form_opens_nothing(factory: Any, cli: Cli) -> None:
     async with factory(runtime(live=False)) as graph:
         assert "persist" in graph.get_graph().nodes
@@ -95,6 +96,34 @@ async def test_a_conversation_goes_on_between_the_two_whose_it_is(cli: Cli) -> N
     assert told["turns"][-1]["content"] == said["reply"]
 
 
+async def test_with_the_host_knob_the_reply_is_written_in_studio(cli: Cli) -> None:
+    config = {"configurable": {"thread_id": "t3"}}
+    given = [
+        {"message": "My dog is called Rex."},
+        Command(resume={"response": "As an AI model, I have no dog."}),
+        Command(resume={"response": "Rex! A king's name for a dog."}),
+    ]
+    ended = []
+    async with studio.checkpointer() as saver:
+        for one in given:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                ended.append(await graph.ainvoke(one, config, context={**KNOBS, "host": True}))
+        service = await studio.OPENED.service()
+        found = await service.conversations.latest("main", "noor", "user")
+        assert found is not None
+        told = await call_operation(service, "conversation_get", {"conversation_id": found.id})
+
+    faults = [[i.value["faults"] for i in one.get("__interrupt__", ())] for one in ended]
+    assert faults == [[[]], [["it falls out of character"]], []]
+    assert [turn["content"] for turn in told["turns"]] == [
+        "My dog is called Rex.",
+        "Rex! A king's name for a dog.",
+    ]
+    assert [e["status"] for e in told["exchanges"]] == ["done"]
+    assert not [r for r in cli.server.requests if "chat" in r.path], "no model was asked"
+
+
 async def test_the_app_is_made_when_asked_for_and_shares_the_service_of_the_runs(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +157,21 @@ async def test_a_run_that_fails_in_studio_leaves_no_lease_and_no_memory(cli: Cli
     assert told["turns"] == []
     assert [e["status"] for e in told["exchanges"]] == ["interrupted"]
     assert again["reply"]
+
+
+async def test_a_turn_of_a_talk_between_personas_is_made_in_studio(cli: Cli) -> None:
+    two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
+    async with studio.checkpointer():
+        service = await studio.OPENED.service()
+        where = (await call_operation(service, "conversation_start", two))["conversation_id"]
+        asked = {"conversation_id": where, "direction": "It rains.", "asked_speaker": "noor"}
+        async with studio.dialogue(runtime(live=True)) as graph:
+            made = await graph.ainvoke(asked, context=KNOBS)
+        told = await call_operation(service, "conversation_get", {"conversation_id": where})
+
+    assert (made["speaker"], made["next_speaker"]) == ("noor", "aria")
+    assert [(t["speaker_id"], t["content"]) for t in told["turns"]] == [("noor", made["reply"])]
+    assert [(e["status"], e["message"]) for e in told["exchanges"]] == [("done", "It rains.")]
 
 
 async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:

@@ -43,6 +43,21 @@ def test_a_persona_that_cannot_talk_is_refused_with_what_clears_last(
     }
 
 
+def test_a_persona_in_too_many_talks_is_refused_with_the_oldest_and_without_a_time() -> None:
+    resting = InteractionState(5.0, cooldown_until=305.5)
+    check_available(persona(), InteractionState(5.0), P, ["c1", "c2"])
+
+    with pytest.raises(PersonaUnavailable, match="in other conversations; end one") as refused:
+        check_available(persona(), resting, P, ["c1", "c2", "c3"])
+
+    assert refused.value.data == {
+        "persona_id": "mara",
+        "reason": "in_conversation",
+        "conversation_id": "c1",
+        "also": ["cooldown"],
+    }
+
+
 def test_the_wait_of_each_reason_is_known() -> None:
     state = InteractionState(5.0, energy=9, time=0, cooldown_until=25.0)
 
