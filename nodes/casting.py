@@ -5,12 +5,13 @@ from dataclasses import replace
 from langgraph.runtime import Runtime
 from sqlalchemy import Connection
 
+from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.prompts import about
-from persona_mcp.state import conversations, effects, relationship
+from persona_mcp.state import conversations, effects, relationship, visual
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.dialogues import read_standing
 
@@ -101,9 +102,11 @@ def read_scene(
         connection, world_id, seen.id, speaker, head, parts.limits.window_turns
     )
     last = window[-1] if window else None
+    heard = [turn.content for turn in window]
+    its = played(connection, parts, world_id, own.persona, other.name, heard)
     return Scene(
         now=now,
-        persona=own.persona,
+        persona=its.persona,
         conversation=seen,
         window=tuple(window),
         arrow=arrow,
@@ -111,6 +114,9 @@ def read_scene(
         answers=conversations.spoken(connection, world_id, seen.id, speaker),
         summaries=summaries_of(connection, parts, world_id, seen, head, window),
         reverse=reverse,
+        sights=visual.sights(connection, world_id, speaker, seen.scene, now),
+        card=its.card,
+        lore=its.lore,
         partner=other,
         standing=standing,
         answers_turn=last.id if last and last.speaker_id != speaker else None,

@@ -1,13 +1,14 @@
 """The state of a conversation's graph: ids and the current turn are checkpointed, no more."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 from langgraph.channels import UntrackedValue
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from persona_mcp.nodes.parts import ChatIds
+from persona_mcp.state.cards import CardUse
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Party, Route, Score, Talk
 from persona_mcp.state.dialogue import Standing
@@ -15,6 +16,7 @@ from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
 from persona_mcp.state.fields import WHOLE, Text
+from persona_mcp.state.lore import Lore
 from persona_mcp.state.meeting import GivenAppraisal
 from persona_mcp.state.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
@@ -42,6 +44,8 @@ class Scene:
         partner: Who is answered, where that is a persona; None for a human.
         standing: How the talk stands, where it is one between personas.
         answers_turn: The turn that is answered, where that is in the window already.
+        card: What else of the persona's card bears on the prompt; None if it has none.
+        lore: What its card knows of what was said last.
 
     In a talk between personas the conversation is as the speaker has it: its `persona_id` is who
     speaks, its `user_id` to whom.
@@ -60,6 +64,8 @@ class Scene:
     partner: Persona | None = None
     standing: Standing | None = None
     answers_turn: str | None = None
+    card: CardUse | None = None
+    lore: tuple[Lore, ...] = ()
 
     @property
     def partner_name(self) -> str:
@@ -192,8 +198,6 @@ class ChatUpdate(ChatIds, ChatOutput, total=False):
     consequences: Annotated[Consequences, UntrackedValue(Consequences, guard=False)]
     answer: Annotated[HostReply, UntrackedValue(HostReply, guard=False)]
     """The host's reply, in the run that goes on with it."""
-    kept: Annotated[dict[str, Any], UntrackedValue(dict, guard=False)]
-    """What is kept of the host's prompt and reply."""
 
 
 class ChatState(ChatInput, ChatUpdate):

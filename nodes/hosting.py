@@ -4,6 +4,7 @@ The run stops at an interrupt, and a later run, maybe of another process, goes o
 stands before is then loaded anew; what the prompt was made of is kept with the exchange.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +49,6 @@ class Offer:
 
 
 OFFER = TypeAdapter(Offer)
-REPLY = "reply"
-"""Under this name the reply is kept beside the offer, as it came: another one is refused."""
 
 
 def written(offer: Offer) -> dict[str, Any]:
@@ -58,9 +57,9 @@ def written(offer: Offer) -> dict[str, Any]:
     return found
 
 
-def read_offer(kept: dict[str, Any] | None) -> Offer:
-    """Read an offer as it was kept with its exchange."""
-    return OFFER.validate_python({k: v for k, v in (kept or {}).items() if k != REPLY})
+def read_offer(kept: Mapping[str, Any] | None) -> Offer:
+    """Read an offer as it is kept with an exchange that waits for its reply."""
+    return OFFER.validate_python(kept)
 
 
 async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:
@@ -108,7 +107,7 @@ async def take_reply(parts: Parts, state: ChatState) -> ChatUpdate:
     """Take the host's reply in place of one that our model would have written.
 
     Reads: world_id, exchange_id, answer.
-    Writes: decision, draft, kept.
+    Writes: decision, draft.
     """
     answer = state["answer"]
 
@@ -132,5 +131,4 @@ async def take_reply(parts: Parts, state: ChatState) -> ChatUpdate:
         prompt=offer.messages,
         memories=offer.memories,
     )
-    kept = {**written(offer), REPLY: answer.response}
-    return ChatUpdate(decision=offer.decision, draft=draft, kept=kept)
+    return ChatUpdate(decision=offer.decision, draft=draft)

@@ -3,6 +3,7 @@
 from langgraph.runtime import Runtime
 from sqlalchemy import Connection
 
+from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.state import conversations, effects, feelings, personas, relationship, visual
@@ -41,9 +42,11 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         window = conversations.window(
             connection, world_id, conversation.id, persona.id, follows, parts.limits.window_turns
         )
+        heard = [*(turn.content for turn in window), state["message"]]
+        its = played(connection, parts, world_id, persona, user_id, heard)
         return Scene(
             now=now,
-            persona=persona,
+            persona=its.persona,
             conversation=conversation,
             window=tuple(window),
             arrow=relationship.decay(arrow, now, laws.relationships) if arrow else None,
@@ -55,6 +58,8 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             summaries=summaries_of(connection, parts, world_id, conversation, follows, window),
             reverse=relationship.decay(reverse, now, laws.relationships) if reverse else None,
             sights=visual.sights(connection, world_id, persona.id, conversation.scene, now),
+            card=its.card,
+            lore=its.lore,
         )
 
     scene = await parts.database.read(read)

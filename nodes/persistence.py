@@ -4,6 +4,7 @@ from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.commit import Commit, commit_exchange
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.host_prompts import taken
 from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import is_due
 
@@ -48,7 +49,7 @@ def report_of(state: ChatState) -> dict[str, object]:
     """Return the columns that an exchange is reported with."""
     decision, draft, verdict = state["decision"], state["draft"], state["verdict"]
     direct = decision.route.model and draft.model is not None
-    hosted = {"prompt": state["kept"]} if "kept" in state else {}
+    hosted = {"prompt": taken(state["answer"].response)} if "answer" in state else {}
     return {
         **hosted,
         "response": verdict.text,

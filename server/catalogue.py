@@ -1,6 +1,7 @@
 """All operations, gathered: importing this module registers them."""
 
 from persona_mcp.server import (
+    card_operations,
     chat_operations,
     conversation_advance,
     conversation_operations,
@@ -32,6 +33,7 @@ MODULES = (
     persona_operations,
     persona_changes,
     persona_status,
+    card_operations,
     chat_operations,
     host_operations,
     conversation_operations,

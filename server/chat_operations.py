@@ -38,11 +38,11 @@ class ChatArguments(Arguments):
         None, description="Who is to answer: id or name, from persona_list; left out: the session's"
     )
     user_id: Id | None = Field(
-        None, description="Who says it; the persona remembers each user apart"
+        None, description="Your name for who says it; the persona remembers each user apart"
     )
     conversation_id: Id | None = Field(
         None,
-        description="From an earlier reply, to go on there; left out: the session's, or a new one",
+        description="From an earlier reply of persona_chat; left out: the session's, or a new one",
     )
     token_budget: Annotated[int, Field(ge=1, le=32768), WHOLE] = Field(
         500, description="Longest reply, in tokens"
@@ -222,7 +222,7 @@ class ConversationGetArguments(Arguments):
         None, description="From a reply of persona_chat; left out: the session's"
     )
     viewer: Reference | None = Field(
-        None, description="Persona's id or name: only what it said or heard"
+        None, description="Only what this persona said or heard; id or name, from persona_list"
     )
     limit: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(50, description="Turns a page")
     cursor: Annotated[Text, Field(pattern=r"^[0-9]{1,9}$")] | None = Field(

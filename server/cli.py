@@ -199,6 +199,48 @@ def create(
     command("cli_personas", "create")(file, dry_run, as_json)
 
 
+@app.command("import")
+def import_cards(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Cards (JSON, PNG, CHARX), or folders of them.")
+    ],
+    on_conflict: Annotated[
+        str,
+        typer.Option("--on-conflict", help="If a name is taken: fail, rename or replace."),
+    ] = "fail",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be made.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make personas of character cards of version V1, V2 or V3.
+
+    Example: persona import cards/ --on-conflict rename
+    """
+    command("cli_cards", "import_cards")(paths, on_conflict, dry_run, world, as_json)
+
+
+@app.command()
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="Ends in .json, .png or .charx.")],
+    shape: Annotated[
+        str | None, typer.Option("--format", help="v2, v3, png or charx; left out: by the file.")
+    ] = None,
+    include_state: Annotated[
+        bool, typer.Option("--include-state", help="Also how it sees others and feels now.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a persona as a character card for other applications.
+
+    Example: persona export Aria aria.png
+    """
+    command("cli_cards", "export")(name, file, shape, include_state, world, as_json)
+
+
 @app.command()
 def update(
     name: Name,

@@ -45,6 +45,7 @@ OPTIONS = {
     "n_results": "--limit",
     "name": "--name",
     "note": "--note",
+    "on_conflict": "--on-conflict",
     "order": "--order",
     "max_turns": "--turns",
     "persona1_id": "ONE",

@@ -15,7 +15,7 @@ from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
 
 ABOUT = 60
-OWN = ("id", "version", "created_at", "updated_at")
+OWN = ("id", "version", "created_at", "updated_at", "greetings")
 """Fields of a stored persona that a file does not have."""
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 """What a file need not say; 0 is a value."""

@@ -28,7 +28,8 @@ class ConversationAdvanceArguments(Arguments):
         1, description="How many turns; fewer if the talk ends"
     )
     speaker_id: Reference | None = Field(
-        None, description="Who of the two speaks first: id or name; left out: whose turn it is"
+        None,
+        description="Who of the two of conversation_start speaks first; left out: whose turn it is",
     )
     input: Annotated[Text, Field(max_length=20000)] = Field(
         "", description="Stage direction: what happens before the first turn"

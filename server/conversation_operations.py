@@ -37,7 +37,7 @@ class ConversationStartArguments(Arguments):
     """Arguments of conversation_start."""
 
     persona1_id: Reference = Field(description="Who talks: id or name, from persona_list")
-    persona2_id: Reference = Field(description="To whom: another persona's id or name")
+    persona2_id: Reference = Field(description="To whom: another one, from persona_list")
     topic: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
         GENERAL, description="What they talk about, best one of their topics; general: anything"
     )

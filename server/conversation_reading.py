@@ -28,7 +28,7 @@ class ConversationListArguments(Arguments):
     """Arguments of conversation_list."""
 
     persona_id: Reference | None = Field(
-        None, description="Only those that this persona talks in: id or name"
+        None, description="Only those that this persona talks in: id or name, from persona_list"
     )
     status: Literal["active", "ended", "all"] = Field("all", description="Whether they are over")
     since: Moment | None = Field(None, description="Begun at this time or later")

@@ -83,15 +83,15 @@ def prompt_of(exchange: Exchange) -> PersonaPrompt:
         "request_id": exchange.request_id,
         "conversation_id": exchange.conversation_id,
         "exchange_id": exchange.id,
+        "prompt_id": exchange.prompt_id,
         "response": exchange.response,
     }
-    if exchange.prompt is None:
+    if done:
         score, kind = exchange.outcome["continue_score"], exchange.outcome["response_type"]
         return PersonaPrompt(**shown, continue_score=round(score), response_type=kind)
     offer = read_offer(exchange.prompt)
     return PersonaPrompt(
         **shown,
-        prompt_id=exchange.prompt_id,
         messages=[PromptMessage(role=m.role, content=m.content) for m in offer.messages],
         max_tokens=offer.max_tokens,
         temperature=offer.temperature,

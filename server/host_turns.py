@@ -7,7 +7,6 @@ from typing import Any
 from langgraph.types import Command
 
 from persona_mcp.nodes.chat_state import HostReply
-from persona_mcp.nodes.hosting import REPLY
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.graph_runs import config_of, run_graph, started_with
 from persona_mcp.server.runs import Run, guarded, unless_lost
@@ -15,6 +14,7 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.host_prompts import taken
 from persona_mcp.state.validation import cut
 
 HOSTED = ChatContext(host=True)
@@ -41,7 +41,7 @@ async def record(
         )
         async with run.joined(lost, service.settings.server.grace_s):
             exchange = (await unless_lost(run.outcome(), lost))["exchange"]
-    if exchange.prompt is None or exchange.prompt[REPLY] != reply.response:
+    if exchange.prompt != taken(reply.response):
         raise Conflict(
             f"prompt '{prompt_id}' was answered by another text; persona_prompt makes a new one",
             field="prompt_id",

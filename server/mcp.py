@@ -29,7 +29,7 @@ from mcp_types import (
 
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
 from persona_mcp.server.operations import Caller, Operation, call_operation
-from persona_mcp.server.schemas import input_schema, output_schema
+from persona_mcp.server.schemas import input_schema, outline, output_schema, plain
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, PersonaError
 
@@ -127,11 +127,11 @@ def make_server(
 
     @cache
     def listed() -> ListToolsResult:
-        return ListToolsResult(tools=[tool_of(operation) for operation in offered().values()])
+        return ListToolsResult(tools=[tool_of(one, toolset) for one in offered().values()])
 
     def schema_of(name: str) -> dict[str, Any] | None:
         operation = offered().get(name)
-        return tool_of(operation).input_schema if operation else None
+        return tool_of(operation, toolset).input_schema if operation else None
 
     async def list_tools(
         context: Context, params: PaginatedRequestParams | None
@@ -169,16 +169,18 @@ Serving = Callable[[Ready, str, float, float], Server[Any]]
 
 
 @cache
-def tool_of(operation: Operation) -> Tool:
-    """Describe an operation as a tool."""
+def tool_of(operation: Operation, toolset: str = "all") -> Tool:
+    """Describe an operation as a tool; the core toolset is told in outline."""
+    arguments = input_schema(operation.input_schema)
+    result = output_schema(operation.output_schema)
+    whole = toolset == "all"
     return Tool(
         name=operation.name,
         title=operation.title,
         description=operation.description,
-        input_schema=input_schema(operation.input_schema),
-        output_schema=output_schema(operation.output_schema),
+        input_schema=arguments if whole else plain(arguments),
+        output_schema=result if whole else outline(result),
         annotations=ToolAnnotations(
-            title=operation.title,
             read_only_hint=operation.read_only,
             destructive_hint=operation.destructive,
             idempotent_hint=operation.idempotent,

@@ -103,9 +103,12 @@ async def memory_update(call: Call, arguments: MemoryUpdateArguments) -> MemoryU
 class MemoryDeleteArguments(Arguments):
     """Arguments of memory_delete."""
 
-    memory_id: Id | None = Field(None, description="One memory; or give ids")
+    memory_id: Id | None = Field(
+        None, description="One memory, from memory_search or memory_list; or give ids"
+    )
     ids: Annotated[list[Id], Field(min_length=1, max_length=100)] | None = Field(
-        None, description="Several memories, in place of memory_id"
+        None,
+        description="Several memories, from memory_search or memory_list, in place of memory_id",
     )
     purge: bool = Field(False, description="Delete for good, in place of archiving")
     confirm: bool = Field(False, description="true is needed to purge: nothing brings it back")
@@ -162,7 +165,9 @@ def ids_of(arguments: MemoryDeleteArguments) -> list[str]:
 class MemoryImportArguments(Arguments):
     """Arguments of memory_import."""
 
-    persona_id: Reference | None = Field(None, description="Who is told: id or name")
+    persona_id: Reference | None = Field(
+        None, description="Who is told: id or name, from persona_list"
+    )
     text: Annotated[Text, Field(min_length=1, max_length=1_000_000)] | None = Field(
         None, description="The document, plain or Markdown; or give data"
     )

@@ -127,14 +127,16 @@ class MemoryDecayForceArguments(Arguments):
     """Arguments of memory_decay_force."""
 
     persona_id: Reference | None = Field(
-        None, description="Whose memories: id or name; left out: all personas of the world"
+        None,
+        description="Whose memories: id or name, from persona_list; left out: of all personas",
     )
     decay_factor: Annotated[Number, Field(ge=0.01, le=0.9)] = Field(
         0.1, description="Share of the importance that is taken away"
     )
     dry_run: bool = Field(False, description="Only say what it would do; nothing is changed")
     undo_decay_id: Id | None = Field(
-        None, description="Give back what this call took, in place of fading"
+        None,
+        description="decay_id of an earlier memory_decay_force: give back what it took",
     )
 
 

@@ -153,7 +153,7 @@ class MemoryStoreArguments(Arguments):
         description="Persona or user who told it, where it is hearsay: then memory_type is hearsay",
     )
     source_memory_id: Id | None = Field(
-        None, description="The memory that told_by tells of; it has to know that one itself"
+        None, description="What told_by tells of, from memory_search of its own memories"
     )
     importance: Share | None = Field(
         None,

@@ -9,7 +9,7 @@ import difflib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -41,18 +41,20 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    world_id: Id | None = Field(
-        None, description="World to work in; left out: the session's, else the default one"
-    )
-    session_id: SessionId | None = Field(
-        None, description="From persona_switch: what is current for you"
-    )
+    world_id: Id | None = Field(None, description="World; left out: the session's or the default")
+    session_id: SessionId | None = Field(None, description="From persona_switch")
 
 
 class Result(BaseModel):
-    """Base of what operations return."""
+    """Base of what operations return.
+
+    Attributes:
+        exact: Fields whose numbers are shown as they are, since they are not ours to round.
+    """
 
     model_config = ConfigDict(frozen=True)
+
+    exact: ClassVar[frozenset[str]] = frozenset()
 
 
 async def silent(_: str) -> None:
@@ -292,8 +294,9 @@ async def call_operation(
 
         async def carried_out() -> dict[str, Any]:
             done = await found.run(call, arguments)
-            shown: dict[str, Any] = rounded(done.model_dump(mode="json"))
-            return shown
+            full = done.model_dump(mode="json")
+            shown: dict[str, Any] = rounded(full)
+            return {**shown, **{name: full[name] for name in done.exact}} if done.exact else shown
 
         if request_id is None or not found.answers_kept:
             return await carried_out()

@@ -4,14 +4,18 @@ import time
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import interaction
 from persona_mcp.state.availability import check_available
+from persona_mcp.state.card_store import card_use
+from persona_mcp.state.cards import CardUse
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona, PersonaSpec
+from persona_mcp.state.personas import find
 
 
 class PersonaListArguments(Arguments):
@@ -104,6 +108,9 @@ class FullPersona(PersonaSpec):
     version: int
     created_at: str
     updated_at: str
+    greetings: list[str] = Field(
+        description="Ways in which its character card has it open a talk; the first one is used"
+    )
 
 
 class PersonaGet(Result):
@@ -118,7 +125,12 @@ async def persona_get(call: Call, arguments: PersonaGetArguments) -> PersonaGet:
 
     Take the id or name from persona_list.
     """
-    found = await call.store.personas.resolve(call.world_id, arguments.persona_id)
+
+    def read(connection: Connection) -> tuple[Persona, CardUse | None]:
+        found = find(connection, call.world_id, arguments.persona_id)
+        return found, card_use(connection, call.world_id, found.id)
+
+    found, card = await call.store.database.read(read)
     values: dict[str, Any] = found.spec.model_dump()
     return PersonaGet(
         persona=FullPersona(
@@ -127,6 +139,7 @@ async def persona_get(call: Call, arguments: PersonaGetArguments) -> PersonaGet:
             version=found.version,
             created_at=rfc3339(found.created_at),
             updated_at=rfc3339(found.updated_at),
+            greetings=list(card.greetings) if card else [],
         )
     )
 

@@ -1,4 +1,4 @@
-"""The pages that are made from the code: settings, tables of operations and errors, graphs.
+"""The pages that are made from the code: settings, the reference, tables, graphs.
 
 `python -m persona_mcp.server.reference` writes them below the current folder; with `--check` it
 says which of them are stale, and exits with 1 if there are any.
@@ -10,7 +10,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from persona_mcp.config.settings import PREFIX, Settings
+from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.settings import PREFIX, LogSettings, Settings
 from persona_mcp.config.variables import (
     MASK,
     Section,
@@ -18,6 +19,7 @@ from persona_mcp.config.variables import (
     dotenv_value,
     sections_of,
 )
+from persona_mcp.server import reference_pages
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.pictures import mermaid, svg
 from persona_mcp.server.rest import PREFIX as PREFIX_OF_ROUTES
@@ -93,6 +95,7 @@ def _commented(text: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
     ".env.example": env_example,
+    **reference_pages.PAGES,
 }
 
 
@@ -163,6 +166,7 @@ def main(check: bool) -> None:
     Raises:
         SystemExit: A page is stale; its message names them.
     """
+    configure_logging(LogSettings(level="WARNING"))
     if check:
         if stale := stale_pages(Path()):
             sys.exit(f"stale: {', '.join(stale)}; run `make docs`")

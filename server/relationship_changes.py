@@ -26,9 +26,9 @@ from persona_mcp.state.relationship import RelationshipParams
 class RelationshipUpdateArguments(Arguments):
     """Arguments of relationship_update."""
 
-    persona1_id: Reference = Field(description="A persona's id or name")
+    persona1_id: Reference = Field(description="A persona's id or name, from persona_list")
     persona2_id: Reference = Field(
-        description="Another persona's id or name, or the user_id of who talked to one"
+        description="Another one's, from persona_list, or the user_id of who used persona_chat"
     )
     interaction_quality: Signed = Field(0.0, description="How it went: bad -1 to good 1")
     duration_minutes: Minutes = Field(MEETING_MINUTES, description="How long they were together")

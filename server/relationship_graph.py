@@ -34,8 +34,8 @@ class RelationshipGraphArguments(Arguments):
 
     persona_ids: Annotated[list[Reference], Field(max_length=MOST_NODES)] = Field(
         default_factory=list,
-        description="Only these: personas' ids or names, or users' ids; left out: all personas, "
-        "and the users that they know",
+        description="Only these: from persona_list, or users' ids; left out: all personas, and the "
+        "users that they know",
     )
     at: Moment | None = Field(None, description="As it was at this time; left out: now")
     min_familiarity: Annotated[Number, Field(ge=0, le=1)] = Field(

@@ -19,8 +19,8 @@ from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import Log, Logged, read_log
 
 REASONS = 3
-WHO_SEES = "Who sees: a persona's id or name"
-WHO_IS_SEEN = "Who is seen: a persona's id or name, or the user_id of who talked to it"
+WHO_SEES = "Who sees: a persona's id or name, from persona_list"
+WHO_IS_SEEN = "Who is seen: from persona_list, or the user_id of who used persona_chat"
 Source = Literal["witnessed", "told"]
 
 

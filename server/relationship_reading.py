@@ -141,7 +141,7 @@ class CompatibilityArguments(Arguments):
     """Arguments of relationship_compatibility."""
 
     persona1_id: Reference = Field(description="A persona's id or name, from persona_list")
-    persona2_id: Reference = Field(description="Another persona's")
+    persona2_id: Reference = Field(description="Another persona's id or name, from persona_list")
 
 
 class Named(Result):

@@ -1,7 +1,8 @@
 """JSON Schemas as an MCP client is shown them: short, since a model reads all of them.
 
 What says nothing to a model or a validator is left out; what a schema allows stays the same but for
-one thing: an optional argument is not told that null may stand for its absence.
+one thing: an optional argument is not told that null may stand for its absence. The core toolset,
+which most clients put before their model in every chat, is told in outline.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ NAMED = ("properties", "$defs", "patternProperties")
 """Under these keywords stand names that were chosen freely, each with a schema."""
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 DEFS = "#/$defs/"
+BOUNDS = ("pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
 
 def input_schema(full: Schema) -> Schema:
@@ -24,12 +26,18 @@ def input_schema(full: Schema) -> Schema:
 
 
 def output_schema(full: Schema) -> Schema:
-    """Shorten the schema of a result; a part that is used twice stays a reference."""
+    """Shorten the schema of a result; a part that is used twice stays a reference.
+
+    No field is required at the top: some clients hold an error's answer, which has none of them,
+    against it too, and would show their own complaint in place of what went wrong.
+    """
     definitions = {
         name: {key: value for key, value in part.items() if key != "description"}
         for name, part in full.get("$defs", {}).items()
     }
-    body = {key: value for key, value in full.items() if key not in ("$defs", "description")}
+    body = {
+        key: value for key, value in full.items() if key not in ("$defs", "description", "required")
+    }
     uses = references([body, definitions])
     once = {name for name in definitions if uses.count(name) == 1}
     short: Schema = shortened(inlined(body, definitions, once), null=True)
@@ -101,3 +109,23 @@ def without_choice(schema: Schema, *, null: bool) -> Schema:
     (other,) = others
     allowed = {"enum": [*other["enum"], None]} if "enum" in other else {}
     return {**other, **rest, "type": [other["type"], "null"], **allowed}
+
+
+def plain(arguments: Schema) -> Schema:
+    """Leave out how long texts and lists may be, which a call tells that breaks it."""
+    found: Schema = {}
+    for key, value in arguments.items():
+        if key in NAMED:
+            found[key] = {name: plain(part) for name, part in value.items()}
+        elif key in LISTED:
+            found[key] = [plain(part) for part in value]
+        elif isinstance(value, dict):
+            found[key] = plain(value)
+        elif key not in BOUNDS:
+            found[key] = value
+    return {key: value for key, value in found.items() if key != "propertyNames" or value}
+
+
+def outline(result: Schema) -> Schema:
+    """Tell only which fields a result has; `/x/all/mcp` describes them."""
+    return {"type": "object", "properties": {name: {} for name in result.get("properties", {})}}

@@ -108,7 +108,7 @@ class StateExport(Result):
     next_offset: int | None = Field(description="Call again with it as offset; null at the end")
 
 
-@operation("Export a saved state", "system", "read", core=False)
+@operation("Export a saved state", "system", "manage", core=False, reads=True)
 async def state_export(call: Call, arguments: StateExportArguments) -> StateExport:
     """Return a saved state as a file that state_load takes, here or elsewhere.
 

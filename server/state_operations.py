@@ -17,6 +17,7 @@ from persona_mcp.state.snapshot_file import enveloped, open_file
 from persona_mcp.state.snapshot_rows import Rows, Selection
 from persona_mcp.state.snapshot_tables import PARTS, Part
 from persona_mcp.state.snapshots import (
+    About,
     Loaded,
     Mode,
     Saved,
@@ -46,7 +47,7 @@ class StateSaveArguments(Arguments):
     name: Name = Field(NEWEST, description="What to call it; each name counts versions of its own")
     note: Annotated[Text, Field(max_length=500)] = Field("", description="What to say about it")
     persona_ids: Annotated[list[Reference], Field(min_length=1, max_length=1000)] | None = Field(
-        None, description="Only these personas (id or name) and what is theirs; left out: all"
+        None, description="Only these from persona_list and what is theirs; left out: all"
     )
     include: Annotated[list[Part], Field(min_length=1, max_length=len(PARTS))] | None = Field(
         None, description="Only these parts; left out: all"
@@ -91,13 +92,12 @@ async def state_save(call: Call, arguments: StateSaveArguments) -> StateSave:
         found = [await call.store.personas.resolve(call.world_id, one) for one in wanted]
         ids = frozenset(persona.id for persona in found)
     selection = Selection(tuple(arguments.include or PARTS), ids)
-    saved, payload = await store_of(call).save(
-        call.world_id, arguments.name, arguments.note, selection, time.time()
-    )
+    about = About(call.made_id("state_save"), arguments.name, time.time(), arguments.note)
+    saved = await store_of(call).save(call.world_id, about, selection)
     return StateSave(
         state_saved=True,
         state=await saved_state(call, saved),
-        data=await inlined(payload, saved) if arguments.inline else None,
+        data=await inlined(call, saved) if arguments.inline else None,
     )
 
 
@@ -119,7 +119,7 @@ async def saved_state(call: Call, saved: Saved) -> SavedState:
     )
 
 
-async def inlined(payload: bytes, saved: Saved) -> str:
+async def inlined(call: Call, saved: Saved) -> str:
     """Return the file of a saved state as base64.
 
     Raises:
@@ -132,6 +132,7 @@ async def inlined(payload: bytes, saved: Saved) -> str:
             snapshot_id=saved.id,
             bytes=saved.size,
         )
+    payload = await store_of(call).payload(call.world_id, saved.id)
     return await asyncio.to_thread(lambda: base64.b64encode(enveloped(payload)).decode())
 
 
@@ -193,7 +194,8 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     """
     world_id = arguments.into or call.world_id
     rows = await rows_to_load(call, arguments)
-    wish = Wish(world_id, arguments.mode, *await embedder_of(call), time.time())
+    previous_id = call.made_id("state_load")
+    wish = Wish(world_id, arguments.mode, *await embedder_of(call), previous_id, time.time())
     store = store_of(call)
     if arguments.dry_run:
         return told(call, wish, await store.plan(rows, wish), dry_run=True)

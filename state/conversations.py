@@ -127,6 +127,17 @@ class ConversationStore:
         query = select(C.id).where(C.world_id == world_id, C.user_id == user_id).limit(1)
         return await self._database.read(Prepared(query).first) is not None
 
+    async def begun(self, world_id: str, start: str, limit: int) -> tuple[list[str], int]:
+        """Return ids that start so, the one that was used last first, and how many there are."""
+        query = (
+            select(C.id, func.count().over())
+            .where(C.world_id == world_id, C.id.startswith(start, autoescape=True))
+            .order_by(C.updated_at.desc(), C.id)
+            .limit(limit)
+        )
+        rows = await self._database.read(Prepared(query).all)
+        return [id for id, _ in rows], rows[0][1] if rows else 0
+
     async def transcript(
         self,
         world_id: str,

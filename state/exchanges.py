@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, null, or_, select, update
 
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import host_prompts, tables
@@ -285,6 +285,7 @@ class ExchangeStore:
                 .where(T.world_id == world_id, T.id.in_(left))
                 .values(
                     status=case((T.status == "waiting", "cancelled"), else_="interrupted"),
+                    prompt=case((T.status == "waiting", null()), else_=T.prompt),
                     finished_at=now,
                 )
             )

@@ -1,9 +1,11 @@
 """Prompts that a host's own model is to answer: one that is open a conversation, kept in SQL.
 
 A prompt is open for ten minutes, until a newer one of its conversation is made or another exchange
-of it is done; what is true of it is looked at when its reply comes, so nobody else has to know.
+of it is done; what is true of it is looked at when its reply comes, so nobody else has to know. Its
+words are kept no longer than that: they hold memories, which somebody may delete.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    null,
     or_,
     select,
     update,
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 OPEN_S = 600.0
 """How long a prompt waits for its reply, in seconds."""
+REPLY = "reply"
+"""Under this name stands the sign of the reply that was taken."""
 
 HEAD = Prepared(select(C.head_exchange_id).where(C.world_id == WORLD, C.id == KEY))
 BY_PROMPT = Prepared(select(T).where(T.world_id == WORLD, T.prompt_id == KEY))
@@ -43,7 +48,7 @@ SUPERSEDE = Prepared(
         T.status == "waiting",
         T.id != KEY,
     )
-    .values(status="cancelled", finished_at=bindparam("now", type_=Float))
+    .values(status="cancelled", prompt=null(), finished_at=bindparam("now", type_=Float))
 )
 OFFER = Prepared(
     update(T)
@@ -58,7 +63,7 @@ OFFER = Prepared(
 WITHDRAW = Prepared(
     update(T)
     .where(T.world_id == WORLD, T.id == KEY)
-    .values(prompt_id=None, prompt_until=None, prompt=None)
+    .values(prompt_id=None, prompt_until=None, prompt=null())
 )
 
 
@@ -94,6 +99,11 @@ def fault_of(connection: Connection, world_id: str, exchange: Exchange, now: flo
     if exchange.status == "cancelled" or head != exchange.follows_id:
         return "it was superseded: the conversation has a newer prompt, or went on without it"
     return None
+
+
+def taken(reply: str) -> dict[str, Any]:
+    """Return what is kept of a prompt that has its reply: a sign of the words, as they came."""
+    return {REPLY: hashlib.sha256(reply.encode()).hexdigest()}
 
 
 def check_open(

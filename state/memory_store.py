@@ -179,6 +179,18 @@ class MemoryStore:
         """
         return await self._database.read(whole_of, world_id, memory_id)
 
+    async def begun(self, world_id: str, start: str, limit: int) -> tuple[list[str], int]:
+        """Return ids that start so, the newest memory's first, and how many there are."""
+        query = (
+            select(M.id, func.count().over())
+            .where(M.world_id == world_id, M.active, M.archived_at.is_(None))
+            .where(M.id.startswith(start, autoescape=True))
+            .order_by(M.created_at.desc(), M.id)
+            .limit(limit)
+        )
+        rows = await self._database.read(Prepared(query).all)
+        return [id for id, _ in rows], rows[0][1] if rows else 0
+
     async def page(
         self, world_id: str, persona_id: str, wanted: Wanted, order: Order, limit: int, after: int
     ) -> tuple[list[Memory], int]:

@@ -85,6 +85,11 @@ class PersonaStore:
             raise NotFound.of("world", world_id)
         self._there[world_id] = now
 
+    async def worlds(self) -> dict[str, str]:
+        """Return the names of all worlds by their ids, in order of these."""
+        query = select(tables.World.id, tables.World.name).order_by(tables.World.id)
+        return {row.id: row.name for row in await self._database.read(Prepared(query).all)}
+
     async def with_feelings(
         self, world_id: str, now: float, params: EffectParams
     ) -> list[tuple[Persona, Feelings]]:

@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import BadSnapshot, NotFound
-from persona_mcp.state.ids import new_id
 from persona_mcp.state.personas import world_exists
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.snapshot_check import check_references, checked
@@ -37,28 +36,37 @@ Mode = Literal["replace", "merge"]
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A saved state, without what is in it.
+class About:
+    """What is said of a state when it is saved.
 
     Attributes:
         id: Its key in the world.
-        name: What it was called.
-        version: 1, 2, ... of that name.
-        note: What was said about it.
-        automatic: A load made it, before it replaced the world.
+        name: What it is called.
         created_at: Seconds since the epoch, UTC.
+        note: What else is said about it.
+        automatic: A load makes it, before it replaces the world.
+    """
+
+    id: str
+    name: str
+    created_at: float
+    note: str = ""
+    automatic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(About):
+    """A saved state, without what is in it.
+
+    Attributes:
+        version: 1, 2, ... of its name.
         format: Of the payload.
         sha256: Of the payload.
         size: Bytes of the payload, before it is compressed.
         counts: Rows by table.
     """
 
-    id: str
-    name: str
     version: int
-    note: str
-    automatic: bool
-    created_at: float
     format: str
     sha256: str
     size: int
@@ -83,6 +91,7 @@ class Wish:
         mode: In place of what is there, or beside it.
         model_id: Of the embedder whose vectors are needed.
         vector_bytes: Of one of its vectors; None if that is not known.
+        previous_id: What is replaced is saved under this id.
         now: Seconds since the epoch, UTC.
     """
 
@@ -90,6 +99,7 @@ class Wish:
     mode: Mode
     model_id: str
     vector_bytes: int | None
+    previous_id: str
     now: float
 
 
@@ -123,13 +133,15 @@ class SnapshotStore:
         """Work on this database."""
         self._database = database
 
-    async def save(
-        self, world_id: str, name: str, note: str, selection: Selection, now: float
-    ) -> tuple[Saved, bytes]:
-        """Save a world as it stands now, and return it with its payload."""
+    async def save(self, world_id: str, about: About, selection: Selection) -> Saved:
+        """Save a world as it stands now; what has this id already is left alone.
+
+        Raises:
+            NotFound: The world is not there.
+        """
         rows = await self._database.read(read_rows, world_id)
-        made, payload, packed = await asyncio.to_thread(build, rows, selection, name, note, now)
-        return await self._database.write(keep, world_id, made, packed), payload
+        made, packed = await asyncio.to_thread(build, rows, selection, about)
+        return await self._database.write(keep, world_id, made, packed)
 
     async def find(self, world_id: str, which: Which) -> Saved:
         """Return a saved state.
@@ -231,27 +243,35 @@ class SnapshotStore:
         return await self._database.write(write)
 
 
-def build(
-    rows: Rows, selection: Selection, name: str, note: str, now: float, automatic: bool = False
-) -> tuple[Saved, bytes, bytes]:
-    """Make a saved state of rows: what is told of it, its payload, and the payload compressed."""
+def build(rows: Rows, selection: Selection, about: About) -> tuple[Saved, bytes]:
+    """Make a saved state of rows: what is told of it, and its payload, compressed."""
     chosen = shown(rows, selection)
     payload = payload_of(chosen, selection)
-    counts = counted(chosen)
     made = Saved(
-        new_id(), name, 0, note, automatic, now, FORMAT, digest(payload), len(payload), counts
+        **vars(about),
+        version=0,
+        format=FORMAT,
+        sha256=digest(payload),
+        size=len(payload),
+        counts=counted(chosen),
     )
-    return made, payload, zlib.compress(payload, LEVEL)
+    return made, zlib.compress(payload, LEVEL)
 
 
 def keep(connection: Connection, world_id: str, made: Saved, packed: bytes) -> Saved:
     """Store a saved state as the next version of its name, inside a transaction.
+
+    Returns:
+        It, or the one that has its id already.
 
     Raises:
         NotFound: The world is gone.
     """
     if not world_exists(connection, world_id):
         raise NotFound.of("world", world_id)
+    query = select(*ABOUT).where(T.world_id == world_id, T.id == made.id)
+    if (there := connection.execute(query).first()) is not None:
+        return to_saved(there)
     its = T.world_id == world_id, T.name == made.name
     last = connection.scalar(select(func.max(T.version)).where(*its)) or 0
     kept = replace(made, version=last + 1)
@@ -280,7 +300,8 @@ def replaced(connection: Connection, rows: Rows, wish: Wish) -> Loaded:
     there = read_rows(connection, wish.world_id)
     before, previous = counted(there), None
     if any(before.values()):
-        made, _, packed = build(there, Selection(), AUTOMATIC, "", wish.now, automatic=True)
+        about = About(wish.previous_id, AUTOMATIC, wish.now, automatic=True)
+        made, packed = build(there, Selection(), about)
         previous = keep(connection, wish.world_id, made, packed)
     replace_rows(connection, wish.world_id, rows, wish.now)
     to_embed = embed_missing(connection, wish.world_id, rows, wish.model_id, wish.now)

@@ -214,14 +214,20 @@ def tasks() -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() if OURS_TO_KEEP not in repr(task.get_coro())}
 
 
+async def runs_ended(service: Service) -> None:
+    """Wait until no run is under way; a model that was stopped is not yet the end of its run."""
+
+    async def ended() -> bool:
+        return not len(service.runs)
+
+    await soon(ended, "the runs to end")
+
+
 @asynccontextmanager
 async def leaving_nothing(service: Service) -> AsyncIterator[None]:
     """Check that a block leaves no run, no lease and no task behind; a connection is a task too."""
     before = tasks()
     yield
-
-    async def runs_ended() -> bool:
-        return not len(service.runs)
 
     async def leases_given_back() -> bool:
         found = await rows(service.database, tables.Conversation)
@@ -233,7 +239,7 @@ async def leaving_nothing(service: Service) -> AsyncIterator[None]:
     def left() -> set[str]:
         return {repr(task) for task in tasks() - before}
 
-    await soon(runs_ended, "the runs to end")
+    await runs_ended(service)
     await soon(leases_given_back, "the leases to be given back")
     with contextlib.suppress(AssertionError):
         await soon(tasks_ended, "the tasks to end")

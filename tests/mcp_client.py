@@ -32,6 +32,7 @@ CORE = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_status",
     "persona_chat",
     "memory_search",
     "memory_store",
@@ -135,7 +136,9 @@ class Heard:
     def __init__(self) -> None:
         self.values: list[float] = []
         self.texts: list[str] = []
+        self.more = asyncio.Event()
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
         self.values.append(progress)
         self.texts.append(message or "")
+        self.more.set()

@@ -1,7 +1,8 @@
 """A client of the WebSocket door that sends what it is told to, and reads what comes."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -64,6 +65,35 @@ class Client:
             found.append(await self.read())
             if found[-1]["result"]["event_type"] in (last, *ENDS):
                 return found
+
+
+ManyAtOnce = Callable[[str, Any], Awaitable[dict[str, Any]]]
+
+
+@asynccontextmanager
+async def many_at_once(client: Client) -> AsyncIterator[ManyAtOnce]:
+    """Give a function that sends a request and waits for its own answer among the others."""
+    waiting: dict[Any, asyncio.Future[dict[str, Any]]] = {}
+
+    async def listen() -> None:
+        while True:
+            told = await client.read()
+            waiting.pop(told["id"]).set_result(told)
+
+    async def ask(method: str, params: Any) -> dict[str, Any]:
+        id = next(client.ids)
+        answer = waiting[id] = asyncio.get_running_loop().create_future()
+        await client.send(method, params, id=id)
+        told = await answer
+        assert "error" not in told, told
+        result: dict[str, Any] = told["result"]
+        return result
+
+    listener = asyncio.create_task(listen())
+    try:
+        yield ask
+    finally:
+        listener.cancel()
 
 
 @asynccontextmanager

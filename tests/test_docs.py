@@ -1,7 +1,9 @@
 """What the pages name is there: operations, commands, variables, files."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +17,7 @@ from persona_mcp.state.full_text import TABLE as WORDS
 from persona_mcp.state.tables import World
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 COMMAND = re.compile(r"(?:`|uv run )persona ([a-z]+)(?: ([a-z]+))?")
 NAME = re.compile(r"`((?:persona|conversation|memory|relationship|system)_[a-z_]+)`")
 """Of an operation, an argument, a table or an error."""
@@ -25,7 +27,18 @@ OTHERS = re.compile(r"PERSONA_TEST_|PERSONA_MCP")
 """Variables that are no settings."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def fields_of(schema: Any) -> Iterator[str]:
+    """Name all fields of a result, those of its parts too."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from fields_of(item)
+    elif isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for item in schema.values():
+            yield from fields_of(item)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_names_only_what_is_there(page: Path) -> None:
     text = page.read_text("utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -34,6 +47,7 @@ def test_a_page_names_only_what_is_there(page: Path) -> None:
         if second and hasattr(commands[name], "commands"):
             assert second in commands[name].commands
     known = {name for one in operations("all") for name in (one.name, *one.arguments.model_fields)}
+    known |= {field for one in operations("all") for field in fields_of(one.output_schema)}
     known |= {*World.metadata.tables, WORDS, *WIRES}
     assert set(NAME.findall(text)) <= known
     variables = {variable.name for variable in variables_of(Settings)}

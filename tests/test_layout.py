@@ -110,7 +110,7 @@ def test_pages_are_written_and_stale_ones_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"docs/settings\.md, \.env\.example, docs/conv.*; run"):
+    with pytest.raises(SystemExit, match=r"docs/settings\.md, \.env\.example, docs/ref.*; run"):
         main(check=True)
 
     main(check=False)

@@ -118,6 +118,7 @@ def main() -> int:
             tell(outcomes, pool.map(lambda one: carried_out(one, url + DOOR, folder), scenarios))
             doors = [(path, era) for path in PATHS for era in ERAS]
             tell(outcomes, pool.map(lambda one: inspected(url, one[0], one[1], folder), doors))
+            tell(outcomes, pool.map(lambda one: refused(url, one[0], one[1], folder), doors))
         with serving(WITH_FIXTURES, folder / "fixtures") as url:
             tell(outcomes, (required(version, url + DOOR, folder) for version in SCENARIOS))
     failed = [outcome for outcome in outcomes if not outcome.passed]
@@ -234,6 +235,20 @@ def inspected(url: str, path: str, era: str, folder: Path) -> Outcome:
     tools = len(json.loads(listing.read_text("utf-8"))["tools"]) if listing.exists() else 0
     good = run.returncode == 0 and tools > 0
     return Outcome(f"Inspector, {era}, {path}", good, f"{tools} tools read strictly", run.stdout)
+
+
+def refused(url: str, path: str, era: str, folder: Path) -> Outcome:
+    """Have the Inspector call a tool in vain: it must show what we say, and nothing of its own."""
+    given = json.dumps({"persona_id": "nobody", "message": "Hello."})
+    command = [
+        *(str(INSPECTOR), "--cli", url + path, "--transport", "http", "--protocol-era", era),
+        *("--method", "tools/call", "--tool-name", "persona_chat", "--tool-args-json", given),
+        *("--format", "json"),
+    ]
+    run = finished(command, {**suite_environment(), "HOME": str(folder)}, SCENARIO_S)
+    good = "persona 'nobody' not found" in run.stdout
+    summary = "an error is shown as it is" if good else "our error is not shown"
+    return Outcome(f"Inspector, {era}, {path}", good, summary, run.stdout)
 
 
 def finished(

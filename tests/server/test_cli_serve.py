@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from persona_mcp.server.cli_serve import is_loopback
 from tests.http_server import STREAM
@@ -106,6 +107,30 @@ def test_a_stream_has_its_time_when_the_server_stops(
     name, data = events[-1]
     assert (name, code) == (ending, 0), told
     assert json.loads(data)["data"].get("reason") in (None, "shutdown")
+
+
+@pytest.mark.parametrize(("stop_s", "ending"), [("30", "complete"), ("0.2", "cancelled")])
+def test_a_socket_is_told_how_its_reply_ended_and_that_the_server_goes(
+    tmp_path: Path, stop_s: str, ending: str
+) -> None:
+    slow = Behaviour("again and " * 20, delay_s=0.05)
+    limits = {"PERSONA_SERVER__STOP_S": stop_s}
+    ask = {"jsonrpc": "2.0", "id": 1, "method": "persona.chat_stream", "params": MESSAGE}
+    with (
+        model_server(slow) as models,
+        serving(tmp_path / "data", models.openai_url, **limits) as (process, url),
+        connect(url.replace("http", "ws", 1) + "/ws", proxy=None) as client,
+    ):
+        client.send(json.dumps(ask))
+        while json.loads(client.recv(LIMIT_S))["result"]["event_type"] != "stream_chunk":
+            pass
+        process.send_signal(signal.SIGTERM)
+        last = [json.loads(frame)["result"] for frame in client][-1]
+        code, told = stop(process)
+
+    assert (last["event_type"], code) == (f"stream_{ending}", 0), told
+    assert last["data"].get("reason") in (None, "shutdown")
+    assert client.protocol.close_code == 1001
 
 
 def status_of(data_dir: Path) -> str:

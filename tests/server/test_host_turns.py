@@ -423,6 +423,23 @@ async def test_schema_only_begins_nothing(service: Service) -> None:
     assert await dump(service.database) == before
 
 
+async def test_the_words_of_a_prompt_are_kept_no_longer_than_it_is_open(
+    service: Service,
+) -> None:
+    where = {"conversation_id": (await prompt(service))["conversation_id"]}
+    lapsed = await prompt(service, "Hello?", **where)
+    await record(service, await prompt(service, "And now?", **where), "Good evening.")
+    await call(service, "conversation_get", **where)
+    left = await prompt(service, "Are you there?", **where)
+    await change(service, tables.Exchange, prompt_until=1.0)
+    await call(service, "conversation_get", **where)
+
+    assert lapsed["messages"] and left["messages"]
+    kept = [row["prompt"] for row in await rows(service.database, tables.Exchange)]
+    assert sorted(map(str, kept))[:3] == ["None"] * 3
+    assert not any("travelling bard" in str(one) for one in kept)
+
+
 async def test_an_unknown_prompt_and_one_of_another_world_are_not_found(service: Service) -> None:
     prompted = await prompt(service)
     await service.personas.ensure_world("other", "other", [], 0.0)

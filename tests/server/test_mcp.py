@@ -218,6 +218,50 @@ async def test_a_client_that_gives_up_stops_the_model(
     assert sorted(statuses) == ["cancelled", "done"]
 
 
+async def test_a_reply_that_takes_long_is_waited_for_in_several_calls(
+    service: Service, model: ScriptedModel, way: Way
+) -> None:
+    hanging = Hangs("A fine name", " for a cat.")
+    model.add(hanging)
+    message = {"persona_id": "aria", "message": "My cat is Biscuit.", "request_id": "r1"}
+    async with talking(service, way) as client:
+        first = await good(client, "persona_chat", **message, wait_s=1)
+        hanging.release.set()
+        second = await good(client, "persona_chat", **message)
+
+    assert (first["status"], first["request_id"]) == ("running", "r1")
+    assert (second["status"], second["response"]) == ("done", "A fine name for a cat.")
+    assert second["exchange_id"] == first["exchange_id"]
+    assert len(model.history) == 1
+
+
+async def test_a_silent_call_shows_life_again_and_again(
+    service: Service, model: ScriptedModel, era: Era
+) -> None:
+    hanging = Hangs("A fine name")
+    model.add(hanging)
+    heard = Heard()
+
+    async def ready() -> Service:
+        return service
+
+    server = make_server(ready, "core", 10.0, heartbeat_s=0.05)
+    message = {"persona_id": "aria", "message": "My cat is Biscuit."}
+    async with connected(server, era) as client:
+        call = asyncio.create_task(
+            client.call_tool("persona_chat", message, progress_callback=heard)
+        )
+        while len(heard.values) < 3:
+            await heard.more.wait()
+            heard.more.clear()
+        hanging.release.set()
+        result = await call
+
+    assert heard.values == sorted(set(heard.values))
+    assert heard.texts[:3] == ["", "", ""]
+    assert text_of(result) == "A fine name"
+
+
 async def test_a_model_that_fails_is_named_and_the_server_goes_on(
     service: Service, model: ScriptedModel, way: Way
 ) -> None:

@@ -20,7 +20,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from persona_mcp.server import mcp_context
+from persona_mcp.server import mcp_completions, mcp_prompts, mcp_resources
 from persona_mcp.server.app import create_app
 from persona_mcp.server.operations import REGISTRY
 from persona_mcp.server.service import Service
@@ -32,7 +32,8 @@ from tests.mcp_client import ERAS, REPLY, Era, connected, failing, served
 pytestmark = pytest.mark.anyio
 
 PROMPT = PromptReference(name="be_persona")
-TEMPLATE = ResourceTemplateReference(uri="persona://{persona_id}")
+PAIR = ResourceTemplateReference(uri="relationship://{a}/{b}")
+TEMPLATE = ResourceTemplateReference(uri="persona://{id}")
 
 
 @pytest.fixture(params=ERAS)
@@ -56,8 +57,11 @@ async def written(client: Client, **arguments: str) -> str:
     return message.content.text
 
 
-async def completed(client: Client, value: str, ref: Any = PROMPT, name: str = "persona_id") -> Any:
-    return (await client.complete(ref, {"name": name, "value": value})).completion
+async def completed(
+    client: Client, value: str, ref: Any = PROMPT, name: str = "persona_id", **given: str
+) -> Any:
+    argument = {"name": name, "value": value}
+    return (await client.complete(ref, argument, context_arguments=given)).completion
 
 
 async def test_the_personas_of_the_default_world_are_resources(service: Service, era: Era) -> None:
@@ -65,24 +69,25 @@ async def test_the_personas_of_the_default_world_are_resources(service: Service,
         listed = (await client.list_resources()).resources
 
     assert [resource.uri for resource in listed] == [
+        "world://main",
         "persona://aria",
         "persona://kira",
         "persona://noor",
     ]
-    assert listed[0].title == "Aria"
-    assert "bard" in (listed[0].description or "")
+    assert listed[1].title == "Aria"
+    assert "bard" in (listed[1].description or "")
     assert {resource.mime_type for resource in listed} == {"application/json"}
 
 
 async def test_many_personas_are_listed_in_pages(
     service: Service, era: Era, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mcp_context, "PAGE", 2)
+    monkeypatch.setattr(mcp_resources, "PAGE", 2)
     async with connected(served(service), era) as client:
         first = await client.list_resources()
         second = await client.list_resources(cursor=first.next_cursor)
 
-    assert [resource.name for resource in first.resources] == ["aria", "kira"]
+    assert [resource.name for resource in first.resources] == ["main", "aria", "kira"]
     assert [resource.name for resource in second.resources] == ["noor"]
     assert second.next_cursor is None
 
@@ -92,8 +97,11 @@ async def test_each_kind_of_resource_has_a_template(service: Service, era: Era) 
         listed = (await client.list_resource_templates()).resource_templates
 
     assert [template.uri_template for template in listed] == [
-        "persona://{persona_id}",
-        "conversation://{conversation_id}",
+        "persona://{id}",
+        "conversation://{id}",
+        "memory://{id}",
+        "relationship://{a}/{b}",
+        "world://{id}",
     ]
 
 
@@ -133,6 +141,11 @@ async def test_a_name_in_an_address_is_percent_encoded(service: Service, era: Er
         "conversation://0123456789abcdef",
         "conversation://not%20an%20id",
         "persona://aria/secrets",
+        "persona://aria?world=elsewhere",
+        "memory://0123456789abcdef",
+        "relationship://aria",
+        "relationship://aria/nobody at all",
+        "world://elsewhere",
         "persona://",
         "file:///etc/passwd",
         "nonsense",
@@ -201,14 +214,45 @@ async def test_over_http_a_refusal_has_the_id_that_the_door_was_given(service: S
     assert '"correlation_id":"from-outside"' in response.text
 
 
-async def test_the_prompt_is_listed_with_what_it_takes(service: Service, era: Era) -> None:
+async def test_each_persona_has_a_prompt_and_one_takes_any_of_them(
+    service: Service, era: Era
+) -> None:
+    await call(service, "persona_create", name="Persona")
     async with connected(served(service), era) as client:
-        (prompt,) = (await client.list_prompts()).prompts
+        listed = (await client.list_prompts()).prompts
 
-    arguments = {argument.name: argument.required for argument in prompt.arguments or []}
-    assert prompt.name == "be_persona"
-    assert arguments == {"persona_id": True, "topic": False}
-    assert all(argument.description for argument in prompt.arguments or [])
+    taken = {p.name: {a.name: a.required for a in p.arguments or []} for p in listed}
+    assert taken == {
+        "be_persona": {"persona_id": True, "topic": False},
+        "be_aria": {"topic": False},
+        "be_kira": {"topic": False},
+        "be_noor": {"topic": False},
+    }
+    assert listed[1].title == "Be Aria"
+    assert all(argument.description for prompt in listed for argument in prompt.arguments or [])
+
+
+async def test_prompts_of_many_personas_are_listed_in_pages(
+    service: Service, era: Era, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_prompts, "PAGE", 2)
+    async with connected(served(service), era) as client:
+        first = await client.list_prompts()
+        second = await client.list_prompts(cursor=first.next_cursor)
+
+    assert [prompt.name for prompt in first.prompts] == ["be_persona", "be_aria", "be_kira"]
+    assert [prompt.name for prompt in second.prompts] == ["be_noor"]
+    assert second.next_cursor is None
+
+
+async def test_a_personas_own_prompt_says_what_the_general_one_says(
+    service: Service, era: Era
+) -> None:
+    async with connected(served(service), era) as client:
+        own = await client.get_prompt("be_aria", {"topic": "rain"})
+        general = await client.get_prompt("be_persona", {"persona_id": "Aria", "topic": "rain"})
+
+    assert own == general
 
 
 async def test_the_prompt_tells_the_hosts_model_who_to_be(service: Service, era: Era) -> None:
@@ -259,7 +303,9 @@ async def test_an_argument_that_a_host_sends_empty_counts_as_left_out(
         ("be_persona", {"persona_id": "Ari"}, "did you mean Aria"),
         ("be_persona", {}, "persona_id"),
         ("be_persona", {"persona_id": "aria", "colour": "red"}, "colour"),
-        ("be_someone", {}, "be_persona"),
+        ("be_someone", {}, "persona 'someone' not found"),
+        ("be_aria", {"persona_id": "kira"}, "persona_id"),
+        ("become", {}, "be_persona"),
     ],
 )
 async def test_a_wrong_prompt_or_argument_is_named(
@@ -272,17 +318,21 @@ async def test_a_wrong_prompt_or_argument_is_named(
     assert refused.value.code == INVALID_PARAMS
 
 
-@pytest.mark.parametrize("ref", [PROMPT, TEMPLATE], ids=["prompt", "template"])
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [(PROMPT, "persona_id"), (TEMPLATE, "id"), (PAIR, "a"), (PAIR, "b")],
+    ids=["prompt", "persona", "a", "b"],
+)
 async def test_a_persona_is_completed_by_its_id_or_name_in_any_case(
-    service: Service, era: Era, ref: Any
+    service: Service, era: Era, ref: Any, name: str
 ) -> None:
     await call(service, "persona_create", name="Ärmel")
 
     async with connected(served(service), era) as client:
-        by_id = await completed(client, "AR", ref)
-        by_name = await completed(client, "är", ref)
-        everyone = await completed(client, "", ref)
-        nobody = await completed(client, "zz", ref)
+        by_id = await completed(client, "AR", ref, name)
+        by_name = await completed(client, "är", ref, name)
+        everyone = await completed(client, "", ref, name)
+        nobody = await completed(client, "zz", ref, name)
 
     assert "aria" in by_id.values
     assert len(by_name.values) == 1
@@ -293,20 +343,43 @@ async def test_a_persona_is_completed_by_its_id_or_name_in_any_case(
 async def test_no_more_completions_are_sent_than_mcp_allows(
     service: Service, era: Era, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mcp_context, "MOST_COMPLETIONS", 2)
+    monkeypatch.setattr(mcp_completions, "MOST", 2)
     async with connected(served(service), era) as client:
         found = await completed(client, "")
 
     assert (found.values, found.total, found.has_more) == (["aria", "kira"], 3, True)
 
 
-async def test_an_argument_that_cannot_be_completed_has_no_values(
-    service: Service, era: Era
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        (PROMPT, "colour"),
+        (PROMPT, "topic"),
+        (ResourceTemplateReference(uri="song://{id}"), "id"),
+        (PromptReference(name="be_nobody"), "topic"),
+    ],
+)
+async def test_what_nothing_is_known_of_is_completed_with_nothing(
+    service: Service, era: Era, ref: Any, name: str
 ) -> None:
     async with connected(served(service), era) as client:
-        found = await completed(client, "a", name="topic")
+        found = await completed(client, "", ref, name)
 
-    assert found.values == []
+    assert (found.values, found.total) == ([], 0)
+
+
+async def test_a_topic_is_completed_with_what_the_persona_likes_best(
+    service: Service, era: Era
+) -> None:
+    liked = {"weather": 40, "winter": 90, "gossip": 60}
+    await call(service, "persona_create", name="Mara", topic_preferences=liked)
+
+    async with connected(served(service), era) as client:
+        chosen = await completed(client, "W", PROMPT, "topic", persona_id="mara")
+        own = await completed(client, "", PromptReference(name="be_mara"), "topic")
+
+    assert chosen.values == ["winter", "weather"]
+    assert own.values == ["winter", "gossip", "weather"]
 
 
 def test_the_door_opens_before_langgraph_is_imported() -> None:

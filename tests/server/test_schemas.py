@@ -1,14 +1,19 @@
 """Schemas as MCP clients are shown them: shorter, and true to what is allowed."""
 
-from typing import Any
+import json
+import sys
+from typing import Annotated, Any, Literal
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from mcp_types import ListToolsResult
 from pydantic import BaseModel, Field
 
 from persona_mcp.server.catalogue import operations
+from persona_mcp.server.mcp import failure, tool_of
 from persona_mcp.server.operations import REGISTRY
-from persona_mcp.server.schemas import input_schema, output_schema, references
+from persona_mcp.server.schemas import input_schema, outline, output_schema, plain, references
+from persona_mcp.state.errors import NotFound
 
 NAMES = [operation.name for operation in operations("all")]
 
@@ -75,7 +80,6 @@ def test_a_result_may_hold_null_and_tells_a_part_once() -> None:
         ({"first": {"title": 1}}, False),
         ({"first": {"title": "a"}, "kind": "far too long"}, False),
         ({"first": {"title": "a"}, "second": {"size": 2}}, False),
-        ({}, False),
     ],
 )
 def test_the_short_schema_of_a_result_allows_what_the_full_one_does(
@@ -96,3 +100,55 @@ def test_the_short_schemas_of_every_operation_are_schemas(name: str) -> None:
     assert references(arguments) == []
     assert list(arguments["properties"]) == list(REGISTRY[name].input_schema["properties"])
     assert set(references(result)) <= set(result.get("$defs", {}))
+
+
+@pytest.mark.parametrize("toolset", ["core", "all"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_error_is_no_breach_of_the_schema_that_a_tool_is_listed_with(
+    name: str, toolset: str
+) -> None:
+    error = failure(NotFound.of("persona", "nobody")).structured_content
+
+    jsonschema.validate(error, tool_of(REGISTRY[name], toolset).output_schema)
+
+
+def test_an_outline_names_every_field_of_a_result() -> None:
+    assert outline(output_schema(FULL)) == {
+        "type": "object",
+        "properties": {"first": {}, "second": {}, "kind": {}, "default": {}, "any": {}},
+    }
+
+
+def test_plain_arguments_keep_their_choices_and_the_ranges_of_numbers() -> None:
+    class Planted(BaseModel):
+        height: float = Field(1.0, ge=0, le=90, description="In metres")
+        maxLength: str = Field("oak", min_length=1, max_length=9, pattern="^[a-z]+$")
+        rings: dict[Literal["thin", "thick"], int] = Field({}, max_length=4)
+        notes: dict[Annotated[str, Field(max_length=5)], str] = Field({})
+
+    assert plain(input_schema(Planted.model_json_schema()))["properties"] == {
+        "height": {
+            "default": 1.0,
+            "description": "In metres",
+            "minimum": 0,
+            "maximum": 90,
+            "type": "number",
+        },
+        "maxLength": {"default": "oak", "type": "string"},
+        "rings": {
+            "additionalProperties": {"type": "integer"},
+            "default": {},
+            "propertyNames": {"enum": ["thin", "thick"]},
+            "type": "object",
+        },
+        "notes": {"additionalProperties": {"type": "string"}, "default": {}, "type": "object"},
+    }
+
+
+def test_the_core_tools_are_listed_in_24_kb() -> None:
+    listed = ListToolsResult(tools=[tool_of(o, "core") for o in operations("core")])
+    shown = listed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    written = len(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode())
+
+    sys.stdout.write(f"tools/list of {len(listed.tools)} core tools: {written} bytes\n")
+    assert written <= 24_000

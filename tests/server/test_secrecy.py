@@ -39,6 +39,7 @@ FIELDS: dict[str, Any] = {
     "viewer": READER,
     "user_id": "bob",
     "query": ASKED,
+    "card": {"name": "Mira"},
     "message": ASKED,
     "n_results": 100,
     "limit": 100,

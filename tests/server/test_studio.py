@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from langgraph.types import Command
 
 from persona_mcp.server import catalogue, studio
 from persona_mcp.server.operations import call_operation
@@ -93,6 +94,34 @@ async def test_a_conversation_goes_on_between_the_two_whose_it_is(cli: Cli) -> N
 
     assert [turn["speaker_id"] for turn in told["turns"]] == ["sam", "aria"] * 2
     assert told["turns"][-1]["content"] == said["reply"]
+
+
+async def test_with_the_host_knob_the_reply_is_written_in_studio(cli: Cli) -> None:
+    config = {"configurable": {"thread_id": "t3"}}
+    given = [
+        {"message": "My dog is called Rex."},
+        Command(resume={"response": "As an AI model, I have no dog."}),
+        Command(resume={"response": "Rex! A king's name for a dog."}),
+    ]
+    ended = []
+    async with studio.checkpointer() as saver:
+        for one in given:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                ended.append(await graph.ainvoke(one, config, context={**KNOBS, "host": True}))
+        service = await studio.OPENED.service()
+        found = await service.conversations.latest("main", "noor", "user")
+        assert found is not None
+        told = await call_operation(service, "conversation_get", {"conversation_id": found.id})
+
+    faults = [[i.value["faults"] for i in one.get("__interrupt__", ())] for one in ended]
+    assert faults == [[[]], [["it falls out of character"]], []]
+    assert [turn["content"] for turn in told["turns"]] == [
+        "My dog is called Rex.",
+        "Rex! A king's name for a dog.",
+    ]
+    assert [e["status"] for e in told["exchanges"]] == ["done"]
+    assert not [r for r in cli.server.requests if "chat" in r.path], "no model was asked"
 
 
 async def test_the_app_is_made_when_asked_for_and_shares_the_service_of_the_runs(

@@ -362,6 +362,22 @@ async def test_a_retry_after_a_reconnect_gets_the_stored_reply(
     assert len(model.history) == 1
 
 
+async def test_a_write_is_asked_for_again_after_a_reconnect(
+    found: Served, service: Service
+) -> None:
+    write = {**ARIA, "content": "The harbour froze.", "request_id": "w1"}
+
+    async with connected(found) as client:
+        session = await client.result("session.get_info")
+        first = await client.result("memory.store", write)
+    async with connected(found) as client:
+        await client.result("session.get_info", {"session_id": session["session_id"]})
+        second = await client.result("memory.store", write)
+
+    assert second == first
+    assert len(await rows(service.database, tables.Memory)) == 1
+
+
 async def test_a_session_that_has_ended_is_told_once_and_replaced(
     service: Service, client: Client
 ) -> None:

@@ -17,7 +17,7 @@ from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from tests.calls import rows
 from tests.doubles import Hangs, ScriptedModel
-from tests.http_server import Served, leaving_nothing, served, soon, with_limits
+from tests.http_server import Served, leaving_nothing, runs_ended, served, soon, with_limits
 from tests.mcp_client import REPLY
 from tests.rpc_client import Client, connected
 
@@ -283,6 +283,7 @@ async def test_a_call_whose_client_is_gone_is_given_up_after_the_grace(
             await client.send("persona.chat", MESSAGE, id=1)
             await hanging.reached.wait()
         await hanging.cancelled.wait()
+        await runs_ended(service)
         async with connected(found) as client:
             again = await client.result("persona.chat", MESSAGE)
 

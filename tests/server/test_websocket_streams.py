@@ -11,7 +11,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.errors import ModelError
 from tests.calls import rows
 from tests.doubles import Fails, Hangs, ScriptedModel
-from tests.http_server import Served, resumed, served, streamed, text_of, with_limits
+from tests.http_server import Served, resumed, runs_ended, served, streamed, text_of, with_limits
 from tests.mcp_client import REPLY
 from tests.rpc_client import Client, connected
 
@@ -215,6 +215,7 @@ async def test_a_reply_whose_client_does_not_come_back_is_stopped(
             await client.send(STREAM, MESSAGE, id="s")
             await client.events("stream_chunk")
         await hanging.cancelled.wait()
+        await runs_ended(service)
         async with found.client() as http:
             model.add(REPLY)
             frames = await streamed(http, MESSAGE)

@@ -14,6 +14,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.erasing import STAYS
 from persona_mcp.state.errors import BadSnapshot, Conflict, NotFound
+from persona_mcp.state.ids import new_id
 from persona_mcp.state.index_work import add_work
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.snapshot_file import (
@@ -28,6 +29,7 @@ from persona_mcp.state.snapshot_tables import BY_NAME, KEPT, SCHEMA, columns_kep
 from persona_mcp.state.snapshots import (
     AUTOMATIC,
     AUTOMATIC_KEPT,
+    About,
     Loaded,
     Mode,
     SnapshotStore,
@@ -54,12 +56,17 @@ def made(database: Database, world_id: str = "old", **more: Any) -> None:
 async def payload(
     database: Database, world_id: str = "old", selection: Selection = EVERYTHING
 ) -> bytes:
-    _, found = await SnapshotStore(database).save(world_id, "default", "", selection, NOW)
-    return found
+    store = SnapshotStore(database)
+    saved = await store.save(world_id, about(), selection)
+    return await store.payload(world_id, saved.id)
+
+
+def about(name: str = "default", note: str = "", now: float = NOW) -> About:
+    return About(new_id(), name, now, note)
 
 
 def wish(world_id: str = "new", mode: Mode = "replace", model_id: str = "double-64") -> Wish:
-    return Wish(world_id, mode, model_id, 128, NOW)
+    return Wish(world_id, mode, model_id, 128, new_id(), NOW)
 
 
 async def load(database: Database, rows: Rows, into: Wish) -> Loaded:
@@ -552,7 +559,7 @@ async def test_names_count_versions_and_are_listed_newest_first(database: Databa
     made(database, memories=1, exchanges=0)
     store = SnapshotStore(database)
     for place, name in enumerate(("default", "default", "trip")):
-        await store.save("old", name, f"note {place}", EVERYTHING, NOW + place)
+        await store.save("old", about(name, f"note {place}", NOW + place), EVERYTHING)
 
     found, total = await store.listed("old", None, None, 2)
     rest, _ = await store.listed("old", None, found[-1].id, 2)
@@ -569,17 +576,30 @@ async def test_names_count_versions_and_are_listed_newest_first(database: Databa
     assert rest[0].counts["memories"] == 1
 
 
+async def test_the_same_save_sent_twice_is_one_version(database: Database) -> None:
+    made(database)
+    store, same = SnapshotStore(database), about()
+
+    first = await store.save("old", same, EVERYTHING)
+    with database.writing() as connection:
+        connection.execute(update(tables.Memory).values(importance=0.5))
+    again = await store.save("old", same, EVERYTHING)
+
+    assert again == first
+    assert (await store.listed("old", None, None, 9))[1] == 1
+
+
 async def test_what_is_not_saved_is_not_found(database: Database) -> None:
     made(database)
     made(database, "new")
     store = SnapshotStore(database)
-    saved, _ = await store.save("old", "default", "", EVERYTHING, NOW)
+    saved = await store.save("old", about(), EVERYTHING)
 
     for world, which in (("old", Which("x")), ("old", Which(version=2)), ("new", Which(saved.id))):
         with pytest.raises(NotFound):
             await store.find(world, which)
     with pytest.raises(NotFound):
-        await store.save("nowhere", "default", "", EVERYTHING, NOW)
+        await store.save("nowhere", about(), EVERYTHING)
 
 
 async def test_a_saved_state_that_is_damaged_in_the_database_is_refused(
@@ -587,8 +607,8 @@ async def test_a_saved_state_that_is_damaged_in_the_database_is_refused(
 ) -> None:
     made(database)
     store = SnapshotStore(database)
-    saved, text = await store.save("old", "default", "", EVERYTHING, NOW)
-    assert saved.sha256 == digest(text)
+    saved = await store.save("old", about(), EVERYTHING)
+    assert saved.sha256 == digest(await store.payload("old", saved.id))
     with database.writing() as connection:
         connection.execute(update(tables.Snapshot).values(payload=b"not compressed"))
 

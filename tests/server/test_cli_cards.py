@@ -1,0 +1,53 @@
+"""`persona import` and `persona export`: files and folders, what is refused, what is written."""
+
+from pathlib import Path
+
+from tests.cards import V2, V3, as_charx, as_json, as_png
+from tests.command_line import Cli
+
+
+def test_a_folder_is_imported_and_what_is_refused_is_told(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "cards"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(as_png(("chara", V2)))
+    (folder / "b.json").write_bytes(b"[1]")
+    (folder / "notes.txt").write_text("no card")
+
+    done = cli("import", str(folder), "--json")
+
+    assert done.code == 1
+    found = done.json
+    assert (found["imported"], found["failed"]) == (1, 1)
+    assert found["cards"][0]["name"] == "Mira Holm"
+    assert found["cards"][1]["error"]["data"]["code"] == "bad_snapshot"
+
+
+def test_a_card_goes_through_files_unchanged(cli: Cli, tmp_path: Path) -> None:
+    for name, raw in (("one.charx", as_charx(V3)), ("two.json", as_json(V3))):
+        came, gone = tmp_path / name, tmp_path / f"back-{name}"
+        came.write_bytes(raw)
+
+        cli.good("import", str(came), "--on-conflict", "replace")
+        said = cli.good("export", "Mira Holm", str(gone)).out
+
+        assert gone.read_bytes() == raw
+        assert "Mira Holm is in" in said
+
+
+def test_a_dry_run_makes_nobody(cli: Cli, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_bytes(as_json(V2))
+
+    said = cli.good("import", str(card), "--dry-run").out
+
+    assert "1 card would be imported" in said
+    assert "Mira" not in cli.good("list").out
+
+
+def test_what_is_not_there_or_cannot_be_told_apart_is_refused(cli: Cli, tmp_path: Path) -> None:
+    missing = cli("import", str(tmp_path / "none.png"))
+    unknown = cli("export", "Aria", str(tmp_path / "aria.gif"))
+
+    assert (missing.code, unknown.code) == (1, 1)
+    assert "FILE" in missing.err
+    assert "--format" in unknown.err
