@@ -285,6 +285,26 @@ def delete(
     command("cli_persona_changes", "delete")(name, purge, yes, dry_run, world, as_json)
 
 
+@app.command("import-original")
+def import_original(
+    folder: Annotated[
+        Path, typer.Argument(help="Of its data: personas.db and chroma.sqlite3, or above them.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what it would do; nothing is changed.")
+    ] = False,
+    world: World = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import personas, relationships, talks and memories of the original Persona MCP server.
+
+    Nothing is written to its folder, and importing twice adds nothing.
+
+    Example: persona import-original ~/persona-mcp/data --dry-run
+    """
+    command("cli_original", "import_folder")(folder, world, dry_run, as_json)
+
+
 @app.command()
 def relationships(
     whose: Annotated[

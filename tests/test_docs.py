@@ -18,7 +18,7 @@ from persona_mcp.state.tables import World
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-COMMAND = re.compile(r"(?:`|uv run )persona ([a-z]+)(?: ([a-z]+))?")
+COMMAND = re.compile(r"(?:`|uv run )persona ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
 NAME = re.compile(r"`((?:persona|conversation|memory|relationship|system)_[a-z_]+)`")
 """Of an operation, an argument, a table or an error."""
 VARIABLE = re.compile(r"\bPERSONA_[A-Z_]*[A-Z]\b")

@@ -1,0 +1,97 @@
+"""The original server's data: read from its files as they are, and imported once."""
+
+from pathlib import Path
+
+import pytest
+
+from persona_mcp.server.cli_original import OnlyPlanned
+from persona_mcp.state.errors import NotFound
+from persona_mcp.state.original import moment_of, read_original
+from persona_mcp.state.original_import import Imported
+from tests.command_line import Cli
+from tests.originals import make_original
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "original"
+    make_original(made)
+    return made
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(f): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_what_is_read_is_never_written(folder: Path) -> None:
+    before = bytes_of(folder)
+
+    found = read_original(folder)
+
+    assert bytes_of(folder) == before
+    assert len(found.rows["personas"]) == 3
+    assert found.memories["m1"]["content"] == "What m1 says about iron."
+    assert found.memories["m3"]["importance"] == 0.9
+
+
+def test_what_cannot_be_read_is_told(folder: Path) -> None:
+    (folder / "other.db").write_bytes(b"SQLite format 3\x00 and then nothing")
+    (folder / "text.db").write_text("no database", "utf-8")
+
+    told = "\n".join(read_original(folder).unread)
+
+    for what in ("other.db: ", "text.db: file is not a database", "table rooms with 1 rows"):
+        assert what in told
+    assert "personas.personality_traits: no JSON" in told
+
+
+def test_a_folder_without_its_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no data of the original Persona MCP"):
+        read_original(tmp_path)
+
+
+def test_times_are_utc_where_no_offset_is_said() -> None:
+    assert moment_of("2024-05-01T12:00:00") == moment_of("2024-05-01T14:00:00+02:00")
+    assert (moment_of(5), moment_of("soon"), moment_of(None)) == (5.0, None, None)
+
+
+def test_a_dry_run_carries_what_it_would_do() -> None:
+    assert OnlyPlanned(Imported({"personas": 1})).found.added == {"personas": 1}
+
+
+def test_the_original_is_imported_once_with_what_could_not_be_read(cli: Cli, folder: Path) -> None:
+    planned = cli.good("import-original", str(folder), "--dry-run", "--json").json
+    nobody_yet = cli.good("list", "--json").json["total_count"]
+    done = cli.good("import-original", str(folder))
+    again = cli.good("import-original", str(folder), "--json").json
+
+    counts = {"personas": 2, "relationships": 2, "conversations": 1, "turns": 2, "memories": 3}
+    assert planned["added"] == counts
+    assert nobody_yet == 3
+    assert "memories: 3 imported" in done.out
+    for what in ("personas: bad", "now 'Aria 2'", "m4 of persona_gone", "the text of 1 is in no"):
+        assert what in " ".join(done.err.split())
+    assert set(again["added"].values()) == {0}
+    assert again["there"]["memories"] == 3
+
+
+def test_what_was_imported_is_as_it_was(cli: Cli, folder: Path) -> None:
+    cli.good("import-original", str(folder))
+
+    aria = cli.good("show", "Aria 2", "--json").json
+    arrows = cli.good("relationships", "--of", "Aria 2", "--json").json
+    memories = cli.good("memory", "list", "--persona", "Aria 2", "--json").json["memories"]
+    saved = cli.good("state", "save", "--json").json
+    copied = cli.good("state", "load", "--into", "copy", "--json").json
+
+    assert aria["personality_traits"] == {"openness": 80, "extraversion": 30}
+    assert (aria["social_energy"], aria["available_time"]) == (20, 60)
+    [arrow] = arrows["relationships"]
+    assert arrow["affinity"] == pytest.approx(0.6, abs=1e-3)
+    assert arrow["trust"] == pytest.approx(-0.25, abs=1e-3)
+    assert arrow["respect"] == pytest.approx(0.999, abs=1e-3)
+    assert arrow["interaction_count"] == 7
+    by_text = {memory["content"]: memory for memory in memories}
+    assert by_text["What m1 says about iron."]["importance"] == 0.8
+    assert by_text["What m2 says about iron."]["visibility"] == "public"
+    assert saved["counts"] == copied["restored"]
