@@ -32,6 +32,7 @@ CORE = [
     "persona_get",
     "persona_create",
     "persona_switch",
+    "persona_status",
     "persona_chat",
     "memory_search",
     "memory_store",
