@@ -1,10 +1,12 @@
 """`persona update`, `persona delete` and `persona show --now`: what people see and can undo."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from persona_mcp.server.cli_persona_changes import pair_of
 from tests.command_line import Cli, Done
 
 
@@ -38,6 +40,21 @@ def test_a_file_has_only_the_fields_that_change_and_an_option_goes_before_it(
     assert "has version 2, not 1" in refused(
         cli("update", "Aria", str(file), "--expect-version", "1")
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("charisma=12", ("charisma", 12)),
+        ("name=Vera", ("name", "Vera")),
+        ("description=a = b", ("description", "a = b")),
+        ("tags=[sea, boats]", ("tags", ["sea", "boats"])),
+        ("current_priority = urgent", ("current_priority", "urgent")),
+        ("system_prompt=", ("system_prompt", None)),
+    ],
+)
+def test_a_value_is_read_as_a_file_would_have_it(text: str, pair: tuple[str, Any]) -> None:
+    assert pair_of(text) == pair
 
 
 @pytest.mark.parametrize(

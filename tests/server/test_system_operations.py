@@ -1,8 +1,6 @@
 """What the system says of itself."""
 
 import asyncio
-import time
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -10,10 +8,7 @@ from sqlalchemy import update
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
-from persona_mcp.state.emotion import EmotionalState
-from persona_mcp.state.feelings import Feelings, keep_feelings
 from persona_mcp.state.index_work import add_work
-from persona_mcp.state.interaction import InteractionState
 from tests.calls import call, say, watched
 from tests.config import model_calls
 from tests.doubles import ScriptedModel, WordEmbedder
@@ -110,44 +105,6 @@ async def test_a_server_that_is_stopping_is_down(service: Service) -> None:
     await service.runs.stop()
 
     assert (await call(service, "system_status"))["system_status"] == "down"
-
-
-async def test_the_available_ones_are_counted_as_the_list_has_them(service: Service) -> None:
-    left: list[dict[str, Any]] = [
-        {"energy": 5.0},
-        {"energy": 10.0, "as_of": -30.0},
-        {"energy": 9.5, "as_of": -90.0},
-        {"energy": 5.0, "as_of": -30.0},
-        {"time": 10.0},
-        {"time": 0.0, "as_of": -900.0},
-        {"time": 0.0, "as_of": -60.0},
-        {"cooldown_until": 6000.0},
-        {"cooldown_until": -1.0},
-        {"as_of": 6000.0, "cooldown_until": 3000.0},
-        {},
-    ]
-    now = time.time()
-    for number, values in enumerate(left):
-        made = await call(service, "persona_create", name=f"Nr {number}")
-        state = {"fatigue": 0.0, "energy": 100.0, "time": 300.0, "as_of": 0.0, **values}
-        for name in ("as_of", "cooldown_until"):
-            if name in state:
-                state[name] += now
-        with service.database.writing() as connection:
-            keep_feelings(
-                connection,
-                "main",
-                made["persona_id"],
-                Feelings(EmotionalState(0.0, 0.5, 0.1, 0.5, 0.5, now), InteractionState(**state)),
-                (1, 1),
-                new=True,
-            )
-
-    status = await call(service, "system_status")
-    listed = await call(service, "persona_list", limit=200)
-
-    assert (status["total_personas"], listed["total_count"]) == (14, 14)
-    assert status["available_personas"] == listed["available_count"] == 3 + 6
 
 
 async def test_the_status_of_a_large_world_is_counted_and_not_loaded(service: Service) -> None:
