@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+from persona_mcp.server.cli_cards import cards_in
+from persona_mcp.state.errors import InvalidParams
 from tests.cards import V2, V3, as_charx, as_json, as_png
 from tests.command_line import Cli
 
@@ -51,3 +55,16 @@ def test_what_is_not_there_or_cannot_be_told_apart_is_refused(cli: Cli, tmp_path
     assert (missing.code, unknown.code) == (1, 1)
     assert "FILE" in missing.err
     assert "--format" in unknown.err
+
+
+def test_a_folder_is_looked_through_by_name_and_one_without_cards_is_refused(
+    tmp_path: Path,
+) -> None:
+    for name in ("b.PNG", "a.charx", "c.txt"):
+        (tmp_path / name).touch()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    assert [file.name for file in cards_in(tmp_path)] == ["a.charx", "b.PNG"]
+    with pytest.raises(InvalidParams, match="a folder with files"):
+        cards_in(empty)
