@@ -17,6 +17,8 @@ from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.card_store import card_use
+from persona_mcp.state.cards import filled_in
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.validation import validate
@@ -43,6 +45,7 @@ class Talk:
         persona_name: What it is called.
         user_id: Who talks.
         conversation_id: Where it goes on; None starts a new conversation.
+        opening: How its card has it open a new conversation; empty without one.
         last: The last done exchange, and its run.
     """
 
@@ -51,6 +54,7 @@ class Talk:
     persona_name: str
     user_id: str
     conversation_id: str | None
+    opening: str = ""
     last: tuple[Exchange, Run] | None = None
 
 
@@ -165,7 +169,10 @@ async def begin(
     persona = await service.personas.resolve(settings.world, name)
     user_id = settings.user if user is None else user
     where = None if new else await last_conversation(service, persona.id, user_id, None)
-    return Talk(service, persona.id, persona.name, user_id, where)
+    card = await service.database.read(card_use, settings.world, persona.id)
+    first = next(iter(card.greetings if card else ()), "")
+    opening = filled_in(first, (card.called if card else "") or persona.name, user_id)
+    return Talk(service, persona.id, persona.name, user_id, where, opening)
 
 
 def greet(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
@@ -180,6 +187,8 @@ def greet(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
         terminal.out.print(
             f"You go on after {found.turn_count} turns; /new starts anew.", style=DIM
         )
+    elif talk.opening:
+        terminal.out.print(spoken(talk.persona_name, talk.opening))
 
 
 def read_line(terminal: Terminal) -> str | None:
@@ -203,6 +212,8 @@ def answer(terminal: Terminal, talk: Talk, line: str, runner: asyncio.Runner) ->
         case "/new":
             talk.conversation_id = None
             terminal.out.print("A new conversation begins with your next message.", style=DIM)
+            if talk.opening:
+                terminal.out.print(spoken(talk.persona_name, talk.opening))
         case "/why":
             why(terminal, talk, runner)
         case _ if line.startswith("/"):

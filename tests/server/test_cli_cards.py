@@ -68,3 +68,13 @@ def test_a_folder_is_looked_through_by_name_and_one_without_cards_is_refused(
     assert [file.name for file in cards_in(tmp_path)] == ["a.charx", "b.PNG"]
     with pytest.raises(InvalidParams, match="a folder with files"):
         cards_in(empty)
+
+
+def test_a_talk_begins_with_the_greeting_of_the_card(cli: Cli, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_bytes(as_json(V3))
+    cli.good("import", str(card))
+
+    said = cli.good("chat", "Mira Holm", "--user", "tom", said="/quit\n").out
+
+    assert "Mira Holm: You are late, tom." in said
