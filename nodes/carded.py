@@ -58,7 +58,7 @@ def played(
         return estimated_tokens(len(text.split()), parts.laws.continuation)
 
     lore = lore_of(card.book, heard, tokens) if card and card.book else []
-    told = tuple(Lore(one.place, filled_in(one.text, called, user)) for one in lore)
+    told = tuple(one._replace(text=filled_in(one.text, called, user)) for one in lore)
     if card is not None:
         card = replace(
             card,

@@ -120,7 +120,7 @@ class Shown:
         elif self.sights:
             self.sights.pop()
         elif self.lore:
-            self.lore.pop()
+            self.lore.remove(min(self.lore, key=lambda one: one.priority))
         elif self.examples:
             self.examples.pop()
         else:

@@ -11,8 +11,16 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.card_files import FILE_BYTES, CardFile, Format, export_card, read_file
+from persona_mcp.state.card_files import (
+    FILE_BYTES,
+    CardFile,
+    Exported,
+    Format,
+    export_card,
+    read_file,
+)
 from persona_mcp.state.card_store import Import, OnConflict, import_card, kept_card
+from persona_mcp.state.card_text import bad_card
 from persona_mcp.state.errors import BadSnapshot, InvalidParams
 from persona_mcp.state.feelings import read_feelings
 from persona_mcp.state.fields import Reference, Text
@@ -103,7 +111,10 @@ def read_given(arguments: PersonaImportArguments) -> CardFile:
         given = "none" if arguments.card is None else "both"
         raise InvalidParams.of([{"field": "card", "allowed": "card or data", "given": given}])
     if arguments.data is None:
-        return read_file(json.dumps(arguments.card, ensure_ascii=False).encode())
+        try:
+            return read_file(json.dumps(arguments.card, ensure_ascii=False).encode())
+        except (ValueError, RecursionError) as error:
+            raise bad_card("its JSON cannot be written as text") from error
     try:
         return read_file(base64.b64decode(arguments.data, validate=True))
     except binascii.Error as error:
@@ -202,11 +213,16 @@ async def persona_export(call: Call, arguments: PersonaExportArguments) -> Perso
         return persona, kept, state
 
     persona, kept, state = await call.store.database.read(read)
-    done = await asyncio.to_thread(export_card, persona.spec, kept, arguments.format, state)
+
+    def write() -> tuple[Exported, dict[str, Any]]:
+        done = export_card(persona.spec, kept, arguments.format, persona.updated_at, state)
+        return done, json.loads(done.text)
+
+    done, card = await asyncio.to_thread(write)
     return PersonaExport(
         persona_id=persona.id,
         name=persona.name,
-        card=json.loads(done.text),
+        card=card,
         data=base64.b64encode(done.data).decode(),
         mime=done.mime,
         bytes=len(done.data),

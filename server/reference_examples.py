@@ -108,7 +108,7 @@ EXAMPLES: dict[str, Example] = {
                 "spec": "chara_card_v2",
                 "spec_version": "2.0",
                 "data": {
-                    "name": "Noor",
+                    "name": "Imre",
                     "description": "{{char}} repairs clocks.",
                     "first_mes": "You have brought it at last.",
                 },

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ UNPACKED = 128 * 2**20
 DRIVE = re.compile(r"^[A-Za-z]:")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 1
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+    *(NotImplementedError, ValueError, RuntimeError, OSError),
+)
+"""What Python raises on a damaged zip file."""
 MADE = (1980, 1, 1, 0, 0, 0)
 """No time of day in a file, so that the same card gives the same bytes."""
 
@@ -62,7 +68,7 @@ def opened(file: bytes) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(io.BytesIO(file)) as archive:
             check(archive.infolist())
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise bad_card("the CHARX is no whole zip file") from error
 
 

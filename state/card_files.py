@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import time
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from persona_mcp.state import card_charx, card_png
@@ -120,7 +120,11 @@ def missing_assets(card: Card, names: set[str]) -> tuple[str, ...]:
 
 
 def export_card(
-    spec: PersonaSpec, kept: CardFile | None, wanted: Format, state: Json | None = None
+    spec: PersonaSpec,
+    kept: CardFile | None,
+    wanted: Format,
+    changed_at: float = 0.0,
+    state: Json | None = None,
 ) -> Exported:
     """Write a persona as a card; the one that it came from is given back but for what changed.
 
@@ -128,6 +132,7 @@ def export_card(
         spec: The persona as it is now.
         kept: The card that it was made from; None for one that has none.
         wanted: v2 or v3 as JSON, or a V3 card in a PNG or CHARX.
+        changed_at: When the persona was last changed, in seconds since the epoch, UTC.
         state: Relationships and feelings, which go into our extension.
     """
     carrier: Carrier = "png" if wanted == "png" else "charx" if wanted == "charx" else "json"
@@ -135,7 +140,7 @@ def export_card(
     shape: Spec = "v2" if wanted == "v2" else "v3"
     if kept is not None and file is not None:
         shape = kept.card.spec  # as it came
-    text = card_text(spec, kept, shape, state)
+    text = card_text(spec, kept, Changes(shape, changed_at, state))
     warnings = list(kept.warnings) if kept else []
     if shape == "v2" and kept is not None and kept.card.spec == "v3":
         warnings.append(f"V2 has no {', '.join(V3_ONLY)}: kept in the file, not read as V2")
@@ -151,40 +156,59 @@ def export_card(
     return Exported(text, data, MIME[carrier], tuple(warnings))
 
 
-def card_text(spec: PersonaSpec, kept: CardFile | None, shape: Spec, state: Json | None) -> str:
+@dataclass(frozen=True)
+class Changes:
+    """How a card is to be other than it is.
+
+    Attributes:
+        shape: Whose shape it is to have.
+        at: When the persona was last changed, in seconds since the epoch, UTC.
+        state: What goes into our extension.
+        fields: Fields of the persona that are other than the card's.
+    """
+
+    shape: Spec
+    at: float = 0.0
+    state: Json | None = None
+    fields: Json = field(default_factory=dict)
+
+
+def card_text(spec: PersonaSpec, kept: CardFile | None, how: Changes) -> str:
     """Write the JSON of a card; unchanged it is the same to the byte."""
     if kept is None:
-        changes = {**OWN, **spec.model_dump(mode="json")}
-        return json.dumps(made(dict(EMPTY), changes, shape, state), ensure_ascii=False, indent=2)
+        whole = replace(how, fields={**OWN, **spec.model_dump(mode="json")})
+        return json.dumps(made(deepcopy(EMPTY), whole), ensure_ascii=False, indent=2)
     changes = changes_of(spec, persona_of(kept.card)[0])
-    if not changes and state is None and kept.card.spec == shape:
+    if not changes and how.state is None and kept.card.spec == how.shape:
         return kept.card.text
+    how = replace(how, fields=changes)
 
     def change(document: Json) -> Json:
         if kept.card.spec == "v1":
-            return made({**EMPTY, **document}, changes, "v2" if shape == "v1" else shape, state)
-        return shaped(document, changes, shape, state)
+            shape: Spec = "v2" if how.shape == "v1" else how.shape
+            return made({**deepcopy(EMPTY), **document}, replace(how, shape=shape))
+        return shaped(document, how)
 
     return respelled(kept.card.text, change)
 
 
-def made(data: Json, changes: Json, shape: Spec, state: Json | None) -> Json:
+def made(data: Json, how: Changes) -> Json:
     """Make a card of its data alone."""
-    return shaped({"spec": "", "spec_version": "", "data": data}, changes, shape, state)
+    return shaped({"spec": "", "spec_version": "", "data": data}, how)
 
 
-def shaped(document: Json, changes: Json, shape: Spec, state: Json | None) -> Json:
+def shaped(document: Json, how: Changes) -> Json:
     """Bring a card of V2 or V3 into another shape, with changes written over it."""
     data: Json = document["data"]
-    if document["spec"] != SPEC_NAMES[shape][0]:
-        document["spec"], document["spec_version"] = SPEC_NAMES[shape]
-    if shape == "v3":
+    if document["spec"] != SPEC_NAMES[how.shape][0]:
+        document["spec"], document["spec_version"] = SPEC_NAMES[how.shape]
+    if how.shape == "v3":
         data.setdefault("group_only_greetings", [])
         for entry in (data.get("character_book") or {}).get("entries", []):
             entry.setdefault("use_regex", False)
-    written_over(data, changes, state)
-    if shape == "v3" and (changes or state is not None):
-        data["modification_date"] = int(time.time())
+    written_over(data, how.fields, how.state)
+    if how.shape == "v3" and (how.fields or how.state is not None):
+        data["modification_date"] = int(how.at)
     return document
 
 
@@ -192,7 +216,7 @@ def back_fill(text: str) -> str:
     """Write the V2 card that stands beside a V3 card for older readers."""
 
     def change(document: Json) -> Json:
-        found = shaped(document, {}, "v2", None)
+        found = shaped(document, Changes("v2"))
         data: dict[str, Any] = found["data"]
         data["creator_notes"] = BACK_FILL + str(data.get("creator_notes", ""))
         for entry in (data.get("character_book") or {}).get("entries", []):

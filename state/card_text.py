@@ -14,6 +14,7 @@ DEPTH = 64
 SPELLED = f"number:{secrets.token_hex(8)}:"
 """Stands before a number that Python would spell in another way; nobody can guess it."""
 SPELLED_NUMBER = re.compile(f'"{SPELLED}([^"]*)"')
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 Json = dict[str, Any]
 
 
@@ -69,7 +70,16 @@ def _read(text: str, integer: Callable[[str], Any], real: Callable[[str], Any]) 
     if not isinstance(found, dict):
         raise bad_card("its JSON is no object")
     _check_depth(found)
+    if HALF_CHARACTER.search(text):
+        _check_characters(found)
     return found
+
+
+def _check_characters(found: Json) -> None:
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise bad_card("its JSON has half a character (a lone surrogate)") from error
 
 
 def _check_depth(found: Json) -> None:
@@ -87,11 +97,11 @@ def _check_depth(found: Json) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Json:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise bad_card(f"'{twice[:40]}' stands twice in one object of its JSON")
+    found: Json = {}
+    for name, value in pairs:
+        if name in found:
+            raise bad_card(f"'{name[:40]}' stands twice in one object of its JSON")
+        found[name] = value
     return found
 
 

@@ -189,6 +189,7 @@ def nested(depth: int) -> bytes:
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "no card at all": (lambda: b"hello", "no JSON"),
     "nothing": (lambda: b"", "no JSON"),
+    "half a character": (lambda: b'{"name": "a", "x": "\\ud800"}', "half a character"),
     "a list": (lambda: b"[1]", "no object"),
     "another object": (lambda: b'{"a": 1}', "neither a spec"),
     "not UTF-8": (lambda: b'{"name": "\xff"}', "not UTF-8"),
@@ -285,9 +286,19 @@ def test_a_hostile_file_is_refused_with_its_reason(name: str) -> None:
 
 def test_a_changed_byte_anywhere_never_breaks_anything_else() -> None:
     whole = as_charx(V3)
-    for at in range(0, len(whole), 7):
-        broken = whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :]
-        try:
-            read_file(broken)
-        except BadSnapshot:
-            continue
+    for at in range(len(whole)):
+        for flip in (0x5A, 0xFF, 0x80):
+            broken = whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
+            try:
+                read_file(broken)
+            except BadSnapshot:
+                continue
+
+
+def test_what_a_persona_is_given_back_with_is_its_own_alone() -> None:
+    kept = read_file(as_json(V1))
+    export_card(persona_of(kept.card)[0], kept, "v3", state={"as_of": 1})
+
+    plain = json.loads(export_card(PersonaSpec(name="Ada"), None, "v3").text)
+
+    assert "state" not in plain["data"]["extensions"]["persona_mcp"]

@@ -1,6 +1,5 @@
 """Lore: which entries of a book enter a prompt."""
 
-import time
 from typing import Any
 
 from hypothesis import given
@@ -72,9 +71,8 @@ def test_an_expression_that_is_wrong_or_takes_for_ever_finds_nothing() -> None:
     slow = book(entry("B", r"(a|a)*$", use_regex=True), entry("C", "a"))
 
     assert texts(wrong, "(") == []
-    began = time.monotonic()
     assert texts(slow, "a" * 5000 + "b") == ["C"]
-    assert time.monotonic() - began < 30
+    assert texts(book(entry("A", "|".join(["x"] * 999), use_regex=True)), "x") == []
 
 
 def test_a_constant_entry_is_always_there_and_an_empty_one_never() -> None:
@@ -90,7 +88,7 @@ def test_entries_stand_in_their_order_at_their_place_and_once() -> None:
         entry("soon", "x", insertion_order=2),
     )
 
-    assert lore_of(one, ["x"], words) == [Lore("before", "soon"), Lore("after", "late")]
+    assert lore_of(one, ["x"], words) == [Lore("before", "soon", 1), Lore("after", "late", 9)]
 
 
 def test_what_is_too_much_is_left_out_by_priority_and_then_by_order() -> None:
@@ -122,6 +120,15 @@ def test_decorators_are_not_told() -> None:
     assert texts(one, "x") == ["The tower.\n@@kept inside"]
 
 
+def test_a_huge_book_enters_in_part_only() -> None:
+    constant = book(*(entry(f"c{n}", constant=True, insertion_order=n) for n in range(20_000)))
+    keyed = book(*(entry(f"k{n}", "sea", insertion_order=n) for n in range(300)))
+
+    assert texts(constant, "x") == [f"c{n}" for n in range(4800, 5000)]
+    assert len(texts(keyed, "the sea")) == 200
+    assert texts(book(entry("word " * 3000, constant=True)), "") == []
+
+
 ENTRIES = st.lists(
     st.fixed_dictionaries(
         {
@@ -145,6 +152,6 @@ def test_a_budget_is_kept_and_only_takes_away(
     within = lore_of(book(*entries, token_budget=budget), heard, words)
 
     assert sum(words(lore.text) for lore in within) <= budget
-    assert set(within) <= set(all_of_it)
+    assert {lore[:2] for lore in within} <= {lore[:2] for lore in all_of_it}
     assert len({(lore.place, lore.text) for lore in all_of_it}) == len(all_of_it)
     assert all(lore.text for lore in all_of_it)
