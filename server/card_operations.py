@@ -175,7 +175,9 @@ class PersonaExportArguments(Arguments):
 
     persona_id: Reference = Field(description="Persona's id or name, from persona_list")
     format: Format = Field(
-        "v3", description="v2 or v3: JSON; png or charx: a file with the card in it"
+        "v3",
+        description="v2 or v3: JSON; same: JSON of the version that it came in, else v3; png or "
+        "charx: a file with the card in it",
     )
     include_state: bool = Field(
         False, description="Also how it sees others and feels now, in the extension persona_mcp"

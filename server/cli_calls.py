@@ -204,7 +204,7 @@ def confirm(terminal: Terminal, as_json: bool, question: Callable[[], str]) -> N
     asked = sys.stdin is not None and sys.stdin.isatty() and terminal.err.is_terminal
     if as_json or not asked:
         raise InvalidParams(
-            "--yes: needed where nobody can be asked, since nothing brings back what is deleted",
+            "--yes: needed where nobody can be asked; try --dry-run first where there is one",
             field="--yes",
         )
     try:

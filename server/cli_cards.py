@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import Arguments, Ask, Shown, carry_out, counted, wrong
@@ -19,7 +20,8 @@ from persona_mcp.state.card_files import FILE_BYTES
 from persona_mcp.state.errors import BadSnapshot, PersonaError
 
 ENDINGS = (".json", ".png", ".apng", ".charx")
-FORMATS = {".json": "v3", ".png": "png", ".apng": "png", ".charx": "charx"}
+CARRIED = {"v2": "same", "v3": "same"}
+FORMATS = {".json": "same", ".png": "png", ".apng": "png", ".charx": "charx"}
 
 
 def import_cards(
@@ -99,9 +101,15 @@ def show_imported(terminal: Terminal, found: Shown) -> None:
     for card in found["cards"]:
         name = Path(card["file"]).name
         if "error" in card:
-            table.add_row(name, "[red]refused[/red]", "", card["error"]["message"])
+            table.add_row(name, Text("refused", style="red"), "", card["error"]["message"])
             continue
-        known = [*([f"{card['lore_entries']} lore"] if card["lore_entries"] else [])]
+        known = [
+            *(
+                [counted(card["lore_entries"], "lore entry", "lore entries")]
+                if card["lore_entries"]
+                else []
+            )
+        ]
         known += ["changed the one that was there"] if card["replaced"] else []
         notes = "; ".join([*known, *card["warnings"]])
         table.add_row(name, f"{card['name']}\n{card['persona_id']}", card["spec"], notes)
@@ -120,6 +128,9 @@ def export(
     def check(_: Settings, __: Terminal, ___: asyncio.Runner) -> None:
         if shape is None and file.suffix.lower() not in FORMATS:
             raise wrong("FILE", f"a name that ends in {', '.join(FORMATS)}, or --format", str(file))
+        carried = FORMATS.get(file.suffix.lower(), shape)
+        if shape is not None and carried not in (shape, CARRIED.get(shape, shape)):
+            raise wrong("--format", f"what a file that ends in {file.suffix} holds", shape)
 
     async def work(ask: Ask, given: Arguments) -> Shown:
         done: dict[str, Any] = await ask("persona_export", given)

@@ -74,7 +74,7 @@ def export(
     name: Name,
     file: Annotated[Path, typer.Argument(help="Ends in .json, .png or .charx.")],
     shape: Annotated[
-        str | None, typer.Option("--format", help="v2, v3, png or charx; left out: by the file.")
+        str | None, typer.Option("--format", help="v2, v3, png or charx; left out: as it came.")
     ] = None,
     include_state: Annotated[
         bool, typer.Option("--include-state", help="Also how it sees others and feels now.")

@@ -86,7 +86,9 @@ def load(
 
 @state.command("list")
 def list_states(
-    name: SavedName = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Only of this name; left out: all.", metavar="NAME")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Shown, at most.")] = 50,
     cursor: Annotated[
         str | None, typer.Option("--cursor", help="next_cursor of the page before.")

@@ -21,7 +21,7 @@ from persona_mcp.state.persona import PersonaSpec
 
 FILE_BYTES = 32 * 2**20
 Carrier = Literal["json", "png", "charx"]
-Format = Literal["v2", "v3", "png", "charx"]
+Format = Literal["v2", "v3", "same", "png", "charx"]
 MIME: dict[Carrier, str] = {
     "json": "application/json",
     "png": "image/png",
@@ -131,14 +131,14 @@ def export_card(
     Args:
         spec: The persona as it is now.
         kept: The card that it was made from; None for one that has none.
-        wanted: v2 or v3 as JSON, or a V3 card in a PNG or CHARX.
+        wanted: v2 or v3 as JSON, or same: as the card came, else v3; or a card in a PNG or CHARX.
         changed_at: When the persona was last changed, in seconds since the epoch, UTC.
         state: Relationships and feelings, which go into our extension.
     """
     carrier: Carrier = "png" if wanted == "png" else "charx" if wanted == "charx" else "json"
     file = kept.file if kept is not None and kept.carrier == carrier else None
     shape: Spec = "v2" if wanted == "v2" else "v3"
-    if kept is not None and file is not None:
+    if kept is not None and (file is not None or wanted == "same"):
         shape = kept.card.spec  # as it came
     text = card_text(spec, kept, Changes(shape, changed_at, state))
     warnings = list(kept.warnings) if kept else []

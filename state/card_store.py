@@ -10,10 +10,11 @@ from persona_mcp.state import tables
 from persona_mcp.state.card_files import CardFile, Carrier
 from persona_mcp.state.cards import CardUse, persona_of, read_card, use_of
 from persona_mcp.state.effects import EffectParams
+from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import name_key
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.persona_changes import update_persona
-from persona_mcp.state.personas import add, name_taken
+from persona_mcp.state.personas import add
 from persona_mcp.state.prepared import Prepared
 
 T = tables.PersonaCard
@@ -70,7 +71,12 @@ def import_card(
     spec, warnings = persona_of(came.card)
     there = CALLED.first(connection, world=world_id, folded=name_key(spec.name))
     if there is not None and on_conflict == "fail":
-        raise name_taken(spec.name)
+        raise Conflict(
+            f"name: a persona called '{spec.name}' is there already; set on_conflict to rename "
+            "the new one, or to replace the fields of the other",
+            field="on_conflict",
+            given=spec.name,
+        )
     if there is not None and on_conflict == "replace":
         fields = spec.model_dump(mode="json")
         persona, _ = update_persona(connection, world_id, there.id, fields, None, now, params)

@@ -27,7 +27,11 @@ def test_a_folder_is_imported_and_what_is_refused_is_told(cli: Cli, tmp_path: Pa
 
 
 def test_a_card_goes_through_files_unchanged(cli: Cli, tmp_path: Path) -> None:
-    for name, raw in (("one.charx", as_charx(V3)), ("two.json", as_json(V3))):
+    for name, raw in (
+        ("one.charx", as_charx(V3)),
+        ("two.json", as_json(V3)),
+        ("three.json", as_json(V2)),
+    ):
         came, gone = tmp_path / name, tmp_path / f"back-{name}"
         came.write_bytes(raw)
 
@@ -51,8 +55,10 @@ def test_a_dry_run_makes_nobody(cli: Cli, tmp_path: Path) -> None:
 def test_what_is_not_there_or_cannot_be_told_apart_is_refused(cli: Cli, tmp_path: Path) -> None:
     missing = cli("import", str(tmp_path / "none.png"))
     unknown = cli("export", "Aria", str(tmp_path / "aria.gif"))
+    other = cli("export", "Aria", str(tmp_path / "aria.png"), "--format", "v3")
 
-    assert (missing.code, unknown.code) == (1, 1)
+    assert (missing.code, unknown.code, other.code) == (1, 1, 1)
+    assert "ends in .png" in other.err
     assert "FILE" in missing.err
     assert "--format" in unknown.err
 
