@@ -20,7 +20,7 @@ from persona_mcp.state.errors import InternalError, PersonaError
 from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id, new_id
-from persona_mcp.state.request import Request, check_open, ended
+from persona_mcp.state.request import Request, check_open, check_same, ended
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -77,7 +77,8 @@ async def advance(service: "Service", asked: Advance) -> Run:
             request id was used for something else.
         Cancelled: The server is stopping.
     """
-    key = derived_id(asked.conversation_id, asked.request_id)
+    asks_for = request_of(asked, asked.request_ids[0]).hash
+    key = derived_id(asked.conversation_id, asked.request_id, asks_for)
     run = service.runs.latest(asked.world_id, key)
     if run is None or run.ended:
         await check(service, asked)
@@ -91,7 +92,8 @@ async def check(service: "Service", asked: Advance) -> None:
         PersonaError: As `advance`.
     """
     first = asked.request_ids[0]
-    if await service.exchanges.find(asked.world_id, first) is not None:
+    if (known := await service.exchanges.find(asked.world_id, first)) is not None:
+        check_same(request_of(asked, first), known.request_hash)
         return
 
     def read(connection: Connection) -> tuple[Conversation, str | None, float | None]:
@@ -104,8 +106,11 @@ async def check(service: "Service", asked: Advance) -> None:
         raise busy(found.id, service.settings.conversation.lease_s)
 
 
-def request_of(asked: Advance, request_id: str, speaker: str, partner: str) -> Request:
-    """Write one turn as an exchange is accepted."""
+def request_of(asked: Advance, request_id: str, speaker: str = "", partner: str = "") -> Request:
+    """Write one turn as an exchange is accepted; who speaks is no part of what is asked for.
+
+    The first one stands for all of them: how many they are, who begins, and with what.
+    """
     first = request_id == asked.request_ids[0]
     return Request(
         world_id=asked.world_id,
@@ -117,8 +122,10 @@ def request_of(asked: Advance, request_id: str, speaker: str, partner: str) -> R
         parameters={
             "conversation_id": asked.conversation_id,
             "speaker_id": asked.speaker if first else None,
+            "turns": asked.turns if first else None,
         },
         kind="dialogue",
+        called=asked.request_id,
     )
 
 

@@ -13,6 +13,7 @@ from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.errors import InvalidParams, LimitExceeded, PersonaError, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
 from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.sessions import Session
 from persona_mcp.state.snapshot_file import enveloped, open_file
 from persona_mcp.state.snapshot_rows import Rows, Selection
 from persona_mcp.state.snapshot_tables import PARTS, Part
@@ -198,7 +199,7 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     wish = Wish(world_id, arguments.mode, *await embedder_of(call), previous_id, time.time())
     store = store_of(call)
     if arguments.dry_run:
-        return told(call, wish, await store.plan(rows, wish), dry_run=True)
+        return told(call.session, wish, await store.plan(rows, wish), dry_run=True)
     if arguments.mode == "replace" and not arguments.confirm:
         planned = await store.plan(rows, wish)
         if any(planned.replaced.values()):
@@ -206,7 +207,10 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
             raise wrong("confirm", allowed, False)
     done = await store.load(rows, wish)
     await seen_at_once(call)
-    return told(call, wish, done, dry_run=False)
+    session = call.session  # what it stood for may be gone
+    if session is not None:
+        session = await call.store.sessions.use(session.id, time.time())
+    return told(session, wish, done, dry_run=False)
 
 
 async def seen_at_once(call: Call) -> None:
@@ -262,9 +266,8 @@ async def embedder_of(call: Call) -> tuple[str, int | None]:
         return embedder.model_id, None
 
 
-def told(call: Call, wish: Wish, done: Loaded, *, dry_run: bool) -> StateLoad:
+def told(session: Session | None, wish: Wish, done: Loaded, *, dry_run: bool) -> StateLoad:
     """Say what loading did, or would do."""
-    session = call.session
     rows, gone = sum(done.written.values()), sum(done.replaced.values())
     would = "would be " if dry_run else ""
     parts = [f"{rows} rows {would}written to world '{wish.world_id}'"]

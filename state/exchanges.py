@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row, Select, and_, case, null, or_, select, u
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import host_prompts, tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
-from persona_mcp.state.request import Request, ended, enter_conversation
+from persona_mcp.state.request import Request, check_same, ended, enter_conversation
 
 T = tables.Exchange
 C = tables.Conversation
@@ -79,13 +79,7 @@ class ExchangeStore:
         def write(connection: Connection) -> Exchange:
             known = by_request(connection, request.world_id, request.request_id)
             if known is not None:
-                if known.request_hash != request.hash:
-                    raise Conflict(
-                        f"request_id '{request.request_id}' was used for another call; "
-                        "use a new one, or repeat that call unchanged",
-                        field="request_id",
-                        given=request.request_id,
-                    )
+                check_same(request, known.request_hash)
                 return known
             enter_conversation(connection, request, now)
             number = statements.LAST_NUMBER.scalar(

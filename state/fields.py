@@ -18,6 +18,8 @@ REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Unicode's categories Cc (control characters, but tab and newline) and Cs (surrogates)."""
 METADATA_BYTES = 4096
 METADATA_DEPTH = 4
+LAST_MOMENT = 253402300799
+"""The last second of the year 9999, since the epoch, UTC: what is later has no date."""
 
 
 def clean_text(value: object) -> object:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.state.errors import NotFound
+from persona_mcp.state.fields import LAST_MOMENT
 
 Row = dict[str, Any]
 CHROMA = "chroma.sqlite3"
@@ -136,11 +137,15 @@ def read_chroma(db: sqlite3.Connection, file: str, found: Original) -> None:
 
 
 def moment_of(value: object) -> float | None:
-    """Read a time of the original: ISO 8601, UTC where no offset is said; None if it is none."""
+    """Read a time of the original: ISO 8601, UTC where no offset is said.
+
+    None if it is none, or is before 1970 or after the year 9999.
+    """
     if isinstance(value, (int, float)) and value > 0:
-        return float(value)
+        return float(value) if value <= LAST_MOMENT else None
     try:
         found = datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    made = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return made if 0 <= made <= LAST_MOMENT else None

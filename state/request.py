@@ -36,6 +36,8 @@ class Request:
         message: What is said; in a talk between personas, the stage direction.
         parameters: The other arguments; the same request id with others is a clash.
         kind: Of the conversation.
+        called: What the caller calls it, where the request id is made of that; empty where it is
+            the caller's own.
     """
 
     world_id: str
@@ -48,6 +50,7 @@ class Request:
     starts: bool = False
     scene: str | None = None
     kind: ConversationKind = "chat"
+    called: str = ""
 
     @property
     def hash(self) -> str:
@@ -58,6 +61,22 @@ class Request:
         parties = [self.persona_id, self.user_id] if self.kind == "chat" else []
         asked = [*parties, self.message, self.parameters]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def check_same(request: Request, known_hash: str) -> None:
+    """Refuse a request whose id was used for another one, of which this is the hash.
+
+    Raises:
+        Conflict: It asks for something else.
+    """
+    if known_hash != request.hash:
+        name = request.called or request.request_id
+        raise Conflict(
+            f"request_id '{name}' was used for another call; "
+            "use a new one, or repeat that call unchanged",
+            field="request_id",
+            given=name,
+        )
 
 
 def enter_conversation(connection: Connection, request: Request, now: float) -> None:

@@ -27,9 +27,12 @@ from sqlalchemy import JSON, Column, Integer, String, Text
 
 from persona_mcp.state.appraisal import Appraisal, Deltas
 from persona_mcp.state.arrow import Arrow, Bond, Kind, Priors
+from persona_mcp.state.card_files import Carrier
+from persona_mcp.state.cards import Spec, persona_of, read_card
 from persona_mcp.state.emotion import EmotionalState, Impulses
 from persona_mcp.state.errors import BadSnapshot
-from persona_mcp.state.fields import ID_PATTERN, deeper_than
+from persona_mcp.state.exchange import ConversationKind
+from persona_mcp.state.fields import ID_PATTERN, LAST_MOMENT, deeper_than
 from persona_mcp.state.ids import name_key
 from persona_mcp.state.interaction import InteractionState
 from persona_mcp.state.persona import PersonaSpec
@@ -44,6 +47,13 @@ LONGEST_FILE = 48 * 1024 * 1024
 DEEPEST = 32
 INT64 = 2**63
 PAIR = 2
+TIMES = frozenset({"at", "as_of", "first_meeting", "last_interaction", "cooldown_until"})
+"""Names of times, beside those that end in `_at`."""
+
+
+def is_time(name: str) -> bool:
+    """Tell whether a column, or a field of a value, is a time in seconds since the epoch, UTC."""
+    return name in TIMES or name.endswith("_at")
 
 
 def from_base64(value: object) -> object:
@@ -90,16 +100,36 @@ def shaped(kind: type[Any]) -> Any:
         if not known.issuperset(value):
             raise ValueError(f"an object with the fields {', '.join(sorted(known))}")
         adapter.validate_json(json.dumps(value), strict=True)
+        for name in filter(is_time, value):
+            if value[name] is not None and not 0 <= value[name] <= LAST_MOMENT:
+                raise ValueError(f"{name} from 0 to {LAST_MOMENT}")
         return value
 
     return Annotated[dict[str, Any], AfterValidator(check)]
 
 
+def readable_card(text: str) -> str:
+    """Refuse the text of a card that could not have been imported."""
+    try:
+        persona_of(read_card(text))
+    except BadSnapshot as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+def persona_spec(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no persona can have been."""
+    PersonaSpec.model_validate(value)
+    return value
+
+
 File = Annotated[bytes, BeforeValidator(from_base64)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Time = Annotated[float, Field(ge=0, le=LAST_MOMENT)]
 Parties = Annotated[list[Annotated[str, Field(pattern=ID_PATTERN)]], Field(max_length=1000)]
 Moods = dict[Literal["mood", "energy_level", "stress_level", "curiosity", "social_battery"], float]
 SPECIAL: Mapping[str, Any] = {
+    "conversations.kind": ConversationKind,
     "conversations.participants": Parties,
     "conversations.status": Literal["active", "ended"],
     "energy_spent.share": Share,
@@ -111,10 +141,17 @@ SPECIAL: Mapping[str, Any] = {
     "memory_vectors.vector": Annotated[File, AfterValidator(finite_vector)],
     "mood_impulses.absolute": Moods | None,
     "mood_impulses.impulse": shaped(Impulses),
-    "persona_cards.card": Annotated[str, Field(max_length=LONGEST_FILE)],
+    "persona_cards.card": Annotated[
+        str, Field(max_length=LONGEST_FILE), AfterValidator(readable_card)
+    ],
+    "persona_cards.carrier": Carrier,
     "persona_cards.file": File | None,
+    "persona_cards.spec": Spec,
     "persona_states.emotion": shaped(EmotionalState),
     "persona_states.interaction": shaped(InteractionState),
+    "persona_versions.spec": Annotated[
+        dict[str, Any], AfterValidator(shallow), AfterValidator(persona_spec)
+    ],
     "personas.name_key": Annotated[str, Field(max_length=320)] | None,
     "relationship_events.appraisal": shaped(Appraisal) | None,
     "relationship_events.bond": Bond | None,
@@ -205,6 +242,8 @@ def type_of(kept: Kept, column: Column[Any], hints: Mapping[str, Any]) -> Any:
         limited = text_of(column)
     elif isinstance(column.type, Integer):
         limited = Annotated[int, Field(ge=-INT64, lt=INT64)]
+    elif is_time(column.name):
+        limited = Time
     else:
         limited = plain
     return Union[limited, None] if column.nullable else limited  # noqa: UP007 - of values

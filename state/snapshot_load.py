@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, and_, bindparam, select, update
 
-from persona_mcp.state import snapshot_rows
+from persona_mcp.state import snapshot_rows, tables
 from persona_mcp.state.erasing import erase_world
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.index_work import add_work
@@ -15,6 +15,12 @@ from persona_mcp.state.snapshot_rows import Key, Row, Rows, key_of
 from persona_mcp.state.snapshot_tables import KEPT, PLACE, Kept
 
 CONFLICTS_TOLD = 1000
+C, S = tables.Conversation, tables.Session
+BIND = (
+    update(S)
+    .where(S.id == bindparam("handle"))
+    .values(persona_id=bindparam("persona"), conversation_id=None)
+)
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,29 @@ def conflict(clashes: tuple[Clash, ...]) -> Conflict:
 
 def replace_rows(connection: Connection, world_id: str, rows: Rows, now: float) -> None:
     """Swap everything that is in a world."""
+    free_handles(connection, world_id, rows)
     erase_world(connection, world_id, now)
     snapshot_rows.write_rows(connection, world_id, rows)
+
+
+def free_handles(connection: Connection, world_id: str, rows: Rows) -> None:
+    """Take from session handles the personas, and the conversations begun, that are about to go.
+
+    A handle would else stand for whoever gets the id of its persona later. A conversation that is
+    only reserved stays so.
+    """
+    people, talks = ({row["id"] for row in rows[name]} for name in ("personas", "conversations"))
+    its = and_(C.world_id == S.world_id, C.id == S.conversation_id)
+    query = select(S.id, S.persona_id, C.id.label("begun")).outerjoin(C, its)
+    changes = []
+    for handle in connection.execute(query.where(S.world_id == world_id)):
+        stays = handle.persona_id is None or handle.persona_id in people
+        if stays and (handle.begun is None or handle.begun in talks):
+            continue
+        persona = handle.persona_id if stays else None
+        changes.append({"handle": handle.id, "persona": persona})
+    if changes:
+        connection.execute(BIND, changes)
 
 
 def merge_rows(connection: Connection, world_id: str, plan: Plan) -> None:

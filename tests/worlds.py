@@ -97,7 +97,7 @@ def about_personas(world_id: str, who: Sequence[str], chance: random.Random) -> 
                 "spec": "v2",
                 "spec_version": "2.0",
                 "carrier": "png",
-                "card": '{"b": 1.0, "a": "\\u00e9"}',
+                "card": '{"spec": "chara_card_v2", "data": {"name": "\\u00e9", "b": 1.0, "a": 2}}',
                 "file": bytes(range(256)),
                 "imported_at": NOW,
             }

@@ -392,6 +392,52 @@ async def test_the_same_request_makes_its_turns_once_and_the_rest_after_a_failur
         await go_on(service, talk, **{**asked, "input": "It snows."})
 
 
+OTHERWISE = [{"turns": 3}, {"turns": 1}, {"input": "It snows."}, {"speaker_id": "kira"}]
+
+
+@pytest.mark.parametrize("other", OTHERWISE)
+async def test_other_turns_under_a_request_id_are_refused_while_the_first_are_made_and_after(
+    service: Service, model: ScriptedModel, other: dict[str, Any]
+) -> None:
+    hang = Hangs("The choir", " sings at dawn.")
+    model.add(hang, "Which key?")
+    talk = await start(service)
+    asked = {"turns": 2, "request_id": "r1", "input": "It rains."}
+    first = asyncio.create_task(go_on(service, talk, **asked))
+    await hang.reached.wait()
+
+    with pytest.raises(Conflict, match="request_id 'r1' was used for another call") as refused:
+        await go_on(service, talk, **{**asked, **other})
+    joined = asyncio.create_task(go_on(service, talk, **asked))
+    hang.release.set()
+
+    assert refused.value.data["given"] == "r1"
+    assert said(await first) == [("aria", "The choir sings at dawn."), ("kira", "Which key?")]
+    assert (await joined)["turns"] == (await first)["turns"]
+    with pytest.raises(Conflict, match="request_id 'r1' was used for another call"):
+        await go_on(service, talk, **{**asked, **other})
+    assert len(model.history) == 2
+
+
+async def test_of_two_calls_at_once_that_differ_under_one_request_id_one_is_made(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The choir sings at dawn.", "Which key?")
+    talk = await start(service)
+
+    both = await asyncio.gather(
+        *(go_on(service, talk, turns=turns, request_id="r1") for turns in (1, 2)),
+        return_exceptions=True,
+    )
+
+    (refused,) = (one for one in both if isinstance(one, BaseException))
+    assert isinstance(refused, Conflict)
+    assert "request_id 'r1' was used for another call" in refused.message
+    (made,) = (one for one in both if isinstance(one, dict))
+    assert said(made)[0] == ("aria", "The choir sings at dawn.")
+    assert len(model.history) == len(made["turns"])
+
+
 async def test_the_second_of_two_callers_is_told_that_the_talk_is_busy(
     service: Service, model: ScriptedModel
 ) -> None:

@@ -52,6 +52,8 @@ def test_a_folder_without_its_data_is_refused(tmp_path: Path) -> None:
 
 def test_times_are_utc_where_no_offset_is_said() -> None:
     assert moment_of("2024-05-01T12:00:00") == moment_of("2024-05-01T14:00:00+02:00")
+    wrong = ("1969-12-31T23:00:00", "9999-12-31T23:59:59-01:00", 1e300)
+    assert [moment_of(value) for value in wrong] == [None] * 3
     assert (moment_of(5), moment_of("soon"), moment_of(None)) == (5.0, None, None)
 
 

@@ -16,9 +16,10 @@ from persona_mcp.state.errors import (
     Conflict,
     InvalidParams,
     LimitExceeded,
+    NoCurrentPersona,
     NotFound,
 )
-from tests.calls import call, dump, say
+from tests.calls import call, dump, rows, say
 from tests.doubles import ScriptedModel
 from tests.talks import go_on, start
 from tests.worlds import make_world
@@ -269,6 +270,51 @@ async def test_current_things_are_the_sessions_and_loading_leaves_it_alone(
     assert saved["state"]["current_persona_id"] == loaded["current_persona_id"] == "kira"
     assert loaded["current_conversation_id"] == handle["conversation_session_id"]
     assert handle["session_id"] not in (await exported(service)).decode()
+
+
+async def test_a_handle_of_a_persona_that_a_load_took_away_is_of_nobody_again(
+    service: Service, model: ScriptedModel
+) -> None:
+    await call(service, "state_save")
+    await call(service, "persona_create", name="Gone")
+    handle = (await call(service, "persona_switch", persona_id="gone"))["session_id"]
+    other = (await call(service, "persona_switch", persona_id="kira"))["session_id"]
+    model.add("I sail.", "I draw.")
+    await call(service, "persona_chat", message="What do you do?", session_id=handle)
+    talk = await call(service, "persona_chat", message="What do you do?", session_id=other)
+    kept = {row["id"]: row for row in await rows(service.database, tables.Session)}
+
+    with pytest.raises(BadSnapshot):
+        await call(service, "state_load", data={}, confirm=True)
+    assert {row["id"]: row for row in await rows(service.database, tables.Session)} == kept
+    loaded = await call(service, "state_load", confirm=True, session_id=handle)
+    await call(service, "persona_create", name="Gone")
+
+    assert (loaded["current_persona_id"], loaded["current_conversation_id"]) == (None, None)
+    with pytest.raises(NoCurrentPersona):
+        await call(service, "persona_chat", message="Still there?", session_id=handle)
+    with pytest.raises(NoCurrentPersona):
+        await call(service, "conversation_get", session_id=other)
+    model.add("I draw maps.")
+    again = await call(service, "persona_chat", message="What do you do?", session_id=other)
+    assert again["conversation_id"] != talk["conversation_id"]
+    assert again["turn_number"] == 2
+    there = await call(service, "conversation_get", session_id=other)
+    assert there["conversation_id"] == again["conversation_id"]
+
+
+async def test_handles_of_other_worlds_are_left_alone_by_a_load(
+    service: Service, model: ScriptedModel
+) -> None:
+    await call(service, "state_save")
+    await call(service, "state_load", into="copy")
+    await call(service, "persona_create", name="Gone")
+    await call(service, "persona_switch", persona_id="gone")
+    before = await rows(service.database, tables.Session)
+
+    await call(service, "state_load", into="copy", confirm=True)
+
+    assert await rows(service.database, tables.Session) == before
 
 
 async def test_a_large_state_is_carried_out_in_pieces(service: Service) -> None:

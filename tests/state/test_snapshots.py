@@ -275,6 +275,28 @@ BROKEN: dict[str, Any] = {
     "a value is nested too deep": (
         lambda t: t["tables"]["visual_contexts"][0].update(data=nested(40))
     ),
+    "a card is no JSON": lambda t: t["tables"]["persona_cards"][0].update(card="x"),
+    "a card is no card": lambda t: t["tables"]["persona_cards"][0].update(card='{"a": 1}'),
+    "a card's own persona is none": (
+        lambda t: t["tables"]["persona_cards"][0].update(
+            card='{"name": "Bo", "extensions": {"persona_mcp": {"version": 1, "charisma": 99}}}'
+        )
+    ),
+    "a carrier is unknown": lambda t: t["tables"]["persona_cards"][0].update(carrier="gif"),
+    "a card's spec is unknown": lambda t: t["tables"]["persona_cards"][0].update(spec="v4"),
+    "a conversation is of no kind": lambda t: t["tables"]["conversations"][0].update(
+        kind="monologue"
+    ),
+    "a version is of no persona": (
+        lambda t: t["tables"]["persona_versions"][0].update(spec={"name": "Before", "charisma": 99})
+    ),
+    "a version has no name": lambda t: t["tables"]["persona_versions"][0].update(spec={}),
+    "an arrow first met after all time": (
+        lambda t: t["tables"]["relationship_states"][0]["arrow"].update(first_meeting=1e18)
+    ),
+    "a mood is before all time": (
+        lambda t: t["tables"]["persona_states"][0]["emotion"].update(as_of=-1.0)
+    ),
     "the format is another": lambda t: t.update(format="persona-mcp-state/2"),
     "the schema is newer": lambda t: t.update(schema=SCHEMA + 1),
     "the schema is none": lambda t: t.update(schema=True),
@@ -296,6 +318,37 @@ async def test_a_file_that_does_not_hold_together_is_refused_and_changes_nothing
     before = await in_sql(database, "old")
 
     with pytest.raises(BadSnapshot):
+        await load(database, rows_of(open_file(file)), wish("old"))
+
+    assert await in_sql(database, "old") == before
+
+
+TIMES = [
+    (kept.name, column.name)
+    for kept in KEPT
+    for column in kept.columns
+    if column.name in ("at", "as_of") or column.name.endswith("_at")
+]
+
+
+def test_every_table_that_tells_when_is_tried_with_wrong_times() -> None:
+    silent = {kept.name for kept in KEPT} - {table for table, _ in TIMES}
+
+    assert silent == {"turn_witnesses", "persona_states", "memory_witnesses", "memory_vectors"}
+
+
+@pytest.mark.parametrize(("table", "column"), TIMES)
+@pytest.mark.parametrize("when", [-1.0, 253402300800.0, 1e300])
+async def test_a_time_that_has_no_date_is_refused_and_changes_nothing(
+    database: Database, table: str, column: str, when: float
+) -> None:
+    made(database)
+    file = edited(
+        await payload(database), lambda told: told["tables"][table][0].update({column: when})
+    )
+    before = await in_sql(database, "old")
+
+    with pytest.raises(BadSnapshot, match=rf"^{table} .*: {column}: "):
         await load(database, rows_of(open_file(file)), wish("old"))
 
     assert await in_sql(database, "old") == before
