@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona_mcp.server.json_rpc import Request
 from persona_mcp.server.rpc_methods import METHODS, SWITCH, Methods
-from persona_mcp.state.errors import NotFound, PersonaError
+from persona_mcp.state.errors import NotFound
 from persona_mcp.state.ids import name_key
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def clash(one: Touch, other: Touch) -> bool:
 async def touch_of(service: "Service", methods: Methods, request: Request) -> Touch:
     """Find out what a call has to do with.
 
-    One that names nobody may be about whoever is current, and a switch changes who that is.
+    One that names nobody may be about whoever is current, and a switch changes who that is. Its
+    arguments are not validated yet: what goes wrong with them, the call itself will tell.
     """
     operation = METHODS.get(request.method)
     if operation is None:
@@ -55,7 +56,7 @@ async def touch_of(service: "Service", methods: Methods, request: Request) -> To
     try:
         world_id = await methods.world_of(request.params)
         found = {await persona_key(service, world_id, reference) for reference in named}
-    except PersonaError:  # the call itself will tell
+    except Exception:
         return ANYBODY
     return Touch(not operation.read_only, frozenset(found))
 

@@ -215,5 +215,5 @@ def read_in(file: Path) -> str:
 
 
 def in_words(counts: Shown) -> str:
-    """Write how much is saved, for people."""
-    return ", ".join(counted(counts[table], one, many) for table, one, many in TOLD)
+    """Write how much is saved, for people; a table that has no count has no rows."""
+    return ", ".join(counted(counts.get(table, 0), one, many) for table, one, many in TOLD)

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.catalogue import operations
@@ -58,8 +58,8 @@ def described(operation: Operation) -> dict[str, Any]:
 
 
 def show_all(terminal: Terminal) -> None:
-    """Print a line for each operation."""
-    table = Table("name", "toolset", "scope", "core", "title")
+    """Print a row for each operation; where there is little room, only titles are wrapped."""
+    table = Table(Column("name", no_wrap=True), "toolset", "scope", "core", "title")
     for o in operations("all"):
         table.add_row(o.name, o.toolset, o.scope, "core" if o.core else "", o.title)
     terminal.out.print(table)

@@ -1,14 +1,15 @@
 """The WebSocket door: JSON-RPC, many requests of a connection at once, answered as they finish."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from persona_mcp.server.batch_order import clash, touch_of
+from persona_mcp.server.batch_order import Touch, clash, touch_of
 from persona_mcp.server.json_rpc import (
     Entry,
     Refused,
@@ -47,6 +48,12 @@ IDLE = Close(1000, "nothing was asked for too long")
 STOPPED = Close(1001, "the server is going down")
 FULL = Close(1013, "too many connections; try again later")
 FOREIGN = Close(1008, "Host or Origin is not one that this server answers")
+
+Turn = Callable[[], Awaitable[None]]
+
+
+async def at_once() -> None:
+    """Wait for nothing: the turn of a request that came alone."""
 
 
 class WebSocketDoor:
@@ -241,43 +248,54 @@ class Connection:
 
     async def _batch(self, entries: list[Entry]) -> None:
         """Carry the members out, those of one persona in their order, and answer all in one."""
-        touches = [
+        touches = asyncio.create_task(self._touches(entries), name="WebSocket batch order")
+        tasks: list[asyncio.Task[str | None]] = []
+
+        async def turn(position: int) -> None:
+            found = await touches
+            mine = found[position]
+            for task, other in zip(tasks[:position], found[:position], strict=True):
+                if mine is not None and other is not None and clash(other, mine):
+                    await task
+
+        async with asyncio.TaskGroup() as group:
+            tasks.extend(
+                group.create_task(self._answer(entry, partial(turn, position)))
+                for position, entry in enumerate(entries)
+            )
+        told = [text for task in tasks if (text := task.result()) is not None]
+        if told:
+            self._outbox.put(batch(told))
+
+    async def _touches(self, entries: list[Entry]) -> list[Touch | None]:
+        """Find out what each member has to do with; None for one that is not carried out."""
+        return [
             await touch_of(self._service, self._methods, entry)
             if isinstance(entry, Request)
             else None
             for entry in entries
         ]
-        tasks: list[asyncio.Task[str | None]] = []
 
-        async def after(position: int) -> str | None:
-            mine = touches[position]
-            for task, other in zip(tasks[:position], touches[:position], strict=True):
-                if mine is not None and other is not None and clash(other, mine):
-                    await task
-            return await self._answer(entries[position])
+    async def _answer(self, entry: Entry, turn: Turn = at_once) -> str | None:
+        """Carry a request out when it is its turn, and write its answer; None for a notification.
 
-        async with asyncio.TaskGroup() as group:
-            tasks.extend(group.create_task(after(position)) for position in range(len(entries)))
-        told = [text for task in tasks if (text := task.result()) is not None]
-        if told:
-            self._outbox.put(batch(told))
-
-    async def _answer(self, entry: Entry) -> str | None:
-        """Carry a request out and write its answer; None for a notification."""
+        Whatever goes wrong, also while it waits, it is answered and counted out.
+        """
         with correlation(new_correlation_id()):
             try:
-                told = await self._result(entry)
+                told = await self._result(entry, turn)
             except PersonaError as error:
                 told = failure(entry.id, error, both=self._legacy)
                 if entry.notification:
                     log.warning("notification failed", code=error.code, error=error.message)
         return None if entry.notification else told
 
-    async def _result(self, entry: Entry) -> str:
+    async def _result(self, entry: Entry, turn: Turn) -> str:
         if isinstance(entry, Refused):
             raise entry.error
         try:
             with defects_hidden(entry.method):
+                await turn()
                 async with self._place(entry):
                     result = await self._methods.call(entry.method, entry.params, self._caller)
                 told = answer(entry.id, both=self._legacy, result=result)

@@ -2,8 +2,11 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,8 +17,16 @@ GIVEN_LENGTH = 80
 NEAREST = 1
 ERRORS_READ = 100
 """Of a call that is wrong in more places than this, the rest is not told."""
+MOST_LEVELS = 64
+MOST_DIGITS = 4200
+"""Python writes no whole number of more than 4300."""
+LARGEST = 10**MOST_DIGITS
+HALF = re.compile("[\ud800-\udfff]")
+"""A surrogate: half a character, which UTF-8 does not have."""
+WHOLE_TEXT = "text without halves of characters (surrogates)"
 JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 Schema = Mapping[str, Any]
+Path = tuple[Any, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -30,6 +41,9 @@ def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
     Raises:
         InvalidParams: One fault or more; names each field, what is allowed and what was given.
     """
+    cannot = [told(*found, where) for found in islice(unwritable(raw), ERRORS_READ)]
+    if cannot:
+        raise InvalidParams.of(distinct(cannot))
     fields = model.model_fields
     present = {
         key: value
@@ -41,6 +55,50 @@ def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
     except ValidationError as error:
         found = error.errors(include_url=False)[:ERRORS_READ]
         raise InvalidParams.of(distinct([fault(model, dict(e), where) for e in found])) from None
+
+
+def unwritable(raw: Mapping[str, Any]) -> Iterator[tuple[Path, str, object]]:
+    """Find what no store and no answer can carry: its path, what is allowed, what was given.
+
+    A container that is met again (a YAML alias) is not walked again.
+    """
+    seen: set[int] = set()
+    waiting: list[tuple[Path, Any]] = [((), raw)]
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if len(path) >= MOST_LEVELS:
+            yield path[:1], f"at most {MOST_LEVELS} levels of objects and lists", value
+            continue
+        if isinstance(value, Mapping):
+            pairs: Iterable[tuple[Any, Any]] = value.items()
+            yield from (((*path, key), WHOLE_TEXT, key) for key in value if lacks(key))
+        else:
+            pairs = enumerate(value)
+        for part, inner in pairs:
+            if isinstance(inner, dict | list):
+                waiting.append(((*path, part), inner))
+            elif allowed := lacks(inner):
+                yield (*path, part), allowed, inner
+
+
+def lacks(value: object) -> str | None:
+    """Say what is allowed in place of a text or number that cannot be written; None if it can."""
+    if isinstance(value, str):
+        return WHOLE_TEXT if not value.isascii() and HALF.search(value) else None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "a finite number"
+    if isinstance(value, int) and not -LARGEST < value < LARGEST:
+        return f"a number of at most {MOST_DIGITS} digits"
+    return None
+
+
+def told(path: Path, allowed: str, value: object, where: str) -> dict[str, Any]:
+    """Write a fault as `{field, allowed, given}`."""
+    field = ".".join([*([where] if where else []), *(cut(str(part)) for part in path)])
+    return {"field": field, "allowed": allowed, "given": shorten(value)}
 
 
 def distinct(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:

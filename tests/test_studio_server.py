@@ -158,7 +158,7 @@ def test_the_form_has_the_knobs_with_their_ranges(studio: Studio) -> None:
     knobs: Any = schemas["context_schema"]
     fields = knobs["properties"]
 
-    assert set(fields) == {"routing", "token_budget", "temperature", "persona_id", "seed"}
+    assert set(fields) == {"routing", "token_budget", "temperature", "persona_id", "seed", "host"}
     assert all(field["description"] for field in fields.values())
     assert (fields["token_budget"]["minimum"], fields["token_budget"]["maximum"]) == (1, 32768)
     number = fields["temperature"]["anyOf"][0]

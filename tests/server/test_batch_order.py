@@ -58,3 +58,15 @@ async def test_a_call_in_a_world_that_is_not_there_is_told_by_the_call_itself(
     found = await touch(service, STORE, persona_id="Aria", world_id="nowhere")
 
     assert found == Touch(writes=True, personas=frozenset({"aria"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"persona_id": "\ud800"}, {"persona_id": "aria", "world_id": "\udfff"}],
+)
+async def test_a_call_with_arguments_that_nobody_can_read_may_have_to_do_with_anybody(
+    service: Service, wrong: dict[str, str]
+) -> None:
+    found = await touch(service, STORE, **wrong)
+
+    assert clash(found, await touch(service, STORE, persona_id="noor"))

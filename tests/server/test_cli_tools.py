@@ -1,5 +1,7 @@
 """The command `persona tools`: the registry, for people and for scripts."""
 
+import pytest
+
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.cli_tools import brief
 from tests.command_line import Cli
@@ -12,13 +14,32 @@ def test_tools_are_listed_as_the_registry_has_them(cli: Cli) -> None:
     assert all({"name", "toolset", "scope", "title"} <= one.keys() for one in listed)
 
 
-def test_the_table_has_a_line_for_every_operation(cli: Cli) -> None:
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_table_has_a_row_for_every_operation(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+
     lines = cli.good("tools").out.splitlines()
 
-    for o in operations("all"):
-        [line] = [line for line in lines if o.name in line.split()]
-        assert o.title in line
-        assert ("core" in line.split()) == o.core
+    expected = [(o.name, o.title, "core" if o.core else "") for o in operations("all")]
+    assert rows_of(lines) == expected
+    assert max(map(len, lines)) <= int(columns)
+
+
+def rows_of(lines: list[str]) -> list[tuple[str, str, str]]:
+    """Read name, title and core of the table's rows, whose titles may go on below."""
+    rows: list[tuple[str, str, str]] = []
+    for line in lines:
+        if not line.startswith("│"):
+            continue
+        name, _, _, core, title = (cell.strip() for cell in line.strip("│").split("│"))
+        if name:
+            rows.append((name, title, core))
+        else:
+            before = rows.pop()
+            rows.append((before[0], f"{before[1]} {title}", before[2]))
+    return rows
 
 
 def test_one_operation_is_shown_with_all_that_it_takes_and_returns(cli: Cli) -> None:

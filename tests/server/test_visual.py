@@ -181,18 +181,24 @@ async def test_data_of_the_greatest_size_and_depth_is_kept(
 
 
 @pytest.mark.parametrize(
-    "data", [{"x": "y" * (16_384 - 8)}, nested(7), {"x": "\ud83d"}, {"x": float("nan")}]
+    ("data", "field", "allowed"),
+    [
+        ({"x": "y" * (16_384 - 8)}, "data", "16384 bytes of UTF-8 and 6 levels"),
+        (nested(7), "data", "16384 bytes of UTF-8 and 6 levels"),
+        ({"x": "\ud83d"}, "data.x", "text without halves of characters"),
+        ({"x": float("nan")}, "data.x", "a finite number"),
+    ],
 )
 async def test_data_beyond_them_is_refused_and_changes_nothing(
-    service: Service, data: dict[str, Any]
+    service: Service, data: dict[str, Any], field: str, allowed: str
 ) -> None:
     before = await dump(service.database)
 
     with pytest.raises(InvalidParams) as refused:
         await look(service, data=data)
 
-    assert refused.value.data["field"] == "data"
-    assert "16384 bytes of UTF-8 and 6 levels" in refused.value.data["allowed"]
+    assert refused.value.data["field"] == field
+    assert allowed in refused.value.data["allowed"]
     assert await dump(service.database) == before
 
 

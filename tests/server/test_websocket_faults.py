@@ -144,6 +144,30 @@ async def test_a_connection_that_asks_for_nothing_is_closed(
     assert told["result"]["response"] == "A fine name."
 
 
+async def test_batches_with_half_characters_are_answered_and_leave_nothing_open(
+    service: Service,
+) -> None:
+    half = {"persona_id": "\ud800", "content": "Whose?"}
+    async with (
+        served(with_sockets(service, idle_s=0.5, in_flight=1, queued=40)) as found,
+        connected(found) as client,
+    ):
+        for _ in range(3):
+            wrong = [
+                {"jsonrpc": "2.0", "id": id, "method": "memory.store", "params": half}
+                for id in range(40)
+            ]
+            await client.socket.send(json.dumps(wrong))
+            told = await client.read()
+            assert [one["id"] for one in told] == list(range(40))
+            assert {one["error"]["data"]["code"] for one in told} == {"invalid_params"}
+        assert (await client.result("persona.list"))["total_count"] == 3
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.read()
+
+    assert code_of(closed) == 1000
+
+
 async def handshaken(found: Served) -> socket.socket:
     """Open a connection by hand, that reads and answers nothing by itself."""
     loop, bare = asyncio.get_running_loop(), socket.socket()

@@ -59,7 +59,7 @@ def fault(field: str, allowed: str, given: str) -> list[dict[str, str]]:
         ({"name": 5}, "name", "text of 1..80 characters", "5"),
         ({"name": "a\x00b"}, "name", "text without control", '"a\\u0000b"'),
         ({"name": "a\x7fb"}, "name", "text without control", '"a\x7fb"'),
-        ({"name": "\ud800"}, "name", "text without control", '"\\ud800"'),
+        ({"name": "\ud800"}, "name", "text without halves", '"\\ud800"'),
         ({"name": "x" * 81}, "name", "text of 1..80 characters", '"' + "x" * 78 + "…"),
         ({"charisma": 0}, "charisma", "whole number 1..20", "0"),
         ({"charisma": 21}, "charisma", "whole number 1..20", "21"),
@@ -67,11 +67,11 @@ def fault(field: str, allowed: str, given: str) -> list[dict[str, str]]:
         ({"charisma": "4"}, "charisma", "whole number 1..20", '"4"'),
         ({"charisma": True}, "charisma", "whole number 1..20", "true"),
         ({"charisma": [4]}, "charisma", "whole number 1..20", "[4]"),
-        ({"charisma": math.inf}, "charisma", "whole number 1..20", "Infinity"),
+        ({"charisma": math.inf}, "charisma", "a finite number", "Infinity"),
         ({"charisma": 10**400}, "charisma", "whole number 1..20", "1" + "0" * 78 + "…"),
         ({"social_energy": "100"}, "social_energy", "number 20..200", '"100"'),
         ({"social_energy": 19.9}, "social_energy", "number 20..200", "19.9"),
-        ({"social_energy": math.nan}, "social_energy", "number 20..200", "NaN"),
+        ({"social_energy": math.nan}, "social_energy", "a finite number", "NaN"),
         ({"social_energy": False}, "social_energy", "number 20..200", "false"),
         ({"current_priority": "high"}, "current_priority", "one of urgent, important", '"high"'),
         ({"tags": "bard"}, "tags", "list of 0..32 entries", '"bard"'),
@@ -145,6 +145,50 @@ def test_kinds_of_fields_are_told_in_words(
     raw: dict[str, Any], expected: list[dict[str, str]]
 ) -> None:
     assert faults_of(Arguments, raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "allowed"),
+    [
+        ({"any": "a\ud800"}, "any", "text without halves"),
+        ({"data": {"a": {"b": ["x", "\udfff"]}}}, "data.a.b.1", "text without halves"),
+        ({"data": {"a": {"\ud800": 1}}}, "data.a.\\ud800", "text without halves"),
+        ({"\ud800": 1}, "\\ud800", "text without halves"),
+        ({"data": {"a": [math.inf]}}, "data.a.0", "a finite number"),
+        ({"data": {"a": 10**5000}}, "data.a", "a number of at most 4200 digits"),
+        ({"data": {"a": -(10**5000)}}, "data.a", "a number of at most 4200 digits"),
+        ({"part": {"count": 10**5000}}, "part.count", "a number of at most 4200 digits"),
+    ],
+)
+def test_what_no_store_and_no_answer_can_carry_is_refused_wherever_it_lies(
+    raw: dict[str, Any], field: str, allowed: str
+) -> None:
+    (found,) = faults_of(Arguments, {"id": "x", **raw})
+
+    assert found["field"] == field
+    assert allowed in found["allowed"]
+    json.dumps(found, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("levels", [64, 100_000])
+def test_what_is_nested_too_deep_is_refused_by_the_name_of_its_argument(levels: int) -> None:
+    (found,) = faults_of(Arguments, {"id": "x", "any": nested(levels)})
+
+    assert (found["field"], found["allowed"]) == ("any", "at most 64 levels of objects and lists")
+
+
+def test_whole_characters_and_many_levels_are_taken() -> None:
+    given = {"id": "x", "any": ["\U0001f600é", nested(60), 10**4000]}
+
+    assert validate(Arguments, given).any == given["any"]
+
+
+def test_a_list_that_is_in_many_places_is_read_once() -> None:
+    shared: list[Any] = ["x"]
+    for _ in range(40):
+        shared = [shared, shared]
+
+    assert validate(Arguments, {"id": "x", "any": shared}).any is not None
 
 
 def test_every_fault_of_a_call_is_told_and_where_it_lies() -> None:
