@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from persona_mcp.server.cli_run import FAILED
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.card_files import FILE_BYTES
-from persona_mcp.state.errors import BadSnapshot, PersonaError
+from persona_mcp.state.errors import BadSnapshot, Conflict, PersonaError
 
 ENDINGS = (".json", ".png", ".apng", ".charx")
 CARRIED = {"v2": "same", "v3": "same"}
@@ -42,6 +42,8 @@ def import_cards(
                 await import_one(ask, file, given)
                 for file in bar.track(files, description="importing")
             ]
+        if dry_run:
+            cards = list(one_after_another(cards, on_conflict))
         failed.extend(card["file"] for card in cards if "error" in card)
         return {"cards": cards, "imported": len(cards) - len(failed), "failed": len(failed)}
 
@@ -49,6 +51,22 @@ def import_cards(
     carry_out(work, given, show_imported, as_json, first=look)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def one_after_another(cards: Sequence[Shown], on_conflict: str) -> Iterator[Shown]:
+    """Tell of cards that would be imported what those before them in the same run do to them."""
+    seen = set[str]()
+    for card in cards:
+        name = card.get("name", "").casefold()
+        if name and name in seen and on_conflict == "fail":
+            taken = f"name: an earlier file of these makes a persona called '{card['name']}'"
+            yield {"file": card["file"], "error": problem_of(Conflict(taken, field="name"))}
+            continue
+        if name and name in seen:
+            again = f"an earlier file of these has this name too: --on-conflict {on_conflict}"
+            card = {**card, "warnings": [*card["warnings"], again]}
+        seen.add(name)
+        yield card
 
 
 def cards_in(path: Path) -> list[Path]:

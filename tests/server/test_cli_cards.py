@@ -52,6 +52,19 @@ def test_a_dry_run_makes_nobody(cli: Cli, tmp_path: Path) -> None:
     assert "Mira" not in cli.good("list").out
 
 
+def test_a_dry_run_knows_that_two_files_make_one_name(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_bytes(as_json(V2))
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+
+    refused = cli("import", *files, "--dry-run", "--json")
+    renamed = cli.good("import", *files, "--dry-run", "--json", "--on-conflict", "rename")
+
+    assert (refused.code, refused.json["imported"], refused.json["failed"]) == (1, 1, 1)
+    assert "earlier file" in refused.json["cards"][1]["error"]["message"]
+    assert "earlier file" in renamed.json["cards"][1]["warnings"][-1]
+
+
 def test_what_is_not_there_or_cannot_be_told_apart_is_refused(cli: Cli, tmp_path: Path) -> None:
     missing = cli("import", str(tmp_path / "none.png"))
     unknown = cli("export", "Aria", str(tmp_path / "aria.gif"))
