@@ -41,7 +41,8 @@ NUMBER = re.compile(r"(?<![\w.])\d+\.\d+")
 CLOSE = 0.05
 """Numbers change with the time between two calls, which is not the same twice."""
 OF_THE_CALL = {"correlation_id"}
-HANDLES = ("session_id",)
+OF_THE_MOMENT = ("session_id", "modification_date")
+"""Fields that are of one folder and its clock: a handle, and when a card's persona was made."""
 UNFIT = re.compile(r"\b(NaN|Infinity)\b")
 """What Python writes for numbers that JSON has not."""
 Opening = Callable[[Path, ModelServer], AbstractAsyncContextManager[Ask]]
@@ -179,7 +180,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     field = path.rsplit(".", 1)[-1]
     if type(one) is not type(other):
         return [f"{path}: {one!r} is not {other!r}"]
-    if MEASURED.search(field) or field in HANDLES:
+    if MEASURED.search(field) or field in OF_THE_MOMENT:
         return []
     if isinstance(one, dict):
         odd = (one.keys() ^ other.keys()) - OF_THE_CALL
