@@ -56,7 +56,7 @@ async def touch_of(service: "Service", methods: Methods, request: Request) -> To
     try:
         world_id = await methods.world_of(request.params)
         found = {await persona_key(service, world_id, reference) for reference in named}
-    except Exception:
+    except Exception:  # what is wrong with a call is told when it runs, not while it is ordered
         return ANYBODY
     return Touch(not operation.read_only, frozenset(found))
 

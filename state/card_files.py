@@ -33,7 +33,6 @@ INSIDE = ("embeded://", "embedded://")
 SPEC_NAMES = {"v2": ("chara_card_v2", "2.0"), "v3": ("chara_card_v3", "3.0")}
 BACK_FILL = "This is a V3 card; an application that reads V2 alone does not show all of it.\n\n"
 V3_ONLY = ("nickname", "assets", "group_only_greetings", "source", "creator_notes_multilingual")
-OWN = {"name": "", "description": "", "tags": [], "system_prompt": ""}
 EMPTY: Json = {
     "name": "",
     "description": "",
@@ -176,7 +175,7 @@ class Changes:
 def card_text(spec: PersonaSpec, kept: CardFile | None, how: Changes) -> str:
     """Write the JSON of a card; unchanged it is the same to the byte."""
     if kept is None:
-        whole = replace(how, fields={**OWN, **spec.model_dump(mode="json")})
+        whole = replace(how, fields=spec.model_dump(mode="json"))
         return json.dumps(made(deepcopy(EMPTY), whole), ensure_ascii=False, indent=2)
     changes = changes_of(spec, persona_of(kept.card)[0])
     if not changes and how.state is None and kept.card.spec == how.shape:

@@ -273,30 +273,10 @@ def conversation_rows(
     ):
         speaker = ids[turn["speaker_id"]]
         other = next((one for one in row["parties"] if one != speaker), speaker)
-        found[tables.Exchange].append(
-            {
-                "world_id": world_id,
-                "id": id,
-                "conversation_id": row["key"],
-                "request_id": derived_id(turn["key"], "request"),
-                "request_hash": derived_id(turn["key"], "hash"),
-                "number": number,
-                "follows_id": follows,
-                "status": "done",
-                "persona_id": speaker,
-                "user_id": other,
-                "message": "",
-                "response": turn["content"],
-                "response_type": turn.get("response_type"),
-                "continue_score": turn.get("continue_score"),
-                "tokens_used": turn.get("tokens_used"),
-                "processing_s": turn.get("processing_time"),
-                "attempts": 1,
-                "owner": "",
-                "created_at": at,
-                "finished_at": at,
-            }
-        )
+        where = {"world_id": world_id, "number": number, "follows_id": follows}
+        when = {"created_at": at, "finished_at": at}
+        exchange = exchange_row(row, turn, id, speaker, other)
+        found[tables.Exchange].append({**exchange, **where, **when})
         found[tables.Turn].append(
             {
                 "world_id": world_id,
@@ -315,6 +295,27 @@ def conversation_rows(
             for party in row["parties"]
         ]
     return found
+
+
+def exchange_row(row: Row, turn: Row, id: str | None, speaker: str, other: str) -> Row:
+    """Make the row of the exchange that a turn stands for, but for its place and time."""
+    return {
+        "id": id,
+        "conversation_id": row["key"],
+        "request_id": derived_id(turn["key"], "request"),
+        "request_hash": derived_id(turn["key"], "hash"),
+        "status": "done",
+        "persona_id": speaker,
+        "user_id": other,
+        "message": "",
+        "response": turn["content"],
+        "response_type": turn.get("response_type"),
+        "continue_score": turn.get("continue_score"),
+        "tokens_used": turn.get("tokens_used"),
+        "processing_s": turn.get("processing_time"),
+        "attempts": 1,
+        "owner": "",
+    }
 
 
 def add_all_memories(
