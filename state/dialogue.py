@@ -1,15 +1,18 @@
 """A talk between personas, as values: what it was begun with, how it stands, who speaks next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from persona_mcp.state import continuation, drawing
 from persona_mcp.state.continuation import ExitReason, Party, Score, Talk
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import Feelings
+from persona_mcp.state.fields import WHOLE, Id, Number, Text
 from persona_mcp.state.importance import topics_named
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.request import GENERAL
@@ -22,9 +25,95 @@ SAMPLING_SEEDS = 2**31
 """Seeds that every provider takes are below this."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a talk between personas is begun with.
+Speakers = Literal["round_robin", "random", "initiative", "addressed", "wants"]
+"""How the next speaker is chosen: in turn; by lot; by lot weighed with initiative, who was named
+and who spoke last; who was named, else in turn; who wants to most (mood, relationship, topic)."""
+TurnNumber = Annotated[int, Field(ge=1, le=500), WHOLE]
+Dimension = Literal["affinity", "trust", "respect", "intimacy", "strength"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+
+
+class Stated(BaseModel):
+    """Part of what a talk is begun with: refuses what it does not know, coerces nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Presence(Stated):
+    """When somebody comes or goes."""
+
+    persona: Id = Field(description="Who")
+    turn: TurnNumber = Field(description="Before which turn, counted from 1")
+
+
+class Whisper(Stated):
+    """A turn that only some hear."""
+
+    turn: TurnNumber = Field(description="Which turn, counted from 1")
+    to: Annotated[list[Id], Field(min_length=1, max_length=12)] = Field(
+        description="Who hears it, beside who says it"
+    )
+    by: Id | None = Field(None, description="Who speaks then; left out: whose turn it is")
+
+
+class Condition(Stated):
+    """What is to hold after a turn; exactly one kind of it is given, and a bound where it has one.
+
+    Of `relation` it is how `of` sees `to`, (-1, 1); of `mood` how `of` feels, -1..1.
+    """
+
+    says: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="These words were said, in any case"
+    )
+    by: Id | None = Field(None, description="Of says: by whom; left out: by anybody")
+    relation: Dimension | None = Field(None, description="This dimension of a relationship")
+    mood: bool = Field(False, description="The mood of somebody")
+    of: Id | None = Field(None, description="Of relation and mood: whose")
+    to: Id | None = Field(None, description="Of relation: toward whom")
+    above: Annotated[Number, Field(ge=-1, le=1)] | None = Field(None, description="Is above this")
+    below: Annotated[Number, Field(ge=-1, le=1)] | None = Field(None, description="Is below this")
+    stagnant: Annotated[int, Field(ge=1, le=100), WHOLE] | None = Field(
+        None, description="So many turns in a row said nothing new"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [self.says is not None, self.relation is not None, self.mood]
+        if sum([*kinds, self.stagnant is not None]) != 1:
+            raise ValueError("exactly one of says, relation, mood and stagnant")
+        bounds = sum(bound is not None for bound in (self.above, self.below))
+        if (self.relation is not None or self.mood) != (bounds == 1) or bounds > 1:
+            raise ValueError("one of above and below with relation or mood, and with nothing else")
+        if (self.relation is not None or self.mood) != (self.of is not None):
+            raise ValueError("of with relation or mood, and with nothing else")
+        if (self.relation is not None) != (self.to is not None):
+            raise ValueError("to with relation, and with nothing else")
+        if self.by is not None and self.says is None:
+            raise ValueError("by with says alone")
+        return self
+
+
+class Intervention(Stated):
+    """Something that a narrator brings in, once."""
+
+    text: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(
+        description="What happens, as those who perceive it see it"
+    )
+    turn: TurnNumber | None = Field(None, description="Before which turn, counted from 1")
+    when: Condition | None = Field(None, description="Or: before the turn after this first held")
+    to: Annotated[list[Id], Field(min_length=1, max_length=12)] | None = Field(
+        None, description="Who perceives it; left out: all who are there"
+    )
+
+    @model_validator(mode="after")
+    def _turn_or_when(self) -> Self:
+        if (self.turn is None) == (self.when is None):
+            raise ValueError("either turn or when")
+        return self
+
+
+class Plan(BaseModel):
+    """What a talk between personas is begun with, kept in its row.
 
     Attributes:
         token_budget: Tokens for all that is said, 51..32768.
@@ -33,7 +122,20 @@ class Plan:
         seed: Of all that is drawn by lot.
         first_speaker: Who begins.
         witnesses: Ids of personas that overhear it and say nothing.
+        speakers: How the next speaker is chosen.
+        starts_at: Where its time is simulated: when it begins, in seconds since the epoch, UTC. It
+            passes by what talking costs alone. None for the wall clock.
+        bow_out: A persona that has had enough ends it; false: only budgets and conditions do.
+        setting: Where and when it takes place, in words; everybody there knows it.
+        stagnation: It ends after so many turns that say nothing new; 0 for never.
+        joins: Who comes later.
+        leaves: Who goes before the end.
+        whispers: Turns that only some hear.
+        interventions: What a narrator brings in.
+        ends_when: It ends when this holds.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     token_budget: int
     max_duration: float
@@ -41,16 +143,25 @@ class Plan:
     seed: int
     first_speaker: str
     witnesses: tuple[str, ...] = ()
+    speakers: Speakers = "round_robin"
+    starts_at: float | None = None
+    bow_out: bool = True
+    setting: str = ""
+    stagnation: int = 0
+    joins: tuple[Presence, ...] = ()
+    leaves: tuple[Presence, ...] = ()
+    whispers: tuple[Whisper, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
+    ends_when: Condition | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Write it as it is kept."""
-        return {**asdict(self), "witnesses": list(self.witnesses)}
+        """Write it as it is kept: what is as by default is left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def plan_of(kept: Mapping[str, Any]) -> Plan:
     """Read a plan; what was added at the end of the talk is not part of it."""
-    values = {name: kept[name] for name in Plan.__dataclass_fields__}
-    return Plan(**{**values, "witnesses": tuple(kept["witnesses"])})
+    return Plan(**{name: value for name, value in kept.items() if name in Plan.model_fields})
 
 
 @dataclass(frozen=True)

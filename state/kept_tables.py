@@ -1,4 +1,4 @@
-"""The SQL tables of saved states and of answers that are given again; tables.py has the rest."""
+"""The SQL tables of saved states, of answers that are given again, and of batches of dialogues."""
 
 from typing import Any
 
@@ -47,3 +47,29 @@ class Answer(Base):
     answer: Mapped[dict[str, Any] | None]
     """Empty while it runs."""
     created_at: Mapped[float]
+
+
+class Batch(WorldKey, Base):
+    """A batch of dialogues that runs in the background; its files lie in the data folder."""
+
+    __tablename__ = "batches"
+    __table_args__ = (to_world(), Index(None, "status"))
+
+    name: Mapped[str] = mapped_column(String(80))
+    spec: Mapped[dict[str, Any]]
+    """What it was asked for with, checked and with its cast filled in."""
+    status: Mapped[str] = mapped_column(String(16))
+    """queued, running, completed, cancelled or failed."""
+    keep: Mapped[bool]
+    """What happens in it becomes part of this world at its end."""
+    kept_at: Mapped[float | None]
+    """When that was done; empty before."""
+    owner: Mapped[str | None] = mapped_column(String(64))
+    """The process that carries it out."""
+    reason: Mapped[str | None] = mapped_column(String(200))
+    """Why it was asked to stop; empty if it was not."""
+    progress: Mapped[dict[str, Any]]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]

@@ -13,6 +13,7 @@ from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persona_mcp.state.kept_tables import Answer as Answer
+from persona_mcp.state.kept_tables import Batch as Batch
 from persona_mcp.state.kept_tables import Snapshot as Snapshot
 from persona_mcp.state.memory_tables import DecayRun as DecayRun
 from persona_mcp.state.memory_tables import Memory as Memory

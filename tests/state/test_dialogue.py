@@ -23,7 +23,14 @@ from tests.scenes import NOW, feelings, turn
 from tests.state.rows import spec
 
 LAWS = ContinuationParams()
-PLAN = Plan(1000, 600.0, 100, 7, "ann", ("cleo",))
+PLAN = Plan(
+    token_budget=1000,
+    max_duration=600.0,
+    max_turns=100,
+    seed=7,
+    first_speaker="ann",
+    witnesses=("cleo",),
+)
 
 
 def member(name: str, **more: Any) -> Member:
@@ -84,7 +91,7 @@ def test_the_words_of_each_turn_are_drawn_with_a_seed_of_their_own() -> None:
         ({"tokens_used": 950}, "budget"),
         ({"turns": 99}, None),
         ({"turns": 100}, "time_limit"),
-        ({"plan": Plan(1000, 30.0, 100, 7, "ann"), "duration": 30.0}, "time_limit"),
+        ({"plan": PLAN.model_copy(update={"max_duration": 30.0}), "duration": 30.0}, "time_limit"),
     ],
 )
 def test_a_talk_goes_on_while_its_budgets_last(more: dict[str, Any], ends: str | None) -> None:

@@ -18,7 +18,7 @@ from tests.state.rows import NOW, PARAMS, spec
 
 pytestmark = pytest.mark.anyio
 
-PLAN = Plan(1000, 600.0, 100, 7, "mara")
+PLAN = Plan(token_budget=1000, max_duration=600.0, max_turns=100, seed=7, first_speaker="mara")
 
 
 @pytest.fixture
