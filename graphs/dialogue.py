@@ -56,9 +56,7 @@ def build_dialogue(
     builder.add_node("judge", partial(judge_talk, parts))
     builder.add_node("close", partial(close_talk, parts))
 
-    builder.add_edge(START, "cast")
-    builder.add_conditional_edges("cast", after_cast)
-    for before, after in pairwise(["choose_speaker", "retrieve", "decide"]):
+    for before, after in pairwise([START, "cast", "choose_speaker", "retrieve", "decide"]):
         builder.add_edge(before, after)
     builder.add_conditional_edges("decide", after_decision)
     builder.add_edge("generate", "validate")
@@ -79,11 +77,6 @@ def steps_of(turns: int, attempts: int) -> int:
         attempts: Replies that are made before a bad one becomes an error.
     """
     return turns * (STEPS_A_TURN + 2 * (attempts - 1)) + SPARE_STEPS
-
-
-def after_cast(state: DialogueState) -> Literal["choose_speaker", "close"]:
-    """Let somebody speak, unless what ends the talk has come about."""
-    return "choose_speaker" if state["ends"] is None else "close"
 
 
 def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:

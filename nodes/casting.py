@@ -14,13 +14,10 @@ from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.prompts import about
 from persona_mcp.state import conversations, effects, relationship, visual
-from persona_mcp.state.dialogue import Standing
+from persona_mcp.state.dialogue import Standing, plan_of
 from persona_mcp.state.dialogues import read_standing
-from persona_mcp.state.interventions import happenings, holds
+from persona_mcp.state.interventions import happenings
 from persona_mcp.state.speaking import next_speaker
-
-CONDITION = "condition"
-"""Why a talk is over that was to end when something held."""
 
 OPENING = "({names} {are} with you. You begin to talk{about}.)"
 ARRIVAL = "(You have just come to {names}, who {talk}{about}.)"
@@ -33,9 +30,11 @@ async def cast_talk(
 ) -> DialogueUpdate:
     """Read who is there, how they feel, and how far the talk has gone, in one transaction.
 
-    Reads: world_id, conversation_id, follows, head.
-    Writes: standing; happens; ends, where what it waits for has come about; the ids, where the run
-        was started without an exchange; resets what the last turn left.
+    In a run of several turns that is known from the end of the turn before.
+
+    Reads: world_id, conversation_id, follows, head, standing.
+    Writes: standing; happens; the ids, where the run was started without an exchange; resets what
+        the last turn left.
 
     Raises:
         NotFound: The conversation or one of its personas is not there.
@@ -51,24 +50,36 @@ async def cast_talk(
     world_id = ids["world_id"]
     follows = state["follows"] if "follows" in state else state.get("head")
 
-    def read(connection: Connection) -> Standing:
-        talk = conversations.get(connection, world_id, ids["conversation_id"])
-        now, window = parts.now(), parts.limits.window_turns
-        return read_standing(connection, world_id, talk, now, window, parts.laws.effects, follows)
-
-    standing, laws = await parts.database.read(read), parts.laws.continuation
-    awaited = standing.plan.ends_when
+    standing = state.get("standing")
+    if standing is None:
+        talk_id = ids["conversation_id"]
+        standing = await parts.database.read(standing_after, parts, world_id, talk_id, follows)
     return DialogueUpdate(
         world_id=world_id,
         conversation_id=ids["conversation_id"],
         exchange_id=ids["exchange_id"],
         standing=standing,
-        happens=happenings(standing, laws),
-        ends=CONDITION if awaited is not None and holds(awaited, standing, laws) else None,
+        happens=happenings(standing, parts.laws.continuation),
+        ends=None,
         head=follows,
         attempts=0,
         reply="",
     )
+
+
+def standing_after(
+    connection: Connection, parts: Parts, world_id: str, conversation_id: str, head: str | None
+) -> Standing:
+    """Read how a talk stands after an exchange; only where its time is not simulated by the clock.
+
+    Raises:
+        NotFound: The conversation or one of its personas is not there.
+    """
+    talk = conversations.get(connection, world_id, conversation_id)
+    begun = plan_of(talk.plan or {}).starts_at
+    now = parts.now() if begun is None else begun
+    window = parts.limits.window_turns
+    return read_standing(connection, world_id, talk, now, window, parts.laws.effects, head)
 
 
 async def choose_speaker(

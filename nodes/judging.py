@@ -3,17 +3,21 @@
 from langgraph.runtime import Runtime
 from sqlalchemy import Connection
 
+from persona_mcp.nodes.casting import standing_after
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.summarising import extract_of
 from persona_mcp.state import conversations
-from persona_mcp.state.dialogue import NARRATOR, Standing
-from persona_mcp.state.dialogues import drop_unspoken, end_conversation, read_standing
+from persona_mcp.state.dialogue import NARRATOR
+from persona_mcp.state.dialogues import end_conversation
 from persona_mcp.state.importance import Interests, Occasion, importance
+from persona_mcp.state.interventions import holds
 from persona_mcp.state.speaking import next_speaker
 from persona_mcp.state.summaries import Outgrown, Span, add_summary, heard_all
 from persona_mcp.state.summarising import SUMMARY
 
+CONDITION = "condition"
+"""Why a talk is over that was to end when something held."""
 LEAST_TURNS = 2
 CLOSING_TURNS = 500
 """Most turns that a closing summary is made of, the last ones."""
@@ -22,49 +26,43 @@ CLOSING_TURNS = 500
 async def judge_talk(
     parts: Parts, state: DialogueState, runtime: Runtime[ChatContext]
 ) -> DialogueUpdate:
-    """Tell of the turn, and say who is to go on where this run does not do it itself.
+    """Tell of the turn, and say who is to go on, if the talk is not over.
 
-    What ended the talk was written together with the turn.
+    What the turn itself ended was written together with it. A run goes on by itself only where it
+    is given the ids of another exchange.
 
-    Reads: world_id, speaker, standing, consequences, draft, verdict, head, turns.
-    Writes: ends; turns that are left of this run; next_speaker, None if the talk is over; resets
-        what was asked of the first turn alone.
+    Reads: world_id, conversation_id, speaker, standing, consequences, draft, verdict, head, turns.
+    Writes: ends; turns that are left of this run; next_speaker, None if the talk is over; standing,
+        as it is after the turn; resets what was asked of the first turn alone.
 
     Raises:
         StorageUnavailable: The database did not answer.
     """
-    standing, ends = state["standing"], state["consequences"].ends
+    before, ends = state["standing"], state["consequences"].ends
     runtime.stream_writer(
         {
             "event": "turn",
-            "turn": standing.said + 1,
+            "turn": before.said + 1,
             "persona_id": state["speaker"],
             "tokens": state["draft"].tokens,
             "text": state["verdict"].text,
         }
     )
-    left = state.get("turns", 1) - 1
-    update = DialogueUpdate(
-        ends=ends, turns=left, follows=state["head"], asked_speaker=None, direction=""
+    where = (state["world_id"], state["conversation_id"], state["head"])
+    after, laws = await parts.database.read(standing_after, parts, *where), parts.laws.continuation
+    awaited = after.plan.ends_when
+    if ends is None and awaited is not None and holds(awaited, after, laws):
+        ends = CONDITION
+    left = state.get("turns", 1) - 1 if parts.accept is not None else 0
+    return DialogueUpdate(
+        ends=ends,
+        turns=max(0, left),
+        follows=state["head"],
+        asked_speaker=None,
+        direction="",
+        standing=after,
+        next_speaker=next_speaker(after, laws) if ends is None else None,
     )
-    if ends is not None:
-        return DialogueUpdate(**update, next_speaker=None)
-    if left > 0:
-        return update
-    after = await read_after(parts, state)
-    return DialogueUpdate(**update, next_speaker=next_speaker(after, parts.laws.continuation))
-
-
-async def read_after(parts: Parts, state: DialogueState) -> Standing:
-    """Read how the talk stands after the turn."""
-    world_id, laws = state["world_id"], parts.laws.effects
-
-    def read(connection: Connection) -> Standing:
-        talk = conversations.get(connection, world_id, state["conversation_id"])
-        window = parts.limits.window_turns
-        return read_standing(connection, world_id, talk, parts.now(), window, laws, state["head"])
-
-    return await parts.database.read(read)
 
 
 async def close_talk(parts: Parts, state: DialogueState) -> DialogueUpdate:
@@ -72,24 +70,22 @@ async def close_talk(parts: Parts, state: DialogueState) -> DialogueUpdate:
 
     Each summary is made of what its owner said and heard; closing a talk again changes nothing.
 
-    Reads: world_id, conversation_id, exchange_id, standing, head, ends.
+    Reads: world_id, conversation_id, standing, head, ends.
     Writes: next_speaker.
 
     Raises:
         StorageUnavailable: The database did not answer; nothing was written.
     """
-    world_id, talk_id, head = state["world_id"], state["conversation_id"], state["head"]
-    standing, now = state["standing"], state["standing"].now
+    world_id, talk_id, head = state["world_id"], state["conversation_id"], state["head"] or ""
+    standing, reason = state["standing"], state["ends"] or ""
 
     def write(connection: Connection) -> None:
         talk = conversations.get(connection, world_id, talk_id)
-        at = max(now, talk.updated_at)
+        at = talk.updated_at  # as the last turn was said
         if talk.status != "ended":
-            reason = state["ends"] or ""
-            drop_unspoken(connection, world_id, state["exchange_id"])
             end_conversation(connection, world_id, talk_id, reason, at, parts.laws.effects)
-        for owner in standing.names if head is not None else ():
-            seen = Outgrown(world_id, talk_id, owner, head or "")
+        for owner in standing.names:
+            seen = Outgrown(world_id, talk_id, owner, head)
             span = witnessed(connection, seen)
             if span is not None:
                 text = extract_of(parts.laws, span, {**standing.names, NARRATOR: "Narrator"})

@@ -48,11 +48,16 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
 
 def moment_of(parts: Parts, state: ChatState) -> float:
     """Return when the exchange is over: simulated time passes by what talking costs alone."""
-    scene = state["scene"]
-    if scene.standing is None or scene.standing.plan.starts_at is None:
+    if not is_simulated(state):
         return parts.now()
     words = len(state["verdict"].text.split())
-    return scene.now + talk_cost(words, parts.laws.effects.interaction)
+    return state["scene"].now + talk_cost(words, parts.laws.effects.interaction)
+
+
+def is_simulated(state: ChatState) -> bool:
+    """Tell whether the time of a talk is simulated: then no clock is read, and none is written."""
+    standing = state["scene"].standing
+    return standing is not None and standing.plan.starts_at is not None
 
 
 def report_of(state: ChatState) -> dict[str, object]:
@@ -69,7 +74,7 @@ def report_of(state: ChatState) -> dict[str, object]:
         "trimmed": list(verdict.mended),
         "tokens_used": draft.tokens,
         "tokens_estimated": draft.estimated,
-        "processing_s": draft.seconds,
+        "processing_s": None if is_simulated(state) else draft.seconds,
         "model": draft.model.id if draft.model else None,
         "persona_id": state["scene"].persona.id,
         "persona_version": state["scene"].persona.version,

@@ -1,7 +1,7 @@
 """A talk between personas, as values: what it was begun with, how it stands, who speaks next."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -167,6 +167,12 @@ class Plan(BaseModel):
         """Return whether a turn, counted from 1, is one that only some hear."""
         return next((one for one in self.whispers if one.turn == turn), None)
 
+    @property
+    def stale_turns(self) -> int:
+        """Return the most turns without anything new that it waits for; 0 if it waits for none."""
+        awaited = [one.when for one in self.interventions] + [self.ends_when]
+        return max(self.stagnation, *(one.stagnant or 0 for one in awaited if one), 0)
+
     def as_json(self) -> dict[str, Any]:
         """Write it as it is kept: what is as by default is left out."""
         return self.model_dump(mode="json", exclude_defaults=True)
@@ -198,9 +204,11 @@ class Standing:
         duration: Seconds of talk so far.
         tokens_used: So far.
         window: Its last turns, oldest first.
+        past: The turns by which it is judged whether anything new is said, oldest first: the window
+            and, where the plan waits for more stale turns than it holds, those before it.
         views: How each sees each other now, by (who, whom); those who have met.
         said: How many turns were spoken; a narrator's do not count.
-        narrated: What a narrator has brought in already.
+        narrated: What a narrator has brought in already, and how often.
         heard_by: Who overhears it, as personas.
     """
 
@@ -214,7 +222,8 @@ class Standing:
     window: tuple[Turn, ...]
     views: Mapping[tuple[str, str], Shown]
     said: int = 0
-    narrated: frozenset[str] = frozenset()
+    past: tuple[Turn, ...] = ()
+    narrated: Mapping[str, int] = field(default_factory=dict)
     heard_by: tuple[Persona, ...] = ()
 
     @property
@@ -311,7 +320,7 @@ def outlook(standing: Standing, speaker_id: str, params: ContinuationParams) -> 
 
 def stale(standing: Standing, params: ContinuationParams) -> int:
     """Count the turns at the end of a talk that said nothing new."""
-    said = [turn.content for turn in standing.window if turn.speaker_id != NARRATOR]
+    said = [turn.content for turn in standing.past if turn.speaker_id != NARRATOR]
     return stale_turns(said, params.new_share)
 
 

@@ -1,17 +1,18 @@
 """Talks between personas in SQL: begun, read as they stand, and ended with their pauses."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 
-from sqlalchemy import Connection, String, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, func, insert, select, update
 
 from persona_mcp.state import conversations, feelings, interaction, personas, relationship, tables
 from persona_mcp.state.arrow import Shown
 from persona_mcp.state.dialogue import NARRATOR, Member, Plan, Standing, plan_of
 from persona_mcp.state.effects import EffectParams, read_arrow
 from persona_mcp.state.errors import Conflict, NotFound
-from persona_mcp.state.exchange import UNFINISHED, Conversation, Exchange, Turn
+from persona_mcp.state.exchange import Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.prepared import Prepared, listed
@@ -59,7 +60,6 @@ NARRATED = Prepared(
         T.speaker_id == bindparam("who", type_=String),
     )
 )
-NOTHING: frozenset[str] = frozenset()
 ACTIVE = Prepared(
     select(C.id, C.participants)
     .where(C.world_id == WORLD, C.kind == "dialogue", C.status == "active")
@@ -195,7 +195,9 @@ def read_standing(
     plan = plan_of(conversation.plan or {})
     found = [member_of(connection, world_id, id) for id in conversation.participants]
     last = head or conversation.head_exchange_id
-    rows = LAST_TURNS.all(connection, world=world_id, key=conversation.id, most=window)
+    most = window + plan.stale_turns
+    rows = LAST_TURNS.all(connection, world=world_id, key=conversation.id, most=most)
+    past = tuple(conversations.to_turn(row) for row in reversed(rows))
     spent = read_spent(connection, world_id, conversation)
     if plan.starts_at is not None:
         now = plan.starts_at + spent.duration
@@ -210,18 +212,19 @@ def read_standing(
         last_speaker=SPEAKER.scalar(connection, world=world_id, key=last) if last else None,
         duration=spent.duration,
         tokens_used=spent.tokens_used,
-        window=tuple(conversations.to_turn(row) for row in reversed(rows)),
+        window=past[-window:] if window else (),
+        past=past,
         views=views_of(connection, world_id, found, now, params),
         said=spent.said,
-        narrated=narrated(connection, world_id, conversation.id) if plan.interventions else NOTHING,
+        narrated=narrated(connection, world_id, conversation.id) if plan.interventions else {},
         heard_by=tuple(personas.those(connection, world_id, plan.witnesses)),
     )
 
 
-def narrated(connection: Connection, world_id: str, conversation_id: str) -> frozenset[str]:
-    """Return what a narrator has brought into a talk."""
+def narrated(connection: Connection, world_id: str, conversation_id: str) -> Counter[str]:
+    """Return what a narrator has brought into a talk, and how often."""
     rows = NARRATED.all(connection, world=world_id, key=conversation_id, who=NARRATOR)
-    return frozenset(row.content for row in rows)
+    return Counter(row.content for row in rows)
 
 
 def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona:
@@ -250,12 +253,6 @@ def views_of(
         if arrow is not None:
             found[one.id, other.id] = relationship.shown(relationship.decay(arrow, now, laws), laws)
     return found
-
-
-def drop_unspoken(connection: Connection, world_id: str, exchange_id: str) -> None:
-    """Take away a turn that was accepted and that nobody will speak: the talk was over before."""
-    unspoken = X.world_id == world_id, X.id == exchange_id, X.status.in_(UNFINISHED)
-    connection.execute(delete(X).where(*unspoken))
 
 
 def end_conversation(

@@ -1,5 +1,6 @@
 """What a narrator brings into a talk between personas, and the conditions that it waits for."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from persona_mcp.state.continuation_params import ContinuationParams
@@ -24,14 +25,33 @@ def due(standing: Standing, params: ContinuationParams) -> tuple[Intervention, .
     """Return what happens before the next turn, in the plan's order.
 
     What is bound to a turn happens before that turn; what waits for a condition before the turn
-    after it held first. What was narrated already does not happen again.
+    after it held first: what was narrated already does not happen again. What comes to nobody's
+    ears is not narrated, and waits on.
     """
-    turn = standing.said + 1
-    return tuple(
-        one
-        for one in standing.plan.interventions
-        if one.text not in standing.narrated
-        and (one.turn == turn if one.when is None else holds(one.when, standing, params))
+    turn, found = standing.said + 1, []
+    told = Counter(standing.narrated)
+    told.subtract(one.text for one in standing.plan.interventions if was_bound(one, standing))
+    for one in standing.plan.interventions:
+        if one.when is None:
+            happens = one.turn == turn
+        elif told[one.text] > 0:
+            told[one.text] -= 1
+            happens = False
+        else:
+            happens = holds(one.when, standing, params)
+        if happens:
+            found.append(one)
+    return tuple(found)
+
+
+def was_bound(intervention: Intervention, standing: Standing) -> bool:
+    """Tell whether it was bound to a turn that is said by now, and somebody perceived it."""
+    turn, plan = intervention.turn, standing.plan
+    if turn is None or turn > standing.said:
+        return False
+    return any(
+        plan.is_there(id, turn) and (intervention.to is None or id in intervention.to)
+        for id in standing.names
     )
 
 

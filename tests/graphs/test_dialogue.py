@@ -15,8 +15,7 @@ pytestmark = pytest.mark.anyio
 
 EDGES = [
     ("__start__", "cast", False),
-    ("cast", "choose_speaker", True),
-    ("cast", "close", True),
+    ("cast", "choose_speaker", False),
     ("choose_speaker", "retrieve", False),
     ("close", "__end__", False),
     ("decide", "excuse", True),
