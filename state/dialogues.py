@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
 
 from sqlalchemy import Connection, String, bindparam, func, insert, select, update
 
 from persona_mcp.state import conversations, feelings, interaction, personas, relationship, tables
 from persona_mcp.state.arrow import Shown
 from persona_mcp.state.dialogue import NARRATOR, Member, Plan, Standing, plan_of
-from persona_mcp.state.effects import EffectParams, read_arrow
+from persona_mcp.state.effects import EffectParams, arrows_among
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exchange import Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
@@ -247,12 +246,12 @@ def views_of(
     params: EffectParams,
 ) -> dict[tuple[str, str], Shown]:
     """Return how each of some personas sees each other one that it has met."""
-    found, laws = {}, params.relationships
-    for one, other in permutations(members, 2):
-        arrow = read_arrow(connection, world_id, one.id, other.id)
-        if arrow is not None:
-            found[one.id, other.id] = relationship.shown(relationship.decay(arrow, now, laws), laws)
-    return found
+    laws = params.relationships
+    met = arrows_among(connection, world_id, [one.id for one in members])
+    return {
+        pair: relationship.shown(relationship.decay(arrow, now, laws), laws)
+        for pair, arrow in met.items()
+    }
 
 
 def end_conversation(

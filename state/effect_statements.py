@@ -3,7 +3,7 @@
 from sqlalchemy import String, bindparam, func, insert, select, update
 
 from persona_mcp.state import tables
-from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.prepared import Prepared, listed
 
 E = tables.RelationshipEvent
 R = tables.RelationshipState
@@ -16,6 +16,11 @@ PERSONA = bindparam("persona", type_=String)
 FROM, TO = bindparam("who", type_=String), bindparam("whom", type_=String)
 
 ARROW = Prepared(select(R.arrow).where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO))
+ARROWS = Prepared(
+    select(R.from_id, R.to_id, R.arrow)
+    .where(R.world_id == WORLD, R.from_id.in_(listed("ids")), R.to_id.in_(listed("ids")))
+    .order_by(R.from_id, R.to_id)
+)
 BEFORE_EVENT = Prepared(
     select(
         select(R.arrow)

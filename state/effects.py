@@ -4,6 +4,7 @@ Each function works inside the caller's transaction, reads the cache, appends, a
 cache. An effect whose id is there already is left alone, so a repeated write changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -57,6 +58,18 @@ def read_arrow(connection: Connection, world_id: str, from_id: str, to_id: str) 
     """Return an arrow as it stood after its last event; None if there was none."""
     found = statements.ARROW.scalar(connection, world=world_id, who=from_id, whom=to_id)
     return Arrow(**found) if found else None
+
+
+def arrows_among(
+    connection: Connection, world_id: str, ids: Sequence[str]
+) -> dict[tuple[str, str], Arrow]:
+    """Return the arrows between some personas as they stood after their last events.
+
+    Returns:
+        By (who, whom); those who never met have none.
+    """
+    rows = statements.ARROWS.all(connection, world=world_id, ids=list(ids))
+    return {(row.from_id, row.to_id): Arrow(**row.arrow) for row in rows}
 
 
 def add_relationship_change(
