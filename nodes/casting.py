@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import Scene
-from persona_mcp.nodes.company import enumerated, others_of, said_in
+from persona_mcp.nodes.company import came_late, enumerated, others_of, said_in
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
@@ -170,9 +170,3 @@ def cue(scene: Scene, heard: str, happens: Sequence[str]) -> str:
     begins = ARRIVAL if came_late(scene) else OPENING
     said = heard or (SILENCE if scene.window else begins).format(**words)
     return "\n".join([said, *(DIRECTION.format(direction=one) for one in happens)])
-
-
-def came_late(scene: Scene) -> bool:
-    """Tell whether the speaker was not there when the talk began."""
-    plan = scene.standing.plan if scene.standing is not None else None
-    return plan is not None and not plan.is_there(scene.persona.id, 1)

@@ -13,7 +13,7 @@ def others_of(scene: Scene) -> list[str]:
         return [scene.partner_name]
     own = scene.persona.id
     there = [one.name for one in scene.standing.audience if one.id != own]
-    return list(dict.fromkeys([scene.partner_name, *there])) or [scene.partner_name]
+    return list(dict.fromkeys([scene.partner_name, *there]))
 
 
 def enumerated(names: Sequence[str]) -> str:
@@ -33,3 +33,9 @@ def said_in(scene: Scene, turn: Turn) -> str:
     if standing is None or not standing.is_group or turn.speaker_id == scene.persona.id:
         return turn.content
     return f"{standing.names.get(turn.speaker_id, turn.speaker_id)}: {turn.content}"
+
+
+def came_late(scene: Scene) -> bool:
+    """Tell whether the speaker was not there when the talk began."""
+    plan = scene.standing.plan if scene.standing is not None else None
+    return plan is not None and not plan.is_there(scene.persona.id, 1)

@@ -131,7 +131,8 @@ class Visit:
             speaker=state.get("asked_speaker"),
             direction=state.get("direction") or "",
         )
-        await check(service, asked)
+        if self._lease is None:  # else this run has made a turn of it already
+            await check(service, asked)
         talk = await service.conversations.get(asked.world_id, asked.conversation_id)
         standing = await standing_of(service, asked.world_id, talk)
         exchange = await accept(service, asked, asked.request_ids[0], standing)
@@ -142,8 +143,9 @@ class Visit:
     ) -> ChatIds:
         service = self._service
         lease = Lease(world_id, exchange.conversation_id, exchange.id, service.process)
-        self._lease = lease
-        await service.claim(lease, prompt_id)
+        before, self._lease = self._lease, lease
+        await self._stop_keeping()
+        await service.claim(lease, prompt_id, after=before)
         self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
         return ChatIds(
             world_id=world_id,
@@ -151,11 +153,14 @@ class Visit:
             exchange_id=exchange.id,
         )
 
-    async def close(self) -> None:
-        """Let go of the lease; an exchange that was not done is kept as interrupted."""
+    async def _stop_keeping(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Let go of the lease; an exchange that was not done is kept as interrupted."""
+        await self._stop_keeping()
         if self._lease is not None:
             await self._service.exchanges.end(self._lease, "interrupted", time.time())
 

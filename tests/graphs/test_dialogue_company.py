@@ -268,6 +268,20 @@ async def test_each_keeps_a_summary_of_what_it_heard_itself(
     assert told["cecil"] and told["cecil"] <= {3, 5, 6}
 
 
+async def test_who_comes_late_is_told_so_until_it_has_spoken(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add(*FRESH[:7])
+    asked = plan("anna", joins=(Presence(persona="cecil", turn=2),))
+    talk = await begin(service, THREE, asked)
+
+    await hold(looped(service), talk, 7)
+
+    assert ["You have just come" in a.text for a in model.history] == [n == 2 for n in range(7)]
+    with_it = ["Cecil is there, too." in a.text or "Answer Cecil" in a.text for a in model.history]
+    assert with_it == [False, True, False, True, True, False, True]
+
+
 async def test_twelve_talk(service: Service, model: ScriptedModel) -> None:
     who = tuple(f"p{n:02}x" for n in range(12))
     model.add(*(f"{FRESH[n % 8]} Number {n}." for n in range(24)))

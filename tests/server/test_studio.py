@@ -174,6 +174,24 @@ async def test_a_turn_of_a_talk_between_personas_is_made_in_studio(cli: Cli) -> 
     assert [(e["status"], e["message"]) for e in told["exchanges"]] == [("done", "It rains.")]
 
 
+async def test_several_turns_of_a_talk_are_made_in_one_run_in_studio(cli: Cli) -> None:
+    two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
+    async with studio.checkpointer():
+        service = await studio.OPENED.service()
+        where = (await call_operation(service, "conversation_start", two))["conversation_id"]
+        asked = {"conversation_id": where, "direction": "It rains.", "turns": 3}
+        async with studio.dialogue(runtime(live=True)) as graph:
+            await graph.ainvoke(asked, context=KNOBS)
+        told = await call_operation(service, "conversation_get", {"conversation_id": where})
+
+    assert [t["speaker_id"] for t in told["turns"]] == ["noor", "aria", "noor"]
+    assert [(e["status"], e["message"]) for e in told["exchanges"]] == [
+        ("done", "It rains."),
+        ("done", ""),
+        ("done", ""),
+    ]
+
+
 async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:
     event = {
         "world_id": "main",

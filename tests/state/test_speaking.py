@@ -92,7 +92,7 @@ def test_by_initiative_who_was_named_speaks_more_often_and_who_spoke_last_less()
 
 
 def test_who_is_addressed_speaks_next_else_it_goes_in_turn() -> None:
-    asked = {"speakers": "addressed"}
+    asked: Any = {"speakers": "addressed"}
 
     assert next_speaker(company(said="And you, Dora, or Cleo?", **asked), LAWS) == "dora"
     assert next_speaker(company(said="I am Ann, not Annabel.", **asked), LAWS) == "ben"
