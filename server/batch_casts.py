@@ -34,7 +34,7 @@ class Casts:
 
     def text(self) -> bytes:
         """Write them as canonical JSON."""
-        casts = {key: batch_codec.cast_json(cast) for key, cast in self.by_key.items()}
+        casts = {key: json.loads(batch_codec.cast_json(one)) for key, one in self.by_key.items()}
         return canonical({"format": FORMAT, "arms": list(self.keys), "casts": casts}) + b"\n"
 
 
@@ -57,7 +57,7 @@ async def read_casts(arms: Sequence[Arm], read: Callable[[Arm], Awaitable[Cast]]
 
 def key_of(cast: Cast) -> str:
     """Return the check sum of a cast."""
-    return hashlib.sha256(canonical(batch_codec.cast_json(cast))).hexdigest()
+    return hashlib.sha256(batch_codec.cast_json(cast).encode()).hexdigest()
 
 
 def casts_of_text(text: bytes) -> Casts:
@@ -70,10 +70,10 @@ def casts_of_text(text: bytes) -> Casts:
         told = json.loads(text)
         if told["format"] != FORMAT:
             raise BadSnapshot(f"cast.json: only {FORMAT} can be read")
-        casts = {key: batch_codec.cast_of(value) for key, value in told["casts"].items()}
+        casts = {key: batch_codec.read_cast(canonical(value)) for key, value in told["casts"].items()}
         keys = tuple(told["arms"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadSnapshot("cast.json: it is damaged, or of another version") from None
-    if not set(keys) <= casts.keys():
-        raise BadSnapshot("cast.json: an arm has no cast in it")
+    if not set(keys) <= casts.keys() or any(key != key_of(cast) for key, cast in casts.items()):
+        raise BadSnapshot("cast.json: it was changed, or an arm has no cast in it")
     return Casts(casts, keys)

@@ -50,9 +50,7 @@ def described(name: str, outcome: Outcome, first: Sequence[SaidTurn]) -> Compare
 def parting(one: Iterable[SaidTurn], other: Iterable[SaidTurn]) -> int | None:
     """Return the number of the first turn that is not the same in both; None if all are."""
     for number, pair in enumerate(zip_longest(one, other), start=1):
-        said_in = [
-            turn and (turn.speaker, turn.text, turn.heard_by, turn.kind) for turn in pair
-        ]
+        said_in = [turn and (turn.speaker, turn.text, turn.heard_by, turn.kind) for turn in pair]
         if said_in[0] != said_in[1]:
             return number
     return None

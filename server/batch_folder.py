@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from persona_mcp.server.batch_casts import Casts, casts_of_text
+from persona_mcp.server.batch_outputs import DIALOGUES, FILES
 from persona_mcp.server.batch_store import NAME as STORE
 from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.state.errors import Conflict, NotFound, StorageUnavailable
@@ -23,15 +24,7 @@ from persona_mcp.state.errors import Conflict, NotFound, StorageUnavailable
 SPEC, CAST, RECORDING = "spec.yaml", "cast.json", "recording.jsonl"
 MANIFEST, TIMINGS, LOCK = "manifest.json", "timings.jsonl", "run.lock"
 FORKS, NEW = "forks", ".new"
-OUTPUTS = (
-    "dialogues.jsonl",
-    "turns.parquet",
-    "relationships.parquet",
-    "sharegpt.jsonl",
-    "openai.jsonl",
-    "network.graphml",
-    "report.html",
-)
+OUTPUTS = (DIALOGUES, *(name for names in FILES.values() for name in names))
 STORED = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 OURS = frozenset({SPEC, CAST, RECORDING, MANIFEST, TIMINGS, LOCK, FORKS, NEW, *OUTPUTS, *STORED})
 """All that may lie in the folder of a batch."""
@@ -70,11 +63,13 @@ class BatchFolder:
         (self.path / MANIFEST).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def beside(self) -> Iterator[Path]:
+    def beside(self, *, keep: bool = False) -> Iterator[Path]:
         """Give a folder for new outputs; what is in it at the end moves into place. Blocks.
 
-        Outputs of before that were not made again are gone then; after an exception nothing has
-        changed.
+        After an exception nothing has changed.
+
+        Args:
+            keep: Outputs of before that are not made again stay; else they are gone.
         """
         new = self.path / NEW
         shutil.rmtree(new, ignore_errors=True)
@@ -82,7 +77,7 @@ class BatchFolder:
         try:
             yield new
             made = sorted(path.name for path in new.iterdir())
-            for name in {*OUTPUTS, RECORDING, TIMINGS} - set(made):
+            for name in set() if keep else {*OUTPUTS, RECORDING, TIMINGS} - set(made):
                 (self.path / name).unlink(missing_ok=True)
             for name in made:
                 settle(new / name)

@@ -1,8 +1,8 @@
 """What a batch has done so far, in a file of its own: outcomes, recorded calls, measured times.
 
 An outcome that was acknowledged outlives a kill and a power cut, a call of an unfinished dialogue a
-kill, so a batch that was cut off goes on with what is here. Everything is kept under its key (the dialogue, and the call's number), so a
-write that is repeated changes nothing.
+kill, so a batch that was cut off goes on with what is here. Everything is kept under its key (the
+dialogue, and the call's number), so a write that is repeated changes nothing.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ class BatchStore:
             query = "SELECT number, call FROM calls WHERE place = ? ORDER BY number"
             found = connection.execute(query, (place,)).fetchall()
             whole = [text for at, (number, text) in enumerate(found) if at == number]
-            return tuple(batch_codec.call_of(text) for text in whole)
+            return tuple(batch_codec.read_call(text) for text in whole)
 
         return await self._call(read)
 
@@ -152,6 +152,15 @@ class BatchStore:
         def read(connection: sqlite3.Connection) -> set[int]:
             query = "SELECT place FROM outcomes WHERE place BETWEEN ? AND ?"
             return {row[0] for row in connection.execute(query, (first, last))}
+
+        return await self._call(read)
+
+    async def count(self, first: int, last: int) -> int:
+        """Count the dialogues from one to another (both counted) that are kept."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            query = "SELECT count(*) FROM outcomes WHERE place BETWEEN ? AND ?"
+            return int(connection.execute(query, (first, last)).fetchone()[0])
 
         return await self._call(read)
 
@@ -173,7 +182,7 @@ class BatchStore:
         """
         query = "SELECT measured, outcome FROM outcomes WHERE place BETWEEN ? AND ? ORDER BY place"
         for measured, packed in self._rows(query, first, last):
-            yield batch_codec.outcome_of(zlib.decompress(packed).decode(), json.loads(measured))
+            yield batch_codec.read_outcome(zlib.decompress(packed).decode(), json.loads(measured))
 
     def recording(self) -> Iterator[str]:
         """Read the calls of all dialogues as lines, in order; not on the loop."""
@@ -196,6 +205,18 @@ class BatchStore:
         """Count what is kept."""
         return await self._call(read_counts)
 
+    async def models(self) -> list[str]:
+        """Name the models that answered, sorted."""
+
+        def read(connection: sqlite3.Connection) -> list[str]:
+            query = (
+                "SELECT DISTINCT json_extract(call, '$.model') AS model FROM calls "
+                "WHERE model <> '' ORDER BY model"
+            )
+            return [row[0] for row in connection.execute(query)]
+
+        return await self._call(read)
+
     async def failed(self) -> list[tuple[int, str]]:
         """Return the dialogues that failed, the first ones, with the message of each."""
 
@@ -203,7 +224,7 @@ class BatchStore:
             query = "SELECT place, outcome FROM outcomes WHERE status = 'failed' ORDER BY place"
             rows = connection.execute(f"{query} LIMIT ?", (PAGE,)).fetchall()
             outcomes = (
-                (at, batch_codec.outcome_of(zlib.decompress(o).decode(), {})) for at, o in rows
+                (at, batch_codec.read_outcome(zlib.decompress(o).decode(), {})) for at, o in rows
             )
             return [(at, (outcome.error or {}).get("message", "")) for at, outcome in outcomes]
 
@@ -350,7 +371,7 @@ def write_finished(connection: sqlite3.Connection, finished: Finished) -> None:
     """Write an outcome and its calls; calls that it did not make in the end are gone."""
     outcome, place = finished.outcome, finished.outcome.job.place.index
     turns = len(outcome.rows.get("turns", ()))
-    packed = zlib.compress(batch_codec.outcome_text(outcome).encode(), QUICK)
+    packed = zlib.compress(batch_codec.outcome_json(outcome).encode(), QUICK)
     connection.execute(
         "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
         (place, outcome.status, turns, outcome.calls, json.dumps(dict(outcome.measured)), packed),
@@ -367,7 +388,7 @@ def write_calls(
     """Write recorded calls; one that is there is replaced."""
     connection.executemany(
         "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)",
-        [(call.index, call.number, batch_codec.call_text(call)) for call in calls],
+        [(call.index, call.number, batch_codec.call_json(call)) for call in calls],
     )
 
 

@@ -9,7 +9,7 @@ store, whoever held it; the rest is held, again if need be, with its recorded ca
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -17,17 +17,26 @@ from typing import Any
 import structlog
 
 from persona_mcp.server.batch_casts import Casts
-from persona_mcp.server.batch_store import BatchStore
+from persona_mcp.server.batch_store import PAGE, BatchStore
 from persona_mcp.server.batch_worlds import Worlds
-from persona_mcp.state.batch import Engine, Finished, Job, RecordedCall, TurnTold, Work
+from persona_mcp.state.batch import (
+    Engine,
+    Finished,
+    Job,
+    Outcome,
+    Place,
+    RecordedCall,
+    TurnTold,
+    Work,
+)
 from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.errors import Cancelled
 
 log = structlog.get_logger(__name__)
 
-RUNS_OPEN = 2
-"""Runs that are gone on with at once, for each dialogue that is held at once: each has a world in
-memory, and the more of them the less is left for one worker alone at the end."""
+SPARE_RUNS = 16
+"""Runs that are gone on with at once beyond the dialogues that are: each has a world in memory, and
+the more of them the less is left for one worker alone at the end."""
 
 Event = Mapping[str, Any]
 Told = Callable[[Event], None]
@@ -171,11 +180,11 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Have as many places as the engine."""
-        self.places = Turns(max(1, self.engine.at_once))
+        self.places = Turns(self.engine.at_once)
 
     async def hold(self) -> None:
         """Hold all runs, a bounded number of them at once."""
-        most = RUNS_OPEN * max(1, self.engine.at_once)
+        most = SPARE_RUNS + self.engine.at_once
         under_way: set[asyncio.Task[None]] = set()
         try:
             for arm, repeat in self.plan.runs():
@@ -192,44 +201,68 @@ class Batch:
 
     async def hold_run(self, arm: int, repeat: int) -> None:
         """Hold the waves of a run, from the first one on that is not finished."""
-        waves = self.plan.waves_of(arm)
-        first = await self.first_open(arm, repeat, waves)
-        if first == waves or self.stopping.is_set():
+        waves = self.plan.amount(arm).waves
+        if self.stopping.is_set() or await self.is_over(arm, repeat, waves):
             return
-        frozen = await self.worlds.begin(self.casts.of(arm), self.plan.arms[arm].spec)
-        for wave in range(waves):
-            jobs = self.jobs(arm, repeat, wave, frozen)
-            if wave >= first and not await self.hold_wave(jobs, frozen, waves - wave):
-                return
-            if wave + 1 < waves:
-                frozen = await self.worlds.fold(frozen, self.store, jobs)
+        frozen = await self.world_before(arm, repeat, waves - 1)
+        if frozen is not None:
+            await self.hold_wave(await self.jobs(arm, repeat, waves - 1, frozen), frozen, 1)
 
-    async def first_open(self, arm: int, repeat: int, waves: int) -> int:
-        """Return the first wave of a run that has a dialogue to be held; `waves` if none has."""
-        for wave in range(waves):
-            jobs = self.plan.jobs(arm, repeat, wave, 0.0)
-            if len(await self.store.finished(*ends(jobs))) < len(jobs):
-                return wave
-        return waves
+    async def world_before(self, arm: int, repeat: int, end: int) -> bytes | None:
+        """Return the world of a run as it stands when a wave begins; holds those before it.
 
-    def jobs(self, arm: int, repeat: int, wave: int, frozen: bytes) -> list[Job]:
-        """Return the dialogues of a wave, at their time."""
-        return self.plan.jobs(arm, repeat, wave, self.worlds.time_of(self.plan, arm, wave, frozen))
+        Returns:
+            The world, frozen; None if it was stopped meanwhile.
+        """
+        begins = self.plan.arms[arm].spec.starts_at
+        frozen = await self.worlds.begin(self.casts.of(arm), begins)
+        for wave in range(end):
+            jobs = await self.jobs(arm, repeat, wave, frozen)
+            if not await self.hold_wave(jobs, frozen, self.plan.amount(arm).waves - wave):
+                return None
+            frozen = await self.worlds.fold(frozen, self.store, jobs)
+        return frozen
 
-    async def hold_wave(self, jobs: list[Job], frozen: bytes, waves_left: int) -> bool:
+    async def held(self, place: Place) -> tuple[Job, bytes, Outcome] | None:
+        """Find a dialogue, its world and what came of it; what is not kept is held first.
+
+        Returns:
+            None if it is not kept, and it was asked to stop.
+        """
+        frozen = await self.world_before(place.arm, place.repeat, place.wave)
+        if frozen is None:
+            return None
+        jobs = await self.jobs(place.arm, place.repeat, place.wave, frozen)
+        job = jobs[place.number]
+        if not await self.store.count(place.index, place.index) and not self.stopping.is_set():
+            await self.places.take((0, 0, place.index))
+            await self.hold_dialogue(job, frozen)
+        outcome = await self.store.outcome(place.index)
+        return None if outcome is None else (job, frozen, outcome)
+
+    async def is_over(self, arm: int, repeat: int, waves: int) -> bool:
+        """Tell whether all dialogues of a run are kept."""
+        first = self.plan.first_index(arm, repeat, 0)
+        last = self.plan.jobs(arm, repeat, waves - 1, 0.0)[-1].place.index
+        return await self.store.count(first, last) == last - first + 1
+
+    async def jobs(self, arm: int, repeat: int, wave: int, frozen: bytes) -> Sequence[Job]:
+        """Return the dialogues of a wave that begins in a frozen world, at their time."""
+        now = await self.worlds.time_in(frozen)
+        return self.plan.jobs(arm, repeat, wave, now + self.plan.gap_s(arm, wave))
+
+    async def hold_wave(self, jobs: Sequence[Job], frozen: bytes, waves_left: int) -> bool:
         """Hold what is left of a wave.
 
         Returns:
             Whether all of it is over; false after it was asked to stop.
         """
-        finished = await self.store.finished(*ends(jobs))
-        if len(finished) == len(jobs):
+        first, last = ends(jobs)
+        if await self.store.count(first, last) == len(jobs):
             return True
         holding: set[asyncio.Task[None]] = set()
         try:
-            for job in jobs:
-                if job.place.index in finished:
-                    continue
+            async for job in self.open_jobs(jobs):
                 await self.places.take((-waves_left, -job.talk.max_turns, job.place.index))
                 if self.stopping.is_set():
                     self.places.give()
@@ -241,19 +274,19 @@ class Batch:
                 holding = await some_done(holding)
         finally:
             await ended(holding)
-        over = len(await self.store.finished(*ends(jobs))) == len(jobs)
+        over = await self.store.count(first, last) == len(jobs)
         if over:
-            place = jobs[0].place
-            self.told(
-                {
-                    "event": "wave",
-                    "arm": place.arm,
-                    "repeat": place.repeat,
-                    "wave": place.wave,
-                    "dialogues": len(jobs),
-                }
-            )
+            self.told(wave_event(jobs))
         return over
+
+    async def open_jobs(self, jobs: Sequence[Job]) -> AsyncIterator[Job]:
+        """Give the dialogues of a wave that are not kept, in order."""
+        for start in range(0, len(jobs), PAGE):
+            page = jobs[start : start + PAGE]
+            finished = await self.store.finished(*ends(page))
+            for job in page:
+                if job.place.index not in finished:
+                    yield job
 
     async def hold_dialogue(self, job: Job, frozen: bytes) -> None:
         """Hold one dialogue, in a place that was taken for it, and keep what came of it."""
@@ -301,7 +334,19 @@ def event_of(held: Finished) -> Event:
     return {**told, "error": dict(outcome.error)}
 
 
-def ends(jobs: list[Job]) -> tuple[int, int]:
+def wave_event(jobs: Sequence[Job]) -> Event:
+    """Write that a wave is over as an event."""
+    place = jobs[0].place
+    return {
+        "event": "wave",
+        "arm": place.arm,
+        "repeat": place.repeat,
+        "wave": place.wave,
+        "dialogues": len(jobs),
+    }
+
+
+def ends(jobs: Sequence[Job]) -> tuple[int, int]:
     """Return the first and the last place of a wave; those between are all of it."""
     return jobs[0].place.index, jobs[-1].place.index
 
