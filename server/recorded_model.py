@@ -37,6 +37,10 @@ class RecordedModel:
 
     A call that is cancelled leaves no trace. One that is not listened to until its end is recorded
     as far as it was heard, since what was made of it depends on that alone.
+
+    Attributes:
+        fault: The recording does not fit, or a call could not be kept: whatever the dialogue made
+            of that error, it is no outcome.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class RecordedModel:
         self._played = {call.number: call for call in played}
         self._made = made
         self._calls: dict[int, RecordedCall] = {}
+        self.fault: PersonaError | None = None
         self._next = 0
         self._info = known_of(self._played.values())
 
@@ -144,12 +149,11 @@ class RecordedModel:
     async def _play(self, call: RecordedCall, asked: str) -> AsyncGenerator[Chunk]:
         """Yield what is recorded, after a look whether the same was asked."""
         if call.asked != asked:
-            raise BadSnapshot(
+            raise self._faulty(
                 f"dialogue {self._index}, call {call.number} ({call.purpose}): the recording is of "
                 "another prompt or another way to draw the reply; it was made by another version, "
                 "or by other settings",
-                index=self._index,
-                number=call.number,
+                call.number,
                 expected=call.asked,
                 found=asked,
             )
@@ -188,8 +192,13 @@ class RecordedModel:
 
     async def _keep(self, call: RecordedCall) -> None:
         self._calls[call.number] = call
-        if self._made is not None:
+        if self._made is None:
+            return
+        try:
             await self._made(call)
+        except PersonaError as error:
+            self.fault = error
+            raise
 
     def _take(self, call: RecordedCall) -> None:
         self._calls[call.number] = call
@@ -202,12 +211,16 @@ class RecordedModel:
         return self._inner
 
     def _ends(self, number: int, what: str) -> BadSnapshot:
-        return BadSnapshot(
+        return self._faulty(
             f"dialogue {self._index}, call {number}: the recording {what}; it is incomplete, or "
             "was made by another version",
-            index=self._index,
-            number=number,
+            number,
         )
+
+    def _faulty(self, message: str, number: int, **data: str) -> BadSnapshot:
+        error = BadSnapshot(message, index=self._index, number=number, **data)
+        self.fault = error
+        return error
 
 
 @dataclass

@@ -135,6 +135,7 @@ async def test_a_reply_whose_call_could_not_be_kept_has_no_end() -> None:
                 chunks.append(chunk)  # noqa: PERF401 - what came before the error
 
     assert [chunk.text for chunk in chunks] == ["Good", " day."]
+    assert isinstance(model.fault, StorageUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,7 @@ async def test_another_question_than_was_recorded_is_an_error_that_names_the_cal
     with pytest.raises(BadSnapshot, match=r"dialogue 3, call 1 \(reply\)") as failed:
         await read(model, *OTHERS[other])
 
+    assert model.fault is failed.value
     assert failed.value.data["expected"] == recorded[1].asked
     assert failed.value.data["found"] != recorded[1].asked
 
