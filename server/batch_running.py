@@ -135,5 +135,3 @@ async def cast_in(folder: BatchFolder, asked: Asked) -> Casts:
         casts = await read_casts(asked.plan.arms, asked.read_cast)
         await asyncio.to_thread(folder.write_casts, casts)
     return casts
-
-
