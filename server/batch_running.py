@@ -1,4 +1,4 @@
-"""A batch in its folder from beginning to end: begun or gone on with, held, and its results written."""
+"""A batch in its folder from beginning to end: begun or gone on with, held, results written."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -184,7 +184,7 @@ class BatchStore:
         for measured, packed in self._rows(query, first, last):
             yield batch_codec.read_outcome(zlib.decompress(packed), json.loads(measured))
 
-    def recording(self) -> Iterator[str]:
+    def recording(self) -> Generator[str]:
         """Read the calls of all dialogues as lines, in order; not on the loop."""
         query = "SELECT call FROM calls WHERE place BETWEEN ? AND ? ORDER BY place, number"
         for (text,) in self._rows(query, 0, None):

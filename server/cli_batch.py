@@ -1,4 +1,4 @@
-"""Commands on batches of dialogues: run one, verify it, tell how far it is, write its report again."""
+"""Commands on batches of dialogues: run one, verify it, tell how far it is, report again."""
 
 import asyncio
 import contextlib
@@ -98,7 +98,7 @@ def cast_reader(spec: SpecFile, store: Store | None) -> ReadCast:
 
 @contextlib.contextmanager
 def stopped_by_ctrl_c(stopping: asyncio.Event, terminal: Terminal) -> Iterator[None]:
-    """Have the first Ctrl-C stop the batch where turns end; a second one is what it is elsewhere."""
+    """Have the first Ctrl-C stop the batch where turns end; a second one is as elsewhere."""
     usual, loop = signal.getsignal(signal.SIGINT), asyncio.get_running_loop()
 
     def stop(*_: object) -> None:
