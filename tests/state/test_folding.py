@@ -162,7 +162,8 @@ async def test_a_dialogue_becomes_part_of_a_data_folder_once(
     rows, work = once
     assert [turn["content"] for turn in rows["turns"] if turn["number"] == 1]
     assert len(rows["turns"]) == 4 + 5
-    assert len(rows["memory_vectors"]) == len(rows["memories"]) == 2 * (4 + 5)
+    summaries = 2 * 2
+    assert len(rows["memory_vectors"]) == len(rows["memories"]) == 2 * (4 + 5) + summaries
     assert work == []
 
 
@@ -172,7 +173,7 @@ async def test_memories_without_a_vector_of_the_folders_embedder_are_asked_for(
     await kept(folder, two[:1], "another-384")
 
     rows, work = await folder.read(everything)
-    assert len(work) == len(rows["memories"]) == 8
+    assert len(work) == len(rows["memories"]) == 2 * 4 + 2
 
 
 async def test_a_dialogue_of_somebody_who_is_not_there_changes_nothing(
