@@ -149,7 +149,9 @@ def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
     assert "dialogue 0 failed: " in failed.err
     assert (status["status"], status["done"], status["failed"]) == ("finished", 2, 1)
     [one] = status["failures"]
-    assert one["dialogue"] == 0 and one["reason"] in words
+    assert one["dialogue"] == 0
+    assert "openai:test refused the request (400)" in one["reason"]
+    assert "openai:test refused the request (400)" in words
     assert [line["status"] for line in shown] == ["failed", "done", "done"]
     assert shown[0]["error"]["message"] == one["reason"]
     assert results(Path("out")) != results(Path("whole"))
