@@ -26,6 +26,7 @@ def graph(people: Sequence[tuple[str, str]], views: Means, label: str) -> Markup
         views: How one sees another, means.
         label: What it shows, for who does not see it.
     """
+    flat = len(people) == 2  # noqa: PLR2004 - side by side
     places = {id: place(number, len(people)) for number, (id, _) in enumerate(people)}
     names = dict(people)
     arrows = [
@@ -38,7 +39,7 @@ def graph(people: Sequence[tuple[str, str]], views: Means, label: str) -> Markup
         "svg",
         *arrows,
         *nodes,
-        viewBox=f"0 0 {SIZE} {SIZE - MARGIN}" if len(people) == 2 else f"0 0 {SIZE} {SIZE}",  # noqa: PLR2004
+        viewBox=f"0 {MARGIN} {SIZE} {SIZE - 2 * MARGIN}" if flat else f"0 0 {SIZE} {SIZE}",
         role="img",
         aria_label=label,
         class_="graph",
@@ -49,8 +50,7 @@ def place(number: int, count: int) -> Point:
     """Return where a persona stands: on a circle, the first one on the left."""
     radius = SIZE / 2 - MARGIN
     turned = math.pi + 2 * math.pi * number / count
-    middle = (SIZE - MARGIN) / 2 if count == 2 else SIZE / 2  # noqa: PLR2004
-    return SIZE / 2 + radius * math.cos(turned), middle + radius * math.sin(turned)
+    return SIZE / 2 + radius * math.cos(turned), SIZE / 2 + radius * math.sin(turned)
 
 
 def node(at: Point, name: str, number: int) -> Markup:

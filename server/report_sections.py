@@ -166,9 +166,16 @@ def controls(found: Controls) -> Markup:
             how(found.drift, "dialogues"),
         ],
         [
-            "Warmth in these",
+            "Drift in all dialogues",
+            interval(found.all_drift, 4, signed=True),
+            "The same mean over all dialogues: what scenes, pasts and narrators give reason for is "
+            "in it, too.",
+            how(found.all_drift, "dialogues"),
+        ],
+        [
+            "Warmth in neutral ones",
             interval(found.warmth, 3, signed=True),
-            "Mean warmth, -1 to 1, that turns of the same dialogues are taken to have.",
+            "Mean warmth, -1 to 1, that turns of dialogues that begin neutral are taken to have.",
             how(found.warmth, "dialogues"),
         ],
         [

@@ -178,7 +178,7 @@ def test_each_control_has_its_interval_and_says_how_it_was_found(tmp_path: Path)
     text, _ = write(tmp_path, outcomes, plan_of(12))
     section = text.split('<section id="controls">')[1].split("</section>")[0]
 
-    for name in ("Agreeableness bias", "Repetition", "Distinct voices"):
+    for name in ("Agreeableness bias", "Drift in all dialogues", "Repetition", "Distinct voices"):
         row = section.split(f"{name}</th>")[1].split("</tr>")[0]
         assert 'class="interval"' in row, name
     assert "12 of 12 dialogues are such" in section
