@@ -12,7 +12,7 @@ import structlog
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
-from persona_mcp.server.ray_engine import RayEngine
+from persona_mcp.server.ray_engine import TRIES, RayEngine
 from persona_mcp.server.ray_worker import Worker
 from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
 from persona_mcp.state.errors import NotConfigured
@@ -40,6 +40,7 @@ async def open_ray(
     model: ModelSpec,
     workers: int | None = None,
     made: Made | None = None,
+    tries: int = TRIES,
 ) -> RayEngine:
     """Connect to the cluster that RAY_ADDRESS names, or start one here, and start the workers.
 
@@ -48,6 +49,7 @@ async def open_ray(
         model: Who writes the replies; its places are shared out to the workers.
         workers: How many, at most one for each place; None for one a processor.
         made: Keeps each call of the model as it comes.
+        tries: Workers that a dialogue may lose before it is given up.
 
     Raises:
         NotConfigured: Ray is not installed, or the cluster or a worker did not start.
@@ -66,7 +68,13 @@ async def open_ray(
         scheduling_strategy="SPREAD",
     )
     engine = RayEngine(
-        ray, lambda share: kind.remote(settings, share), shares, at_once, made, ours=ours
+        ray,
+        lambda share: kind.remote(settings, share),
+        shares,
+        at_once,
+        made,
+        ours=ours,
+        tries=tries,
     )
     try:
         await engine.begin()
