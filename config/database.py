@@ -2,6 +2,9 @@
 
 import asyncio
 import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
+
+PAGE_BYTES = 1024
+"""Of worlds in memory: most of their tables are small, and each has a page and more."""
 
 
 def database_path(settings: Settings) -> Path:
@@ -109,6 +115,37 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
         StorageUnavailable: A newer version of the program made the database.
     """
     config = alembic_config(settings)
+    before, newest = revisions(settings, config)
+    if before != newest:
+        command.upgrade(config, "head")
+    return before, newest
+
+
+def check_revision(settings: Settings) -> None:
+    """Make sure that a database can be read as it is; nothing is upgraded.
+
+    Raises:
+        StorageUnavailable: Another version of the program made it, or it is damaged.
+    """
+    try:
+        before, newest = revisions(settings, alembic_config(settings))
+    except DBAPIError as error:
+        raise StorageUnavailable(
+            "the database cannot be opened (locked, damaged, or not a database)"
+        ) from error
+    if before != newest:
+        raise StorageUnavailable(
+            "the database is of an older version of the program: run `persona db upgrade`",
+            revision=before,
+        )
+
+
+def revisions(settings: Settings, config: Config) -> tuple[str | None, str]:
+    """Return the revision of the database, None for a new one, and the newest one.
+
+    Raises:
+        StorageUnavailable: A newer version of the program made the database.
+    """
     scripts = ScriptDirectory.from_config(config)
     before, newest = current_revision(settings), scripts.get_current_head() or ""
     known = {None, *(script.revision for script in scripts.walk_revisions())}
@@ -118,8 +155,6 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
             "version made it; install that one, or set PERSONA_DATA_DIR to another folder",
             revision=before,
         )
-    if before != newest:
-        command.upgrade(config, "head")
     return before, newest
 
 
@@ -141,3 +176,22 @@ async def ready_database(settings: Settings) -> Database:
     """Upgrade, then open: what a program does at its start on SQLite."""
     await asyncio.to_thread(upgrade_database, settings)
     return open_database(settings)
+
+
+@cache
+def empty_database() -> bytes:
+    """Return an SQLite database that the migrations made and that has no row, as bytes.
+
+    Worlds of batches begin as copies of it (`InlineDatabase`). It is made once a process.
+
+    Raises:
+        StorageUnavailable: There is no room for temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix="persona-schema-") as folder:
+        settings = Settings(data_dir=Path(folder), _env_file=None)
+        upgrade_database(settings)
+        with closing(sqlite3.connect(database_path(settings))) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")  # what is in memory has no log
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.execute("VACUUM")
+            return connection.serialize()

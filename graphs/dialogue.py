@@ -31,7 +31,7 @@ def build_dialogue(
 ) -> StateGraph[DialogueState, ChatContext, DialogueInput, DialogueOutput]:
     """Wire the graph; the caller compiles it with a checkpointer of its own."""
 
-    def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
+    async def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
         """Keep a good reply; ask again while attempts are left."""
         if not state["verdict"].faults:
             return "relate"
@@ -79,13 +79,13 @@ def steps_of(turns: int, attempts: int) -> int:
     return turns * (STEPS_A_TURN + 2 * (attempts - 1)) + SPARE_STEPS
 
 
-def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:
+async def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:
     """Close a talk that is over; go on while turns of this run are left."""
     if state["ends"] is not None:
         return "close"
     return "cast" if state["turns"] > 0 else "__end__"
 
 
-def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
+async def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
     """Ask the model, unless the persona bows out."""
     return "generate" if state["decision"].route.model else "excuse"

@@ -14,7 +14,7 @@ from persona_mcp.state.appraiser import Appraiser, Taken, TurningPoint
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.local_appraiser import LocalAppraiser
-from persona_mcp.state.model import ChatModel, Message, Sampling
+from persona_mcp.state.model import ChatModel, Message, Sampling, asking_for
 from persona_mcp.state.relationship_params import RelationshipParams
 
 log = structlog.get_logger(__name__)
@@ -77,8 +77,11 @@ class Answer(BaseModel):
 class ModelAppraiser:
     """Asks the model; twice where its answer is not valid, and then the local appraiser."""
 
-    def __init__(self, model: ChatModel, local: Appraiser, limit_s: float) -> None:
-        """Ask this model for at most so many seconds an utterance, its second attempt included."""
+    def __init__(self, model: ChatModel, local: Appraiser, limit_s: float | None) -> None:
+        """Ask this model for at most so many seconds an utterance, its second attempt included.
+
+        None leaves it to the limits of the model.
+        """
         self._model = model
         self._local = local
         self._limit_s = limit_s
@@ -94,7 +97,7 @@ class ModelAppraiser:
             async with asyncio.timeout(self._limit_s):
                 taken, why = await self._asked(text)
         except TimeoutError:
-            taken, why = None, f"the model gave no appraisal within {self._limit_s:g} s"
+            taken, why = None, f"the model gave no appraisal within {self._limit_s or 0:g} s"
         except PersonaError as error:
             taken, why = None, error.message
         if taken is not None:
@@ -121,9 +124,10 @@ class ModelAppraiser:
         )
         sampling = Sampling(ANSWER_TOKENS, temperature, schema=Answer.model_json_schema())
         answer = ""
-        async with aclosing(self._model.stream(prompt, sampling)) as chunks:
-            async for chunk in chunks:
-                answer += chunk.text
+        with asking_for("appraisal"):
+            async with aclosing(self._model.stream(prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    answer += chunk.text
         return answer
 
 

@@ -139,8 +139,9 @@ def follow(schema: Schema, location: tuple[str | int, ...]) -> tuple[Schema | No
     path: list[str] = []
     for part in location:
         if part == "[key]":
-            names = resolve(parent.get("propertyNames", {}), schema)
-            return {"type": "string", **names}, path
+            pattern = next(iter(parent.get("patternProperties", ())), None)
+            names = {"pattern": pattern} if pattern else parent.get("propertyNames", {})
+            return {"type": "string", **resolve(names, schema)}, path
         current = resolve(here or {}, schema)
         step = child(current, part)
         if step is None and path and not isinstance(part, int):
@@ -159,7 +160,8 @@ def child(schema: Schema, part: str | int) -> Schema | None:
     if part in properties:
         found: Schema = properties[part]
         return found
-    extra = schema.get("additionalProperties")
+    by_pattern = iter(schema.get("patternProperties", {}).values())
+    extra = next(by_pattern, schema.get("additionalProperties"))
     return extra if isinstance(extra, Mapping) and "properties" not in schema else None
 
 
@@ -206,15 +208,20 @@ def numeric_range(schema: Schema) -> str:
     """Write a range: ` 1..20`, ` above 0 and up to 1`, or nothing."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f" {low:g}..{high:g}"
+        return f" {plain(low)}..{plain(high)}"
     ends = (
-        ("{:g} or more", low),
-        ("above {:g}", schema.get("exclusiveMinimum")),
-        ("below {:g}", schema.get("exclusiveMaximum")),
-        ("up to {:g}", high),
+        ("{} or more", low),
+        ("above {}", schema.get("exclusiveMinimum")),
+        ("below {}", schema.get("exclusiveMaximum")),
+        ("up to {}", high),
     )
-    written = " and ".join(words.format(end) for words, end in ends if end is not None)
+    written = " and ".join(words.format(plain(end)) for words, end in ends if end is not None)
     return f" {written}" if written else ""
+
+
+def plain(number: float) -> str:
+    """Write a bound; a whole one with all of its digits."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def counted(schema: Schema, what: str, unit: str) -> str:
