@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from persona_mcp.server import cli_run
-from persona_mcp.server.batch_progress import Events, Lines, display, duration
 from persona_mcp.server.cli_batch import SOME_FAILED
-from persona_mcp.server.terminal import open_terminal
-from tests.batches import lines, persona, results, specification, written
+from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.model_server import Behaviour
-from tests.processes import end, eventually, run, start
+from tests.processes import end, eventually, start
 
 SMALL: dict[str, Any] = {
     "repeats": 1,
@@ -151,7 +149,9 @@ def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
     assert "dialogue 0 failed: " in failed.err
     assert (status["status"], status["done"], status["failed"]) == ("finished", 2, 1)
     [one] = status["failures"]
-    assert one["dialogue"] == 0 and one["reason"] in words
+    assert one["dialogue"] == 0
+    assert "openai:test refused the request (400)" in one["reason"]
+    assert "openai:test refused the request (400)" in words
     assert [line["status"] for line in shown] == ["failed", "done", "done"]
     assert shown[0]["error"]["message"] == one["reason"]
     assert results(Path("out")) != results(Path("whole"))
