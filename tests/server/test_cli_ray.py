@@ -17,6 +17,7 @@ from tests.processes import eventually
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
+    pytest.mark.timeout(600),  # starting Ray is all work, on a machine that tests share
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no Ray on this machine"),
 ]
 
