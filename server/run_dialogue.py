@@ -259,6 +259,9 @@ class Talk:
         given: dict[str, Any] = {"direction": "", "turns": turns, "follows": None}
         over = False
         while not over:
+            if self._before_turn:
+                await self._settle()
+                await self._swap(self._before_turn(self._said + 1))
             result = await graph.ainvoke(given, {"recursion_limit": limit}, context=self._knobs())
             given["follows"], over = result["head"], result["next_speaker"] is None
 
@@ -274,16 +277,11 @@ class Talk:
             Cancelled: It was asked to stop.
             ModelError: The embedder did not answer.
         """
-        talk_id, first = self._job.id, self._exchange is None
-        self._exchange = None
-        if not first:
+        talk_id = self._job.id
+        if self._exchanges:
             await self._settle()
             if self._stopping():
                 raise Cancelled("the dialogue was stopped; run the batch again to go on")
-        await self._swap()
-        self._now = self._job.starts_at + await self._database.read(
-            small_turns.duration_of, talk_id
-        )
         self._exchanges += 1
         self._exchange = await self._database.write(
             small_turns.begin_turn, talk_id, self._exchanges, self._now
@@ -291,7 +289,9 @@ class Talk:
         return ChatIds(world_id=WORLD, conversation_id=talk_id, exchange_id=self._exchange)
 
     async def _settle(self) -> None:
-        """Tell of the last turn, sum up what has left the window, embed what is remembered."""
+        """See to what a turn left: tell of it, sum up, embed, let time pass. Twice is once."""
+        if self._exchange is None:
+            return
         self._exchange = None
         self.model.said = ""
         self._tell(await self._database.read(small_turns.said_since, self._job.id, self._turns))
@@ -301,6 +301,8 @@ class Talk:
         if rows:
             await self._host.embed(self._database, rows)
             self._memories = rows[-1].seq
+        duration = await self._database.read(small_turns.duration_of, self._job.id)
+        self._now = self._job.starts_at + duration
 
     def _tell(self, said: Sequence[Said]) -> None:
         """Tell of turns that were spoken; a narrator's are not counted."""
@@ -314,9 +316,8 @@ class Talk:
             index = self._job.place.index
             self._told(TurnTold(index, self._said, turn.speaker_id, tokens, turn.content))
 
-    async def _swap(self) -> None:
+    async def _swap(self, found: Job | Swap | None) -> None:
         """Take over what is different from the next turn on."""
-        found = self._before_turn(self._said + 1) if self._before_turn else None
         if found is None:
             return
         swap = found if isinstance(found, Swap) else Swap(found, {})
