@@ -139,8 +139,9 @@ def follow(schema: Schema, location: tuple[str | int, ...]) -> tuple[Schema | No
     path: list[str] = []
     for part in location:
         if part == "[key]":
-            names = resolve(parent.get("propertyNames", {}), schema)
-            return {"type": "string", **names}, path
+            pattern = next(iter(parent.get("patternProperties", ())), None)
+            names = {"pattern": pattern} if pattern else parent.get("propertyNames", {})
+            return {"type": "string", **resolve(names, schema)}, path
         current = resolve(here or {}, schema)
         step = child(current, part)
         if step is None and path and not isinstance(part, int):
@@ -159,7 +160,8 @@ def child(schema: Schema, part: str | int) -> Schema | None:
     if part in properties:
         found: Schema = properties[part]
         return found
-    extra = schema.get("additionalProperties")
+    by_pattern = iter(schema.get("patternProperties", {}).values())
+    extra = next(by_pattern, schema.get("additionalProperties"))
     return extra if isinstance(extra, Mapping) and "properties" not in schema else None
 
 

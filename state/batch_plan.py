@@ -1,0 +1,215 @@
+"""A batch as it will be held: its arms, runs, waves and dialogues, each made when it is asked for.
+
+Nothing here is as large as the batch: the plan of a million dialogues keeps the specification and
+a number an arm.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import product
+
+from persona_mcp.state.batch import Job, Place
+from persona_mcp.state.batch_checks import cast_faults, run_faults, wave_faults
+from persona_mcp.state.batch_faults import Fault, first_of, refused
+from persona_mcp.state.batch_grid import Arms, grid_faults
+from persona_mcp.state.batch_waves import SEEDS, Amount, Jobs, Waves
+from persona_mcp.state.dialogue_spec import DIALOGUES_MAX, DialogueSpec
+from persona_mcp.state.drawing import draw
+
+INERT = {"scene", "topics", "speakers", "minutes", "bow_out", "ignore_availability", "stagnation"}
+"""Fields of a talk that change neither who is named nor how much is said at most."""
+KEPT_ARMS = 64
+
+
+def plan_batch(spec: DialogueSpec) -> "BatchPlan":
+    """Plan what a specification asks for.
+
+    Raises:
+        InvalidParams: It cannot be held; `errors` has each fault with its path.
+    """
+    faults = first_of([*run_faults(spec), *grid_faults(spec)])
+    if not spec.variations:
+        faults = first_of([*faults, *cast_faults(spec), *wave_faults(spec)])
+    else:
+        faults = first_of([*faults, *cast_faults(spec)] if faults else arm_faults(spec))
+    if faults:
+        raise refused(faults)
+    plan = BatchPlan(spec)
+    if plan.total > DIALOGUES_MAX:
+        names = ("variations", "seeds", "repeats", "waves")
+        name = next((one for one in names if one in spec.model_fields_set), "personas")
+        given = f"{plan.total:,} ({len(plan.arms):,} arms, {plan.repeats:,} runs of each)"
+        allowed = f"at most {DIALOGUES_MAX:,} dialogues in all"
+        raise refused([{"field": name, "allowed": allowed, "given": given}])
+    return plan
+
+
+def arm_faults(spec: DialogueSpec) -> Iterator[Fault]:
+    """Find what is wrong with any arm, told at the value of the grid that it comes from.
+
+    Personas are looked at once for each value; dialogues once for each combination of those paths
+    that bear on them.
+    """
+    arms = Arms(spec)
+    for number in apart(spec, arms):
+        for one in cast_faults(arms[number].spec):
+            yield at_values(one, spec, arms.chosen(number))
+    for number in combined(spec, arms):
+        for one in wave_faults(arms[number].spec):
+            yield at_values(one, spec, arms.chosen(number))
+
+
+def bears(path: str) -> bool:
+    """Tell whether a path bears on who is there, or on how much is held."""
+    parts = path.split(".")
+    if parts[0] == "dialogue":
+        return len(parts) == 1 or parts[1] not in INERT
+    if parts[0] == "waves":
+        inner = parts[4:5] if parts[2:3] == ["dialogues"] else parts[2:3]
+        return not inner or inner[0] not in INERT | {"name", "gap_hours"}
+    return path == "personas"
+
+
+def apart(spec: DialogueSpec, arms: Arms) -> Iterator[int]:
+    """Choose arms so that each value of the grid is in one of them, at least."""
+    longest = max(len(values) for values in spec.variations.values())
+    for which in range(longest):
+        yield arms.number([min(which, len(v) - 1) for v in spec.variations.values()])
+
+
+def combined(spec: DialogueSpec, arms: Arms) -> Iterator[int]:
+    """Choose arms so that each combination of what bears on dialogues is one of them."""
+    ranges = [range(len(v)) if bears(path) else (0,) for path, v in spec.variations.items()]
+    return (arms.number(chosen) for chosen in product(*ranges))
+
+
+def at_values(fault: Fault, spec: DialogueSpec, chosen: Sequence[int]) -> Fault:
+    """Have a fault stand where the value comes from: in the grid, if its path is varied."""
+    field: str = fault["field"]
+    for path, which in zip(spec.variations, chosen, strict=True):
+        if f"{field}.".startswith(f"{path}."):
+            return {**fault, "field": f"variations.{path}.{which}{field[len(path) :]}"}
+    return fault
+
+
+class BatchPlan:
+    """A batch that was checked.
+
+    Attributes:
+        spec: The specification.
+        arms: Combinations of its grid, one at least; made when they are asked for.
+    """
+
+    def __init__(self, spec: DialogueSpec) -> None:
+        """Plan a specification that `plan_batch` found nothing wrong with."""
+        self.spec = spec
+        self.arms = Arms(spec)
+        self._varies = any(bears(path) for path in spec.variations)
+        self._made = lru_cache(KEPT_ARMS)(self._make)
+
+    @property
+    def repeats(self) -> int:
+        """Return how many runs an arm has."""
+        return self.spec.repeats if self.spec.seeds is None else len(self.spec.seeds)
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Return every run as (arm, repeat), in order."""
+        return ((arm, repeat) for arm in range(len(self.arms)) for repeat in range(self.repeats))
+
+    def waves_of(self, arm: int) -> Waves:
+        """Return the waves of an arm."""
+        return self._made(arm)
+
+    def _make(self, arm: int) -> Waves:
+        return Waves(self.arms[arm].spec)
+
+    @cached_property
+    def _sums(self) -> tuple[int, Amount, list[int]]:
+        """The most waves, what all runs come to, and the dialogues before each arm that differs."""
+        each = ((w.count, w.amount) for w in map(self.waves_of, range(self._different)))
+        most, whole, before = 0, Amount(), [0]
+        for count, amount in each:
+            most, whole = max(most, count), whole + amount * self.repeats
+            before.append(whole.dialogues)
+        same = len(self.arms) if self._different == 1 else 1
+        return most, whole * same, before
+
+    @property
+    def _different(self) -> int:
+        return len(self.arms) if self._varies else 1
+
+    @property
+    def waves(self) -> int:
+        """Return how many waves a run has, of the arm that has the most."""
+        return self._sums[0]
+
+    @property
+    def total(self) -> int:
+        """Return how many dialogues there are."""
+        return self._sums[1].dialogues
+
+    @property
+    def turns_max(self) -> int:
+        """Return how many turns there are, if each dialogue goes to its end."""
+        return self._sums[1].turns
+
+    @property
+    def calls_max(self) -> int:
+        """Return how many replies are made: one a turn, where none is refused."""
+        return self._sums[1].turns
+
+    @property
+    def tokens_max(self) -> int:
+        """Return how many tokens are said, if each dialogue uses its budget up."""
+        return self._sums[1].tokens
+
+    def run_seed(self, repeat: int) -> int:
+        """Return the seed of a run, the same in each arm; the first one's is the batch's."""
+        if self.spec.seeds is not None:
+            return self.spec.seeds[repeat]
+        if repeat == 0:
+            return self.spec.seed
+        return int(SEEDS * draw(self.spec.seed, "run", "", repeat))
+
+    def gap_s(self, arm: int, wave: int) -> float:
+        """Return the simulated time before a wave, in seconds; the first one has none."""
+        return self.waves_of(arm).gap_s(wave)
+
+    def jobs(self, arm: int, repeat: int, wave: int, starts_at: float) -> Sequence[Job]:
+        """Return the dialogues of a wave, each made when it is asked for.
+
+        Args:
+            arm: Combination of the grid.
+            repeat: Run of the arm.
+            wave: Of the run, below `waves`; an arm that has fewer has none in it.
+            starts_at: When it begins in simulated time, in seconds since the epoch, UTC.
+        """
+        waves = self.waves_of(arm)
+        if not wave < waves.count:
+            return ()
+        index = self._first(arm) + repeat * waves.amount.dialogues + waves.dialogues_before(wave)
+        first = Place(index, arm, repeat, wave, 0)
+        return Jobs(waves, first, self.spec.seed, self.run_seed(repeat), starts_at)
+
+    def place(self, index: int) -> Place:
+        """Return where a dialogue stands.
+
+        Raises:
+            IndexError: There is none of this index.
+        """
+        if not 0 <= index < self.total:
+            raise IndexError(index)
+        if self._different == 1:
+            arm = index // (self.total // len(self.arms))
+        else:
+            arm = bisect_right(self._sums[2], index) - 1
+        waves = self.waves_of(arm)
+        repeat, dialogue = divmod(index - self._first(arm), waves.amount.dialogues)
+        return Place(index, arm, repeat, *waves.at(dialogue))
+
+    def _first(self, arm: int) -> int:
+        """Return the index of an arm's first dialogue."""
+        if self._different == 1:
+            return arm * (self.total // len(self.arms))
+        return self._sums[2][arm]
