@@ -14,7 +14,7 @@ from persona_mcp.state.appraiser import Appraiser, Taken, TurningPoint
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.local_appraiser import LocalAppraiser
-from persona_mcp.state.model import ChatModel, Message, Sampling
+from persona_mcp.state.model import ChatModel, Message, Sampling, asking_for
 from persona_mcp.state.relationship_params import RelationshipParams
 
 log = structlog.get_logger(__name__)
@@ -121,9 +121,10 @@ class ModelAppraiser:
         )
         sampling = Sampling(ANSWER_TOKENS, temperature, schema=Answer.model_json_schema())
         answer = ""
-        async with aclosing(self._model.stream(prompt, sampling)) as chunks:
-            async for chunk in chunks:
-                answer += chunk.text
+        with asking_for("appraisal"):
+            async with aclosing(self._model.stream(prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    answer += chunk.text
         return answer
 
 

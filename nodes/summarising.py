@@ -11,7 +11,7 @@ from persona_mcp.nodes.validation import LAST_STOP
 from persona_mcp.state import personas
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.importance import Interests, Occasion, importance
-from persona_mcp.state.model import Message, ModelInfo, Sampling
+from persona_mcp.state.model import Message, ModelInfo, Sampling, asking_for
 from persona_mcp.state.summaries import Outgrown, Span, add_summary, unsummed
 from persona_mcp.state.summarising import SUMMARY, MadeBy, extract, sentences_of
 
@@ -97,10 +97,11 @@ async def by_model(parts: Parts, info: ModelInfo, span: Span, names: dict[str, s
     )
     text, finish = "", None
     stream = parts.model.stream(prompt, Sampling(most, TEMPERATURE))
-    async with aclosing(stream) as chunks:
-        async for chunk in chunks:
-            text += chunk.text
-            finish = chunk.finish_reason or finish
+    with asking_for("summary"):
+        async with aclosing(stream) as chunks:
+            async for chunk in chunks:
+                text += chunk.text
+                finish = chunk.finish_reason or finish
     if finish == "length":  # what was cut off is not told
         whole = LAST_STOP.match(text)
         text = whole.group() if whole else ""

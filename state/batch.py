@@ -131,13 +131,15 @@ class RecordedCall:
     Attributes:
         index: Of the dialogue.
         number: 0, 1, ... in the dialogue.
-        purpose: reply, summary or appraisal.
-        asked: SHA-256 of the canonical messages and sampling.
-        model: Who answered, `provider:name`.
-        text: What it said; before an error: what it had said.
+        purpose: reply, summary or appraisal; info where no model was there to be asked.
+        asked: SHA-256 of the canonical messages and sampling; empty for info.
+        model: Who answered, `provider:name`; empty for info.
+        text: What it said; before an error, or before nobody listened any more: what it had said.
         output_tokens: As the provider counts; None if it does not.
-        finish_reason: stop or length; None after an error.
-        error: Of a call that failed, as a problem (code, message); None else.
+        finish_reason: stop or length; None after an error, and where nobody listened to the end.
+        error: Of a call that failed, as a problem (code, message, data); None else.
+        context_tokens: Of the model: prompt and reply together.
+        small: The model needs the short prompt.
     """
 
     index: int
@@ -149,6 +151,8 @@ class RecordedCall:
     output_tokens: int | None
     finish_reason: Literal["stop", "length"] | None
     error: Mapping[str, Any] | None = None
+    context_tokens: int = 0
+    small: bool = False
 
 
 @dataclass(frozen=True)

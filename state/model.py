@@ -1,6 +1,8 @@
 """What the product asks of a language model, and what it gets back."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -134,3 +136,22 @@ class ChatModel(Protocol):
     async def aclose(self) -> None:
         """Let go of connections and weights."""
         ...
+
+
+Purpose = Literal["reply", "summary", "appraisal"]
+_purpose: ContextVar[Purpose] = ContextVar("purpose", default="reply")
+
+
+@contextmanager
+def asking_for(purpose: Purpose) -> Iterator[None]:
+    """Say what the model is asked for meanwhile, for who records its calls."""
+    token = _purpose.set(purpose)
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
+
+
+def current_purpose() -> Purpose:
+    """Return what the model is asked for now; a reply, unless somebody said otherwise."""
+    return _purpose.get()
