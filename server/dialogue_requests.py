@@ -1,9 +1,9 @@
-"""What dialogue_start asks for, made a plan: who is meant, what is refused, what can be kept."""
+"""What dialogue_start asks for, as a specification: who is meant, what is refused, what is kept."""
 
-import asyncio
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,19 +11,23 @@ from sqlalchemy import Connection
 from persona_mcp.server.operations import Call
 from persona_mcp.state import feelings
 from persona_mcp.state.availability import check_available
-from persona_mcp.state.batch import Job
+from persona_mcp.state.batch_faults import spec_of
+from persona_mcp.state.batch_naming import id_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
-from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec, TalkSpec
+from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
-from persona_mcp.state.errors import InvalidParams, NotFound
-from persona_mcp.state.ids import derived_id
+from persona_mcp.state.errors import InvalidParams, LimitExceeded
+from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona
-from persona_mcp.state.validation import shorten, validate
+from persona_mcp.state.validation import shorten
 
 SEEDS = 2**31
 SPEC = "spec"
 """The argument that a whole specification comes in."""
+IDS_LISTED = 100
+"""Ids of conversations that are told at the start."""
 Fault = dict[str, Any]
+Raw = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,32 +55,8 @@ class Talk:
     ignore_availability: bool
 
 
-class NamedPlan(BatchPlan):
-    """A plan whose conversations have ids of their own: two of one seed can be in one world."""
-
-    def __init__(self, spec: DialogueSpec, batch_id: str) -> None:
-        """Plan a specification that `plan_batch` found nothing wrong with, for a batch."""
-        super().__init__(spec)
-        self._batch_id = batch_id
-
-    def jobs(self, arm: int, repeat: int, wave: int, starts_at: float) -> Sequence[Job]:
-        """Return the dialogues of a wave; see `BatchPlan`."""
-        found = super().jobs(arm, repeat, wave, starts_at)
-        return [replace(job, id=derived_id(self._batch_id, job.id)) for job in found]
-
-
-def planned(spec: DialogueSpec, batch_id: str) -> NamedPlan:
-    """Plan a specification for a batch of this id.
-
-    Raises:
-        InvalidParams: It cannot be held; `errors` has each fault with its path.
-    """
-    plan_batch(spec)
-    return NamedPlan(spec, batch_id)
-
-
-async def spec_of_talk(call: Call, talk: Talk, now: float) -> DialogueSpec:
-    """Write what is asked for without a specification as one.
+async def raw_of_talk(call: Call, talk: Talk, now: float) -> Raw:
+    """Write what is asked for without a specification as one, as a file would have it.
 
     Raises:
         NotFound: Somebody is not there.
@@ -88,21 +68,21 @@ async def spec_of_talk(call: Call, talk: Talk, now: float) -> DialogueSpec:
     witnesses = await people_of(call, "witnesses", talk.witnesses, there)
     if not talk.ignore_availability:
         await call.store.database.read(check_all_available, call, people, now)
-    return DialogueSpec(
-        personas=dict.fromkeys(there),
-        dialogue=TalkSpec(
-            participants=[one.id for one in people],
-            witnesses=[one.id for one in witnesses],
-            topics=[talk.topic],
-            token_budget=talk.token_budget,
-            max_turns=talk.max_turns,
-            ignore_availability=talk.ignore_availability,
-        ),
-        repeats=talk.repeat,
-        seed=secrets.randbelow(SEEDS) if talk.seed is None else talk.seed,
-        starts_at=now,
-        outputs=[],
-    )
+    return {
+        "personas": there,
+        "dialogue": {
+            "participants": [one.id for one in people],
+            "witnesses": [one.id for one in witnesses],
+            "topics": [talk.topic],
+            "token_budget": talk.token_budget,
+            "max_turns": talk.max_turns,
+            "ignore_availability": talk.ignore_availability,
+        },
+        "repeats": talk.repeat,
+        "seed": secrets.randbelow(SEEDS) if talk.seed is None else talk.seed,
+        "starts_at": rfc3339(now),
+        "outputs": [],
+    }
 
 
 async def people_of(
@@ -140,52 +120,64 @@ def check_all_available(
         check_available(one, left, laws.interaction, talks)
 
 
-def spec_of_file(raw: Mapping[str, Any]) -> DialogueSpec:
-    """Read a whole specification, as a file has it; blocks.
+def plan_of(raw: Mapping[str, Any], largest: int) -> BatchPlan:
+    """Plan a specification; blocks.
+
+    Args:
+        raw: As a file would have it.
+        largest: Dialogues that are allowed.
 
     Raises:
         InvalidParams: It is wrong, cannot be held, or asks for what only a file may.
+        LimitExceeded: It is larger than allowed.
     """
-    spec = validate(DialogueSpec, raw, SPEC)
     try:
-        plan = plan_batch(spec)
+        plan = plan_batch(spec_of(raw))
     except InvalidParams as error:
         faults = error.data["errors"]
-        told = [{**fault, "field": f"{SPEC}.{fault['field']}"} for fault in faults]
-        raise InvalidParams.of(told) from None
-    refused = list(beyond(plan))
-    if refused:
-        raise InvalidParams.of(refused)
-    return spec
+        raise InvalidParams.of([{**one, "field": inside(one["field"])} for one in faults]) from None
+    if faults := list(islice(beyond(plan), 1)):
+        raise InvalidParams.of(faults)
+    if plan.total > largest:
+        raise LimitExceeded(
+            f"{plan.total:,} dialogues, and {largest:,} are allowed in one call: ask for fewer, "
+            "hold them with `persona dialogue run`, or raise PERSONA_DIALOGUES__LARGEST",
+            dialogues=plan.total,
+            allowed=largest,
+        )
+    return plan
+
+
+def inside(path: str) -> str:
+    """Return the path of a field of the specification among the arguments."""
+    return f"{SPEC}.{path}" if path else SPEC
 
 
 def beyond(plan: BatchPlan) -> Iterator[Fault]:
     """Find what only the command line may ask for: files of the server, and other models."""
-    paths = [path.split(".")[0] for path in plan.spec.variations]
-    arms = range(len(plan.arms)) if {"personas", "model"} & set(paths) else range(1)
-    for arm in arms:
+    varied = {path.split(".")[0] for path in plan.spec.variations}
+    for arm in range(len(plan.arms) if varied & {"personas", "model"} else 1):
         spec = plan.arms[arm].spec
         for id, entry in spec.personas.items():
             if entry is not None and entry.card is not None:
                 allowed = (
-                    "left out, since no files of the server are read: give the persona itself, or "
+                    "left out, since no file of the server is read: give the persona itself, or "
                     "bring the card in with persona_import"
                 )
                 yield fault(f"personas.{id}.card", allowed, entry.card)
         for name in ("name", "endpoints", "slots"):
-            if given := getattr(spec.model, name):
-                yield fault(f"model.{name}", "left out, since the server's own model talks", given)
+            if name in spec.model.model_fields_set:
+                given = spec.model.model_dump(mode="json")[name]
+                yield fault(f"model.{name}", "left out: the server's own model talks", given)
 
 
 def fault(field: str, allowed: str, given: Any) -> Fault:
     """Write a fault of a specification."""
-    if hasattr(given, "model_dump"):
-        given = given.model_dump(mode="json")
-    return {"field": f"{SPEC}.{field}", "allowed": allowed, "given": shorten(given)}
+    return {"field": inside(field), "allowed": allowed, "given": shorten(given)}
 
 
 async def check_people(call: Call, spec: DialogueSpec, *, keep: bool) -> None:
-    """Check that everybody who is said to be in this world is, and what is kept can be.
+    """Check that everybody who is to be of this world is, and that what is kept can be.
 
     Raises:
         NotFound: Somebody is not there.
@@ -199,27 +191,35 @@ async def check_people(call: Call, spec: DialogueSpec, *, keep: bool) -> None:
         reference = id if entry is None or entry.source is None else entry.source
         found = await call.store.personas.resolve(call.world_id, reference)
         if keep and found.id != id:
-            raise NotFound.of("persona", id, [found.id])
+            allowed = f"the id '{found.id}' as its name here, or keep: false"
+            raise InvalidParams.of([fault(f"personas.{id}", allowed, reference)])
 
 
 def cannot_be_kept(spec: DialogueSpec) -> Iterator[Fault]:
-    """Find what makes the world of a batch another one than this one."""
-    rest = "left out where keep is true, or keep: false"
+    """Find what makes the world of a batch another one than this world."""
+    allowed = "left out, since what happens becomes part of this world; or keep: false"
     for id, entry in spec.personas.items():
-        changed = {} if entry is None else entry.model_dump(exclude_defaults=True)
-        changed.pop("source", None)
-        for name in changed:
-            yield fault(f"personas.{id}.{name}", rest, getattr(entry, name))
+        for name, given in own_of(entry).items():
+            yield fault(f"personas.{id}.{name}", allowed, given)
     for name in ("relationships", "variations"):
-        if given := getattr(spec, name):
-            yield fault(name, rest, f"{len(given)} entries")
+        if given := spec.model_dump(mode="json", include={name})[name]:
+            yield fault(name, allowed, given)
 
 
-def is_of_this_world(entry: CastEntry | None) -> bool:
-    """Tell whether somebody is a persona of the world as it is."""
-    return entry is None or not entry.model_dump(exclude_defaults=True, exclude={"source"})
+def own_of(entry: CastEntry | None) -> dict[str, Any]:
+    """Return what is said of somebody beside which persona of the world it is."""
+    if entry is None:
+        return {}
+    return entry.model_dump(mode="json", exclude_defaults=True, exclude={"source"})
 
 
-async def in_thread_spec(raw: Mapping[str, Any]) -> DialogueSpec:
-    """Do what `spec_of_file` does, off the loop: a large one takes its time."""
-    return await asyncio.to_thread(spec_of_file, raw)
+def first_ids(plan: BatchPlan, batch_id: str, most: int = IDS_LISTED) -> list[str]:
+    """Return the ids that a batch's first conversations will have."""
+
+    def ids() -> Iterator[str]:
+        for arm, repeat in plan.runs():
+            for wave in range(plan.waves_of(arm).count):
+                for job in plan.jobs(arm, repeat, wave, plan.spec.starts_at):
+                    yield id_in_world(batch_id, job.id)
+
+    return list(islice(ids(), most))
