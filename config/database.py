@@ -2,6 +2,9 @@
 
 import asyncio
 import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
+
+PAGE_BYTES = 1024
+"""Of worlds in memory: most of their tables are small, and each has a page and more."""
 
 
 def database_path(settings: Settings) -> Path:
@@ -141,3 +147,22 @@ async def ready_database(settings: Settings) -> Database:
     """Upgrade, then open: what a program does at its start on SQLite."""
     await asyncio.to_thread(upgrade_database, settings)
     return open_database(settings)
+
+
+@cache
+def empty_database() -> bytes:
+    """Return an SQLite database that the migrations made and that has no row, as bytes.
+
+    Worlds of batches begin as copies of it (`InlineDatabase`). It is made once a process.
+
+    Raises:
+        StorageUnavailable: There is no room for temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix="persona-schema-") as folder:
+        settings = Settings(data_dir=Path(folder), _env_file=None)
+        upgrade_database(settings)
+        with closing(sqlite3.connect(database_path(settings))) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")  # what is in memory has no log
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.execute("VACUUM")
+            return connection.serialize()

@@ -77,8 +77,11 @@ class Answer(BaseModel):
 class ModelAppraiser:
     """Asks the model; twice where its answer is not valid, and then the local appraiser."""
 
-    def __init__(self, model: ChatModel, local: Appraiser, limit_s: float) -> None:
-        """Ask this model for at most so many seconds an utterance, its second attempt included."""
+    def __init__(self, model: ChatModel, local: Appraiser, limit_s: float | None) -> None:
+        """Ask this model for at most so many seconds an utterance, its second attempt included.
+
+        None leaves it to the limits of the model.
+        """
         self._model = model
         self._local = local
         self._limit_s = limit_s
@@ -94,7 +97,7 @@ class ModelAppraiser:
             async with asyncio.timeout(self._limit_s):
                 taken, why = await self._asked(text)
         except TimeoutError:
-            taken, why = None, f"the model gave no appraisal within {self._limit_s:g} s"
+            taken, why = None, f"the model gave no appraisal within {self._limit_s or 0:g} s"
         except PersonaError as error:
             taken, why = None, error.message
         if taken is not None:

@@ -38,19 +38,45 @@ async def sum_up(parts: Parts, talk: Outgrown) -> int:
     """
     window, params = parts.limits.window_turns, parts.laws.summaries
     spans = await parts.database.read(unsummed, talk, window, params)
-    speakers = sorted({turn.speaker_id for span in spans for turn in span.turns})
-    known = await parts.database.read(personas.those, talk.world_id, speakers)
-    names, made = {persona.id: persona.name for persona in known}, 0
+    names, made = await names_in(parts, talk.world_id, spans), 0
     for span in spans:
-        text, made_by = await summary_of(parts, span, names)
-        occasion = Occasion(memory_type=SUMMARY)
-        weighed = importance(text, Interests(), None, occasion, parts.laws.importance)
-        made += await parts.database.write(
-            add_summary, talk, span, text, made_by, weighed, parts.now()
-        )
+        made += await keep_summary(parts, talk, span, *await summary_of(parts, span, names))
     if made:
         parts.written()
     return made
+
+
+async def sum_up_plainly(parts: Parts, talk: Outgrown) -> int:
+    """Write the summaries that are due by the weightiest sentences alone, in this thread.
+
+    The same turns give the same summary whatever the model is.
+
+    Raises:
+        StorageUnavailable: The database did not answer.
+    """
+    window, params = parts.limits.window_turns, parts.laws.summaries
+    spans = await parts.database.read(unsummed, talk, window, params)
+    names, made = await names_in(parts, talk.world_id, spans), 0
+    for span in spans:
+        text = extract_of(parts.laws, span, names)
+        made += await keep_summary(parts, talk, span, text, "extractive")
+    return made
+
+
+async def names_in(parts: Parts, world_id: str, spans: list[Span]) -> dict[str, str]:
+    """Return what the personas are called that speak in some turns, by their ids."""
+    speakers = sorted({turn.speaker_id for span in spans for turn in span.turns})
+    known = await parts.database.read(personas.those, world_id, speakers)
+    return {persona.id: persona.name for persona in known}
+
+
+async def keep_summary(
+    parts: Parts, talk: Outgrown, span: Span, text: str, made_by: MadeBy
+) -> bool:
+    """Write a summary in a transaction of its own; return whether it was not there yet."""
+    occasion = Occasion(memory_type=SUMMARY)
+    weighed = importance(text, Interests(), None, occasion, parts.laws.importance)
+    return await parts.database.write(add_summary, talk, span, text, made_by, weighed, parts.now())
 
 
 async def summary_of(parts: Parts, span: Span, names: dict[str, str]) -> tuple[str, MadeBy]:

@@ -1,6 +1,7 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -15,13 +16,24 @@ from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
 from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.retrieval import Candidate, Scored, Spoken, rank
-from persona_mcp.state.synced_index import SyncedIndex
-from persona_mcp.state.vector_index import ranked
+from persona_mcp.state.vector_index import Hit, ranked
 
 log = structlog.get_logger(__name__)
 
 TURN = "conversation"
 """The type of a memory that is a turn, word for word."""
+
+
+class Nearest(Protocol):
+    """What a search needs of a dense index."""
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        """Find the reader's own memories and those open to others, best first, ties by id.
+
+        Raises:
+            StorageUnavailable: The index did not answer, or holds vectors of another length.
+        """
+        ...
 
 
 class MemorySearch:
@@ -30,7 +42,7 @@ class MemorySearch:
     def __init__(
         self,
         database: Database,
-        index: SyncedIndex,
+        index: Nearest,
         embedder: Embedder,
         params: RetrievalParams,
     ) -> None:

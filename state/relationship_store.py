@@ -12,7 +12,6 @@ from pydantic_core import from_json
 from sqlalchemy import (
     Connection,
     Float,
-    Row,
     Select,
     String,
     Text,
@@ -261,7 +260,7 @@ def read_log(
     return Log(begun, tuple(sorted(entries, key=lambda one: (one.event.at, one.event.seq))))
 
 
-def to_logged(row: Row[Any]) -> Logged:
+def to_logged(row: Any) -> Logged:
     """Read a row."""
     event = Event(
         at=row.at,

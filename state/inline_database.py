@@ -1,0 +1,129 @@
+"""A database in memory whose transactions run at once in the caller's thread.
+
+It is for worlds that one task alone works on, as a batch's are: nothing waits for a thread, a lock
+or a disk. What is in it goes when it is closed, unless it is frozen.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Concatenate, Self
+
+from sqlalchemy import Connection, NullPool, create_engine
+
+from persona_mcp.state.database import Database, P, T, translated
+
+STATEMENTS_KEPT = 400
+"""Prepared by SQLite for each connection; a dialogue runs about a hundred."""
+COMPILED_KEPT = 1000
+"""By SQLAlchemy, for all of them together."""
+_handed = threading.local()
+
+
+def _taken() -> sqlite3.Connection:
+    """Give the engine the connection that `InlineDatabase` has just made in this thread."""
+    connection: sqlite3.Connection = _handed.connection
+    return connection
+
+
+# One engine for all: what it has compiled for one world serves the next one.
+ENGINE = create_engine(
+    "sqlite://",
+    creator=_taken,
+    poolclass=NullPool,
+    hide_parameters=True,
+    query_cache_size=COMPILED_KEPT,
+)
+
+
+class InlineDatabase(Database):
+    """One connection to a copy of a frozen database, for one task at a time."""
+
+    def __init__(self, frozen: bytes) -> None:
+        """Open a copy.
+
+        Args:
+            frozen: An SQLite database as `freeze` returns it, not in WAL mode.
+        """
+        self.engine = ENGINE
+        self._driver = sqlite3.connect(
+            ":memory:",
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_KEPT,
+        )
+        self._driver.deserialize(frozen)
+        self._driver.execute("PRAGMA foreign_keys=ON")
+        _handed.connection = self._driver
+        self._connection = ENGINE.connect()
+        del _handed.connection
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call `work(connection, ...)`; nobody else writes meanwhile, so it sees one moment.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        with translated():
+            return work(self._connection, *args, **kwargs)
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call `work(connection, ...)` in a transaction, all of it or nothing.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        with self.writing() as connection:
+            return work(connection, *args, **kwargs)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give the connection.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        with translated():
+            yield self._connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction; any exception rolls it back.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        with translated():
+            self._driver.execute("BEGIN")
+            try:
+                yield self._connection
+            except BaseException:
+                self._driver.execute("ROLLBACK")
+                raise
+            self._driver.execute("COMMIT")
+
+    def freeze(self) -> bytes:
+        """Return everything in it as bytes; the same writes give the same bytes."""
+        return self._driver.serialize()
+
+    def close(self) -> None:
+        """Forget it."""
+        self._connection.close()
+        self._driver.close()
+
+    async def aclose(self) -> None:
+        """Forget it."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        """Give it, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Forget it."""
+        self.close()
