@@ -115,6 +115,37 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
         StorageUnavailable: A newer version of the program made the database.
     """
     config = alembic_config(settings)
+    before, newest = revisions(settings, config)
+    if before != newest:
+        command.upgrade(config, "head")
+    return before, newest
+
+
+def check_revision(settings: Settings) -> None:
+    """Make sure that a database can be read as it is; nothing is upgraded.
+
+    Raises:
+        StorageUnavailable: Another version of the program made it, or it is damaged.
+    """
+    try:
+        before, newest = revisions(settings, alembic_config(settings))
+    except DBAPIError as error:
+        raise StorageUnavailable(
+            "the database cannot be opened (locked, damaged, or not a database)"
+        ) from error
+    if before != newest:
+        raise StorageUnavailable(
+            "the database is of an older version of the program: run `persona db upgrade`",
+            revision=before,
+        )
+
+
+def revisions(settings: Settings, config: Config) -> tuple[str | None, str]:
+    """Return the revision of the database, None for a new one, and the newest one.
+
+    Raises:
+        StorageUnavailable: A newer version of the program made the database.
+    """
     scripts = ScriptDirectory.from_config(config)
     before, newest = current_revision(settings), scripts.get_current_head() or ""
     known = {None, *(script.revision for script in scripts.walk_revisions())}
@@ -124,8 +155,6 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
             "version made it; install that one, or set PERSONA_DATA_DIR to another folder",
             revision=before,
         )
-    if before != newest:
-        command.upgrade(config, "head")
     return before, newest
 
 

@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from persona_mcp.config.database import ready_database
+from persona_mcp.config.database import (
+    check_revision,
+    database_path,
+    open_database,
+    ready_database,
+)
 from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.parts import Laws
@@ -55,26 +60,51 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     database = await ready_database(settings)
     try:
         now = time.time()
-        personas = PersonaStore(database)
         bundled = await asyncio.to_thread(bundled_personas)
-        await personas.ensure_world(settings.world, settings.world, bundled, now)
-        yield Store(
-            settings=settings,
-            database=database,
-            personas=personas,
-            conversations=ConversationStore(database),
-            sessions=SessionStore(database, settings.sessions.kept_s),
-            memory_store=MemoryStore(database),
-            memory_changes=MemoryChanges(database),
-            pruning=PruneStore(database, settings.retention, settings.pruning),
-            decay=DecayStore(database),
-            upkeep_switch=UpkeepSwitch(database),
-            laws=laws_of(settings),
-            metrics=Metrics(),
-            started_at=now,
-        )
+        store = store_over(settings, database, now)
+        await store.personas.ensure_world(settings.world, settings.world, bundled, now)
+        yield store
     finally:
         await database.aclose()
+
+
+@asynccontextmanager
+async def read_store(settings: Settings) -> AsyncIterator[Store | None]:
+    """Open the database as it lies there, to read from it; None where there is none.
+
+    No folder is made, nothing is upgraded, and nobody writes.
+
+    Raises:
+        StorageUnavailable: It is of another version, or cannot be read.
+    """
+    if not database_path(settings).is_file():
+        yield None
+        return
+    await asyncio.to_thread(check_revision, settings)
+    database = open_database(settings)
+    try:
+        yield store_over(settings, database, time.time())
+    finally:
+        await database.aclose()
+
+
+def store_over(settings: Settings, database: Database, now: float) -> Store:
+    """Put together what works on an open database."""
+    return Store(
+        settings=settings,
+        database=database,
+        personas=PersonaStore(database),
+        conversations=ConversationStore(database),
+        sessions=SessionStore(database, settings.sessions.kept_s),
+        memory_store=MemoryStore(database),
+        memory_changes=MemoryChanges(database),
+        pruning=PruneStore(database, settings.retention, settings.pruning),
+        decay=DecayStore(database),
+        upkeep_switch=UpkeepSwitch(database),
+        laws=laws_of(settings),
+        metrics=Metrics(),
+        started_at=now,
+    )
 
 
 def laws_of(settings: Settings) -> Laws:

@@ -12,6 +12,7 @@ from itertools import product
 from persona_mcp.state.batch import Job, Place
 from persona_mcp.state.batch_checks import cast_faults, run_faults, wave_faults
 from persona_mcp.state.batch_faults import Fault, first_of, refused
+from persona_mcp.state.batch_grid import Arm as Arm
 from persona_mcp.state.batch_grid import Arms, grid_faults
 from persona_mcp.state.batch_waves import SEEDS, Amount, Jobs, Waves
 from persona_mcp.state.dialogue_spec import DIALOGUES_MAX, DialogueSpec
@@ -121,16 +122,19 @@ class BatchPlan:
         """Return the waves of an arm."""
         return self._made(arm)
 
+    def amount(self, arm: int) -> Amount:
+        """Return what one run of an arm comes to."""
+        return self.waves_of(arm).amount
+
     def _make(self, arm: int) -> Waves:
         return Waves(self.arms[arm].spec)
 
     @cached_property
     def _sums(self) -> tuple[int, Amount, list[int]]:
         """The most waves, what all runs come to, and the dialogues before each arm that differs."""
-        each = ((w.count, w.amount) for w in map(self.waves_of, range(self._different)))
         most, whole, before = 0, Amount(), [0]
-        for count, amount in each:
-            most, whole = max(most, count), whole + amount * self.repeats
+        for amount in map(self.amount, range(self._different)):
+            most, whole = max(most, amount.waves), whole + amount * self.repeats
             before.append(whole.dialogues)
         same = len(self.arms) if self._different == 1 else 1
         return most, whole * same, before
@@ -186,11 +190,15 @@ class BatchPlan:
             starts_at: When it begins in simulated time, in seconds since the epoch, UTC.
         """
         waves = self.waves_of(arm)
-        if not wave < waves.count:
+        if not wave < waves.amount.waves:
             return ()
-        index = self._first(arm) + repeat * waves.amount.dialogues + waves.dialogues_before(wave)
-        first = Place(index, arm, repeat, wave, 0)
+        first = Place(self.first_index(arm, repeat, wave), arm, repeat, wave, 0)
         return Jobs(waves, first, self.spec.seed, self.run_seed(repeat), starts_at)
+
+    def first_index(self, arm: int, repeat: int, wave: int) -> int:
+        """Return the index of a wave's first dialogue in the whole batch."""
+        waves = self.waves_of(arm)
+        return self._first(arm) + repeat * waves.amount.dialogues + waves.dialogues_before(wave)
 
     def place(self, index: int) -> Place:
         """Return where a dialogue stands.

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import overload
@@ -25,27 +25,27 @@ class Amount:
         dialogues: Dialogues.
         turns: Turns, if each dialogue goes to its end.
         tokens: Tokens of all that is said, if each dialogue uses its budget up.
+        waves: Waves, one after the other.
     """
 
     dialogues: int = 0
     turns: int = 0
     tokens: int = 0
+    waves: int = 0
 
     def __add__(self, other: "Amount") -> "Amount":
         """Return both together."""
-        dialogues, turns = self.dialogues + other.dialogues, self.turns + other.turns
-        return Amount(dialogues, turns, self.tokens + other.tokens)
+        return Amount(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, times: int) -> "Amount":
         """Return so many times this."""
-        return Amount(self.dialogues * times, self.turns * times, self.tokens * times)
+        return Amount(*(one * times for one in astuple(self)))
 
 
 class Waves:
     """The waves of one arm, those that are held several times counted as several.
 
     Attributes:
-        count: Waves.
         amount: What a run through all of them comes to.
     """
 
@@ -57,7 +57,6 @@ class Waves:
         self._each = [amount.dialogues for amount in amounts]
         self._waves = list(accumulate((wave.times for wave in spec.waves), initial=0))
         self._dialogues = list(accumulate((one.dialogues for one in whole), initial=0))
-        self.count = self._waves[-1]
         self.amount = sum(whole, start=Amount())
 
     def of(self, wave: int) -> WaveSpec:
@@ -66,7 +65,7 @@ class Waves:
 
     def dialogues_in(self, wave: int) -> int:
         """Return how many dialogues a wave has; 0 behind the last one."""
-        return self._each[self._entry(wave)] if wave < self.count else 0
+        return self._each[self._entry(wave)] if wave < self.amount.waves else 0
 
     def dialogues_before(self, wave: int) -> int:
         """Return how many dialogues of a run come before a wave."""
@@ -81,7 +80,7 @@ class Waves:
 
     def gap_s(self, wave: int) -> float:
         """Return the simulated time before a wave, in seconds; the first one has none."""
-        return self.of(wave).gap_hours * HOUR_S if 0 < wave < self.count else 0.0
+        return self.of(wave).gap_hours * HOUR_S if 0 < wave < self.amount.waves else 0.0
 
     def _entry(self, wave: int) -> int:
         return bisect_right(self._waves, wave) - 1
@@ -92,8 +91,10 @@ def amount_of(spec: DialogueSpec, wave: WaveSpec) -> Amount:
     base = spec.dialogue
     if wave.pairs is None and wave.dialogues:
         talks = [merged(base, own) for own in wave.dialogues]
-        return sum((Amount(1, t.max_turns, t.token_budget) for t in talks), start=Amount())
-    return Amount(1, base.max_turns, base.token_budget) * dialogues_of(spec, wave)
+        each = (Amount(1, talk.max_turns, talk.token_budget) for talk in talks)
+        return replace(sum(each, start=Amount()), waves=1)
+    one = Amount(1, base.max_turns, base.token_budget)
+    return replace(one * dialogues_of(spec, wave), waves=1)
 
 
 def dialogues_of(spec: DialogueSpec, wave: WaveSpec) -> int:

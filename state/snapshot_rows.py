@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
-from persona_mcp.state.snapshot_tables import KEPT, PARTS, PLACE, WORLD, Kept, Part
+from persona_mcp.state.snapshot_tables import BY_NAME, KEPT, PARTS, PLACE, WORLD, Kept, Part
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -39,10 +39,46 @@ def read_rows(connection: Connection, world_id: str) -> Rows:
     return {kept.name: read_table(connection, world_id, kept) for kept in KEPT}
 
 
-def read_table(connection: Connection, world_id: str, kept: Kept) -> list[Row]:
+def read_chosen(connection: Connection, world_id: str, selection: Selection) -> Rows:
+    """Read the parts of a world that are of some personas, and nothing of anybody else.
+
+    A relationship counts if both of its ends are meant; one with a user is left out.
+
+    Args:
+        connection: A transaction that reads.
+        world_id: Where.
+        selection: Parts and personas; not everybody.
+    """
+    ids = sorted(selection.persona_ids or ())
+    rows: Rows = {kept.name: [] for kept in KEPT}
+    for kept in KEPT:
+        if kept.part in selection.parts:
+            rows[kept.name] = read_table(connection, world_id, kept, whose(kept, world_id, ids))
+    return rows
+
+
+def whose(kept: Kept, world_id: str, ids: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Say which rows of a table are of some personas."""
+    columns = kept.table.c
+    if kept.name == "personas":
+        return [columns.id.in_(ids)]
+    if "persona_id" in columns:
+        return [columns.persona_id.in_(ids)]
+    if "from_id" in columns:
+        return [columns.from_id.in_(ids), columns.to_id.in_(ids)]
+    if "memory_id" in columns:
+        memories = BY_NAME["memories"].table.c
+        its = (memories[WORLD] == world_id, memories.persona_id.in_(ids))
+        return [columns.memory_id.in_(select(memories.id).where(*its))]
+    return []
+
+
+def read_table(
+    connection: Connection, world_id: str, kept: Kept, which: Sequence[ColumnElement[bool]] = ()
+) -> list[Row]:
     """Read the rows of one table."""
     order = [kept.table.c.seq] if kept.ordered else [kept.table.c[name] for name in kept.key]
-    query = select(*kept.columns).where(kept.table.c[WORLD] == world_id).order_by(*order)
+    query = select(*kept.columns).where(kept.table.c[WORLD] == world_id, *which).order_by(*order)
     found = [dict(row._mapping) for row in connection.execute(query)]
     return [at_rest(row) for row in found] if kept.name == "exchanges" else found
 
