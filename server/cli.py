@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from persona_mcp.server.cli_batch_commands import dialogue
 from persona_mcp.server.cli_memory_commands import memory
 from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
 from persona_mcp.server.cli_persona_commands import personas
@@ -25,6 +26,7 @@ app.add_typer(personas)
 app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
 app.add_typer(state, name="state")
+app.add_typer(dialogue, name="dialogue")
 
 
 def show_version(asked: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import struct
@@ -33,6 +34,7 @@ class Behaviour:
         whole: Send the text in one piece.
         thinking: Pieces of thought, without text, before the first word.
         finish: The word for the end; "" for an Ollama too old to give one.
+        hashed: Say something that depends on what was asked, in place of the text.
     """
 
     text: str = "Well met, traveller, sit down by the fire."
@@ -43,10 +45,12 @@ class Behaviour:
     whole: bool = False
     thinking: int = 0
     finish: str = "stop"
+    hashed: bool = False
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "ok": Behaviour(),
+    "hashed": Behaviour(hashed=True),
     "slow": Behaviour(text="again and " * 500, delay_s=0.05),
     "empty": Behaviour(text=""),
     "hang": Behaviour(fault="hang_before_headers"),
@@ -68,6 +72,31 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "404": Behaviour(status=404),
     "400": Behaviour(status=400),
 }
+
+
+OPENINGS = ("Honestly", "Well", "As it happens", "In truth", "Now then", "Listen")
+VIEWS = ("I admire", "I doubt", "I cannot stand", "I treasure", "I half remember", "I fear")
+THINGS = ("the harbour", "your garden", "that old letter", "the winter", "our bargain", "music")
+ENDINGS = (
+    "Thank you for telling me.",
+    "You are wrong about it, and you know it.",
+    "What would you do?",
+    "I trust you with this.",
+    "Leave me out of it.",
+    "We should go there together.",
+)
+
+
+def hashed(body: Mapping[str, Any]) -> str:
+    """Say something that depends on what was asked, the seed too, and on nothing else."""
+    asked = {key: body.get(key) for key in ("messages", "seed", "options", "temperature")}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+    chosen = (
+        words[byte % len(words)]
+        for words, byte in zip((OPENINGS, VIEWS, THINGS, ENDINGS), digest, strict=False)
+    )
+    opening, view, thing, ending = chosen
+    return f"{opening}, {view} {thing}, mark {digest[4:7].hex()}. {ending}"
 
 
 @dataclass
@@ -164,8 +193,8 @@ class _Reply:
         self.answer = answer
         self.behaviour = behaviour
         self.model = answer.request.body.get("model", "")
-        words = re.findall(r"\s*\S+|\s+$", behaviour.text)
-        words = [behaviour.text] if behaviour.whole else words
+        text = hashed(answer.request.body) if behaviour.hashed else behaviour.text
+        words = [text] if behaviour.whole else re.findall(r"\s*\S+|\s+$", text)
         most = self.most_tokens()
         self.words = words[:most]
         self.finish = "length" if most is not None and len(words) > most else behaviour.finish

@@ -1,0 +1,124 @@
+"""The results of a batch, written at its end; and its recording, read again."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.batch_casts import Casts
+from persona_mcp.server.batch_folder import RECORDING, TIMINGS, BatchFolder, lines
+from persona_mcp.server.batch_manifest import Manifest, manifest_of, read_manifest, write_manifest
+from persona_mcp.server.batch_outputs import REPORT, write_outputs
+from persona_mcp.server.batch_settings import Begun
+from persona_mcp.server.batch_store import PAGE, BatchStore
+from persona_mcp.state import batch_codec
+from persona_mcp.state.batch import RecordedCall
+from persona_mcp.state.batch_plan import BatchPlan
+from persona_mcp.state.errors import BadSnapshot
+
+BEGUN = "begun"
+
+
+async def finish(
+    folder: BatchFolder, plan: BatchPlan, casts: Casts, settings: Settings
+) -> Manifest:
+    """Write the outputs, the recording and the measured times, and the manifest at last.
+
+    Args:
+        folder: Of a batch whose dialogues are all kept.
+        plan: What was held.
+        casts: Who was cast.
+        settings: That it was held with.
+
+    Raises:
+        StorageUnavailable: The store cannot be read.
+    """
+    counts = await folder.store.counts()
+    begun: Begun = await folder.store.fact(BEGUN)
+    models = await folder.store.models()
+
+    def write() -> Manifest:
+        laws = settings.relationships
+        with folder.beside() as new:
+            files = write_outputs(new, plan, folder.store.outcomes, casts.of, laws)
+            write_lines(new / RECORDING, folder.store.recording())
+            write_lines(new / TIMINGS, timing_lines(folder.store))
+        told = manifest_of(folder.path, [*files, RECORDING], plan, begun, models, counts)
+        write_manifest(folder.path, told)
+        return told
+
+    return await asyncio.to_thread(write)
+
+
+async def report_again(
+    folder: BatchFolder, plan: BatchPlan, casts: Casts, settings: Settings
+) -> Path:
+    """Write the report of what is done so far; a finished batch's manifest then has its sum.
+
+    Raises:
+        StorageUnavailable: The store cannot be read.
+    """
+    counts = await folder.store.counts()
+    begun: Begun = await folder.store.fact(BEGUN)
+    models = await folder.store.models()
+
+    def write() -> Path:
+        only = plan_with_report(plan)
+        with folder.beside(keep=True) as new:
+            write_outputs(new, only, folder.store.outcomes, casts.of, settings.relationships)
+            for path in list(new.iterdir()):
+                if path.name != REPORT:
+                    path.unlink()
+        if folder.finished:
+            files = {*read_manifest(folder.path)["files"], REPORT}
+            told = manifest_of(folder.path, files, plan, begun, models, counts)
+            write_manifest(folder.path, told)
+        return folder.path / REPORT
+
+    return await asyncio.to_thread(write)
+
+
+def plan_with_report(plan: BatchPlan) -> BatchPlan:
+    """Return a plan whose outputs are the report alone."""
+    return BatchPlan(plan.spec.model_copy(update={"outputs": ["report"]}))
+
+
+def write_lines(path: Path, texts: Iterator[str]) -> None:
+    """Write a file of lines."""
+    with path.open("wb") as file:
+        file.writelines(lines(texts))
+
+
+def timing_lines(store: BatchStore) -> Iterator[str]:
+    """Write what was measured, a line for each dialogue."""
+    for index, measured in store.timings():
+        yield json.dumps({"index": index, **measured}, sort_keys=True)
+
+
+async def read_recording(path: Path, store: BatchStore) -> None:
+    """Take the recording in a batch's folder into a store; it may be larger than memory.
+
+    Raises:
+        BadSnapshot: A line is no call; the message has its number.
+        StorageUnavailable: The store does not take it.
+    """
+    with path.open("rb") as file:
+        at = 0
+        while page := list(islice(file, PAGE)):
+            numbered = enumerate(page, start=at + 1)
+            await store.add_calls([call_in(line, path.name, n) for n, line in numbered])
+            at += len(page)
+
+
+def call_in(line: bytes, name: str, at: int) -> RecordedCall:
+    """Read a line of a recording.
+
+    Raises:
+        BadSnapshot: It is no call.
+    """
+    try:
+        return batch_codec.read_call(line.decode())
+    except (ValueError, KeyError, TypeError, BadSnapshot) as error:
+        raise BadSnapshot(f"{name}, line {at}: it is no recorded call", line=at) from error

@@ -1,0 +1,139 @@
+"""A batch in its folder from beginning to end: begun or gone on with, held, and its results written."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.batch_casts import Casts, read_casts
+from persona_mcp.server.batch_folder import BatchFolder, begin_folder
+from persona_mcp.server.batch_results import BEGUN, finish
+from persona_mcp.server.batch_settings import (
+    as_begun,
+    begun_with,
+    check_embedder,
+    check_model,
+)
+from persona_mcp.server.batch_worlds import Worlds
+from persona_mcp.server.batches import Summary, Told, retry_failed, run_batch
+from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.local_engine import LocalEngine
+from persona_mcp.server.model_pool import open_pool
+from persona_mcp.state.batch import Cast
+from persona_mcp.state.batch_plan import Arm, BatchPlan
+from persona_mcp.state.dialogue_spec import ModelSpec
+from persona_mcp.state.embedding import Embedder
+
+EngineName = Literal["local", "ray"]
+ReadCast = Callable[[Arm], Awaitable[Cast]]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a batch is run; nothing of it bears on what comes of it.
+
+    Attributes:
+        workers: Dialogues held at once, or Ray's workers; None for enough.
+        engine: Where dialogues are held.
+        resume: What was begun in the folder may be gone on with.
+        retry_failed: It is, and what failed is held again.
+        force: Another batch in the folder is thrown away.
+    """
+
+    workers: int | None = None
+    engine: EngineName = "local"
+    resume: bool = False
+    retry_failed: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch that is to be run.
+
+    Attributes:
+        spec: The specification's bytes, as they were given.
+        plan: What it asks for.
+        read_cast: Reads who is cast in an arm; asked once, when the batch is begun.
+        model: Who writes the replies.
+        settings: In effect; what dialogues depend on is kept when the batch is begun.
+        embedder: In place of the one of the settings.
+    """
+
+    spec: bytes
+    plan: BatchPlan
+    read_cast: ReadCast
+    model: ModelSpec
+    settings: Settings
+    embedder: Embedder | None = None
+
+
+async def run_in_folder(
+    path: Path, asked: Asked, how: How, told: Told, stopping: asyncio.Event
+) -> Summary:
+    """Run a batch in a folder to its end, or until it is asked to stop.
+
+    Raises:
+        Conflict: The folder holds something else, or this batch and is not to be gone on with; or
+            another model or embedder would go on with it.
+        PersonaError: No model answers, the cast cannot be read, or results cannot be written.
+    """
+    resume = how.resume or how.retry_failed
+    async with begin_folder(path, asked.spec, resume=resume, force=how.force) as folder:
+        counts = await folder.store.counts()
+        if folder.finished and not (how.retry_failed and counts.failed):
+            total = asked.plan.total
+            return Summary(
+                total, counts.done, counts.failed, counts.turns, counts.calls, False, 0.0
+            )
+        return await hold_in(folder, asked, how, told, stopping)
+
+
+async def hold_in(
+    folder: BatchFolder, asked: Asked, how: How, told: Told, stopping: asyncio.Event
+) -> Summary:
+    """Hold what is left of a batch in its folder, and write its results if nothing is left.
+
+    Raises:
+        PersonaError: As `run_in_folder`.
+    """
+    store, plan = folder.store, asked.plan
+    begun = await store.fact(BEGUN)
+    settings = asked.settings if begun is None else as_begun(asked.settings, begun)
+    casts = await cast_in(folder, asked)
+    host = dialogue_host(settings, asked.embedder)
+    pool = open_pool(settings.llm, asked.model)
+    engine = LocalEngine(host, pool, how.workers, store.keep_call)
+    try:
+        embedder, model = host.embedder.model_id, (await pool.info()).id
+        if begun is None:
+            await store.note_fact(BEGUN, begun_with(settings, embedder, model))
+        else:
+            check_embedder(begun, embedder)
+            check_model(begun, model)
+        if how.retry_failed:
+            await asyncio.to_thread(folder.reopen)
+            await retry_failed(plan, store, settings.conversation.attempts)
+        summary = await run_batch(plan, casts, store, engine, Worlds(host), told, stopping)
+    finally:
+        await engine.aclose()
+    if summary.complete:
+        await finish(folder, plan, casts, settings)
+    return summary
+
+
+async def cast_in(folder: BatchFolder, asked: Asked) -> Casts:
+    """Return who is cast: as it was when the batch was begun, else read now and kept.
+
+    Raises:
+        PersonaError: Somebody cannot be read.
+    """
+    casts = await asyncio.to_thread(folder.casts)
+    if casts is None:
+        casts = await read_casts(asked.plan.arms, asked.read_cast)
+        await asyncio.to_thread(folder.write_casts, casts)
+    return casts
+
+
