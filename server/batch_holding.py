@@ -1,8 +1,8 @@
 """One batch of a world, held in its folder from wherever it was left to its outputs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ from persona_mcp.server.batch_casts import Casts, read_casts
 from persona_mcp.server.batch_course import Course
 from persona_mcp.server.batch_folder import BatchFolder, begin_folder
 from persona_mcp.server.batch_results import BEGUN, finish
-from persona_mcp.server.batch_settings import Begun, as_begun, begun_with, check_embedder
+from persona_mcp.server.batch_settings import Begun, as_begun, begun_with
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, run_batch
 from persona_mcp.server.borrowed_model import BorrowedEmbedder, borrowed_pool
-from persona_mcp.server.casting_files import cast_of
+from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.state.batch_faults import spec_of
@@ -29,7 +29,7 @@ from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.batch_rows import BatchRows, KeptBatch
 from persona_mcp.state.batch import Outcome
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.errors import Conflict, NotConfigured
+from persona_mcp.state.errors import NotConfigured, PersonaError
 from persona_mcp.state.folding import fold_into
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.snapshot_file import canonical
@@ -136,7 +136,7 @@ class Opened:
             return kept
         store, world_id = self.lent.store, self.batch.world_id
         casts = await read_casts(
-            self.plan.arms, lambda arm: cast_of(arm.spec, self.folder.path, store, world_id)
+            self.plan.arms, lambda arm: cast_of(arm.spec, None, store, world_id)
         )
         await asyncio.to_thread(self.folder.write_casts, casts)
         return casts
@@ -178,34 +178,56 @@ class Opened:
             return [as_in_world(one, self.batch.id) for one in found if one.status == "done"]
 
 
+class Waits(Exception):
+    """A batch that was begun cannot be gone on with now; another time it may.
+
+    Attributes:
+        error: Why.
+    """
+
+    def __init__(self, error: PersonaError) -> None:
+        """Wait because of this."""
+        super().__init__(error.message)
+        self.error = error
+
+
 @asynccontextmanager
 async def open_batch(batch: KeptBatch, lent: Lent) -> AsyncIterator[Opened]:
     """Lock a batch's folder, and read what it was begun with; the folder is made if need be.
 
     Raises:
         Conflict: Another process works in it.
-        NotConfigured: Another embedder is set now than when it was begun.
         StorageUnavailable: It cannot be used.
+        ModelError: The model does not answer.
+        Waits: It was begun with another model or embedder, or the model does not answer.
     """
     path = batch_path(lent.settings.data_dir, batch.world_id, batch.id)
     async with begin_folder(path, written(batch.spec), resume=True) as folder:
         plan = await asyncio.to_thread(lambda: plan_batch(spec_of(batch.spec)))
         begun: Begun | None = await folder.store.fact(BEGUN)
         if begun is None:
-            begun = begun_with(lent.settings, lent.embedder.model_id)
+            model = (await lent.model.info()).id
+            begun = begun_with(lent.settings, lent.embedder.model_id, model)
             await folder.store.note_fact(BEGUN, begun)
-        with told_as_missing():
-            check_embedder(begun, lent.embedder.model_id)
+        elif not folder.finished:
+            await check_same(begun, lent)
         yield Opened(batch, folder, plan, lent, as_begun(lent.settings, begun))
 
 
-@contextmanager
-def told_as_missing() -> Iterator[None]:
-    """Tell an embedder that is not there any more as such: no wait brings it back."""
+async def check_same(begun: Begun, lent: Lent) -> None:
+    """See to it that a batch is gone on with by the model and embedder that began it.
+
+    Raises:
+        Waits: Others are set now, or the model does not answer.
+    """
     try:
-        yield
-    except Conflict as error:
-        raise NotConfigured(error.message, **error.data) from error
+        model = (await lent.model.info()).id
+    except PersonaError as error:
+        raise Waits(error) from error
+    for name, now in (("embedder", lent.embedder.model_id), ("model", model)):
+        if begun[name] != now:
+            told = f"it was begun with the {name} {begun[name]}, and now {now} is set"
+            raise Waits(NotConfigured(f"{told}; set the other one again, or cancel it"))
 
 
 def tokens_in(store: BatchStore) -> int:

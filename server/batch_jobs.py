@@ -19,15 +19,18 @@ from typing import Any
 import structlog
 
 from persona_mcp.server.batch_course import Course
-from persona_mcp.server.batch_holding import Lent, Opened, batch_path, open_batch
+from persona_mcp.server.batch_holding import Lent, Opened, Waits, batch_path, open_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.batch_rows import BatchLost, BatchRows, BatchStatus, KeptBatch
+from persona_mcp.state.batch_rows import BatchLost, BatchRows, BatchStatus, KeptBatch, Key
 from persona_mcp.state.errors import Conflict, InternalError, PersonaError, StorageUnavailable
 from persona_mcp.state.memory import DAY_S
 from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)
+
+LATER_S = 30.0
+"""After this a batch that could not be gone on with is tried again, in seconds."""
 
 
 class BatchJobs(Worker):
@@ -43,12 +46,16 @@ class BatchJobs(Worker):
         self.rows = rows
         self._lent = lent
         self._watch: Watch | None = None
+        self._later: dict[Key, float] = {}
+        """Batches that could not be gone on with, and when that is tried again."""
 
     async def turn(self) -> None:
         """Hold every batch that nobody holds, the one that waits longest first."""
         await self._remove_old()
         while not self._stopping:
-            batch = await self.rows.claim(time.time())
+            now = time.monotonic()
+            self._later = {key: at for key, at in self._later.items() if at > now}
+            batch = await self.rows.claim(time.time(), self._later)
             if batch is None:
                 return
             await self._held(batch)
@@ -66,12 +73,7 @@ class BatchJobs(Worker):
             self._watch.stopping.set()
 
     async def _held(self, batch: KeptBatch) -> None:
-        """Hold a batch that this process has claimed; leave it so that another can go on.
-
-        Raises:
-            StorageUnavailable: The database or the batch's folder cannot be used now.
-            Conflict: Another process is in the folder still.
-        """
+        """Hold a batch that this process has claimed, or leave it so that it can be gone on with."""
         self._watch = watch = Watch(self.rows, batch, self._lent.settings.dialogues.note_s)
         if self._stopping:
             watch.stopping.set()
@@ -80,9 +82,13 @@ class BatchJobs(Worker):
             await self._carried_out(batch, watch)
         except BatchLost:
             log.info("dialogue left to others", dialogue_id=batch.id)
-        except (StorageUnavailable, Conflict, asyncio.CancelledError):
+        except asyncio.CancelledError:
             await asyncio.shield(self._let_go(batch))
             raise
+        except Waits as waits:
+            await self._put_off(batch, waits.error)
+        except (StorageUnavailable, Conflict) as error:  # or another process is in its folder still
+            await self._put_off(batch, error)
         except PersonaError as error:
             await self._end(batch, watch, "failed", problem_of(error))
         except Exception:  # it must not be tried again for ever
@@ -130,9 +136,15 @@ class BatchJobs(Worker):
         with contextlib.suppress(BatchLost):
             await self.rows.end(batch, status, progress, error, time.time())
 
-    async def _let_go(self, batch: KeptBatch) -> None:
-        with contextlib.suppress(StorageUnavailable):  # it is claimed again when we are gone
-            await self.rows.let_go(batch)
+    async def _put_off(self, batch: KeptBatch, error: PersonaError) -> None:
+        """Have a batch wait, and others go first."""
+        log.warning("a dialogue waits", dialogue_id=batch.id, reason=error.message)
+        self._later[batch.key] = time.monotonic() + LATER_S
+        await self._let_go(batch, problem_of(error))
+
+    async def _let_go(self, batch: KeptBatch, why: dict[str, Any] | None = None) -> None:
+        with contextlib.suppress(StorageUnavailable):  # as nobody holds it, it is claimed again
+            await self.rows.let_go(batch, why)
 
     async def _remove_old(self) -> None:
         """Delete batches that were over long ago, if that is wished for: files first."""

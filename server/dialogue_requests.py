@@ -218,7 +218,7 @@ def first_ids(plan: BatchPlan, batch_id: str, most: int = IDS_LISTED) -> list[st
 
     def ids() -> Iterator[str]:
         for arm, repeat in plan.runs():
-            for wave in range(plan.waves_of(arm).count):
+            for wave in range(plan.amount(arm).waves):
                 for job in plan.jobs(arm, repeat, wave, plan.spec.starts_at):
                     yield id_in_world(batch_id, job.id)
 

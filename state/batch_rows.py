@@ -5,7 +5,7 @@ it is. One whose process is gone, or silent for longer than a lease, is claimed 
 on with. What is said in it lies in the data folder; here is only what it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ KIND = "dialogue"
 """What callers know a batch as."""
 BatchStatus = Literal["queued", "running", "completed", "cancelled", "failed"]
 STATUSES: tuple[BatchStatus, ...] = get_args(BatchStatus)
+Key = tuple[str, str]
 OPEN: tuple[BatchStatus, ...] = ("queued", "running")
 
 
@@ -88,7 +89,7 @@ class KeptBatch:
         owner: The process that holds it; None if none does.
         reason: Why it was asked to stop; None if it was not.
         progress: How far it is.
-        error: Why it failed, as a problem (code, message, data).
+        error: Why it failed, or why it waits, as a problem (code, message, data); None else.
         created_at: When it was asked for, in seconds since the epoch, UTC.
         started_at: When a process first began to hold it.
         finished_at: When it was over.
@@ -108,6 +109,11 @@ class KeptBatch:
     created_at: float
     started_at: float | None
     finished_at: float | None
+
+    @property
+    def key(self) -> Key:
+        """World and id."""
+        return self.world_id, self.id
 
     @property
     def is_over(self) -> bool:
@@ -199,18 +205,28 @@ class BatchRows:
         """
         return await self._database.read(list_batches, world_id, status, limit, after)
 
-    async def claim(self, now: float) -> KeptBatch | None:
-        """Take the batch that has waited longest, or one that its process has left; else None."""
+    async def claim(self, now: float, besides: Collection[Key] = ()) -> KeptBatch | None:
+        """Take a batch that waits, or that its process has left: of those the oldest.
+
+        Args:
+            now: Seconds since the epoch, UTC.
+            besides: World and id of those that are not taken.
+
+        Returns:
+            The batch; None if there is none.
+        """
 
         def write(connection: Connection) -> KeptBatch | None:
             open_ones = select(B).where(B.status.in_(OPEN)).order_by(B.created_at, B.id)
             rows = connection.execute(open_ones)
-            found = next((one for one in map(to_batch, rows) if self._is_free(one, now)), None)
+            free = (one for one in map(to_batch, rows) if self._is_free(one, now))
+            found = next((one for one in free if one.key not in besides), None)
             if found is None:
                 return None
             values = {
                 "status": "running",
                 "owner": self._process,
+                "error": None,
                 "started_at": found.started_at or now,
                 "progress": asdict(replace(found.progress, seen_at=now)),
             }
@@ -236,11 +252,17 @@ class BatchRows:
 
         return await self._database.write(write)
 
-    async def let_go(self, batch: KeptBatch) -> None:
-        """Let another process go on with a batch of ours; does nothing if it is ours no more."""
+    async def let_go(self, batch: KeptBatch, why: Mapping[str, Any] | None = None) -> None:
+        """Let another process go on with a batch of ours; does nothing if it is ours no more.
+
+        Args:
+            batch: Which.
+            why: A problem (code, message, data) that it waits for the end of; None for none.
+        """
+        error = None if why is None else dict(why)
 
         def write(connection: Connection) -> None:
-            self._change(connection, batch, status="queued", owner=None)
+            self._change(connection, batch, status="queued", owner=None, error=error)
 
         await self._database.write(write)
 
