@@ -88,6 +88,11 @@ class ModelPool:
         """Return how many replies are made at once, >= 1."""
         return sum(post.slots for post in self._posts)
 
+    @property
+    def waiting(self) -> int:
+        """Return how many calls wait for a place."""
+        return sum(not waiter.place.done() for waiter in self._waiting)
+
     def seat(self, turns_left: int = 0) -> "Seat":
         """Return the model for one dialogue that has so many turns still to go."""
         return Seat(self, turns_left)
