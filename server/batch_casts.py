@@ -70,7 +70,9 @@ def casts_of_text(text: bytes) -> Casts:
         told = json.loads(text)
         if told["format"] != FORMAT:
             raise BadSnapshot(f"cast.json: only {FORMAT} can be read")
-        casts = {key: batch_codec.read_cast(canonical(value)) for key, value in told["casts"].items()}
+        casts = {
+            key: batch_codec.read_cast(canonical(value)) for key, value in told["casts"].items()
+        }
         keys = tuple(told["arms"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadSnapshot("cast.json: it is damaged, or of another version") from None

@@ -206,6 +206,18 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Tell whether a process works in a folder now."""
+    lock = FileLock(path / LOCK, thread_local=False)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that nobody can write to
+        return False
+
+
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[None]:
     """Turn an error of the file system into ours.

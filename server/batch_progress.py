@@ -155,6 +155,16 @@ class Events:
         """Do nothing: the last event tells the end."""
 
 
+class Silence:
+    """Shows nothing."""
+
+    def told(self, event: Event) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def display(terminal: Terminal, *, as_json: bool) -> Display:
     """Choose how a batch is shown."""
     if as_json:

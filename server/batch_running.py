@@ -1,4 +1,4 @@
-"""A batch in its folder from beginning to end: begun or gone on with, held, and its results written."""
+"""A batch in its folder from beginning to end: begun or gone on with, held, results written."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -135,5 +135,3 @@ async def cast_in(folder: BatchFolder, asked: Asked) -> Casts:
         casts = await read_casts(asked.plan.arms, asked.read_cast)
         await asyncio.to_thread(folder.write_casts, casts)
     return casts
-
-

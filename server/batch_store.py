@@ -182,9 +182,9 @@ class BatchStore:
         """
         query = "SELECT measured, outcome FROM outcomes WHERE place BETWEEN ? AND ? ORDER BY place"
         for measured, packed in self._rows(query, first, last):
-            yield batch_codec.read_outcome(zlib.decompress(packed).decode(), json.loads(measured))
+            yield batch_codec.read_outcome(zlib.decompress(packed), json.loads(measured))
 
-    def recording(self) -> Iterator[str]:
+    def recording(self) -> Generator[str]:
         """Read the calls of all dialogues as lines, in order; not on the loop."""
         query = "SELECT call FROM calls WHERE place BETWEEN ? AND ? ORDER BY place, number"
         for (text,) in self._rows(query, 0, None):
@@ -214,19 +214,6 @@ class BatchStore:
                 "WHERE model <> '' ORDER BY model"
             )
             return [row[0] for row in connection.execute(query)]
-
-        return await self._call(read)
-
-    async def failed(self) -> list[tuple[int, str]]:
-        """Return the dialogues that failed, the first ones, with the message of each."""
-
-        def read(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-            query = "SELECT place, outcome FROM outcomes WHERE status = 'failed' ORDER BY place"
-            rows = connection.execute(f"{query} LIMIT ?", (PAGE,)).fetchall()
-            outcomes = (
-                (at, batch_codec.read_outcome(zlib.decompress(o).decode(), {})) for at, o in rows
-            )
-            return [(at, (outcome.error or {}).get("message", "")) for at, outcome in outcomes]
 
         return await self._call(read)
 
@@ -400,3 +387,25 @@ def read_counts(connection: sqlite3.Connection) -> Counts:
     )
     kept, failed, turns, calls = connection.execute(query).fetchone()
     return Counts(kept - failed, failed, turns, calls)
+
+
+def read_progress(folder: Path) -> tuple[Counts, list[tuple[int, str]]]:
+    """Read how far a batch is, and which dialogues failed why, the first ones. Blocks.
+
+    Whoever writes meanwhile is not disturbed, and nothing is made.
+
+    Raises:
+        StorageUnavailable: The store cannot be read.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return Counts(0, 0, 0, 0), []
+    query = "SELECT place, outcome FROM outcomes WHERE status = 'failed' ORDER BY place LIMIT ?"
+    with translated(), closing(connected(path)) as connection:
+        found = connection.execute(query, (PAGE,)).fetchall()
+        counts = read_counts(connection)
+    failures = []
+    for place, packed in found:
+        outcome = batch_codec.read_outcome(zlib.decompress(packed))
+        failures.append((place, str((outcome.error or {}).get("message", ""))))
+    return counts, failures

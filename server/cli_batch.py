@@ -1,9 +1,10 @@
-"""Commands on batches of dialogues: run one, verify it, tell how far it is, write its report again."""
+"""Commands on batches of dialogues: run one, verify it, tell how far it is, report again."""
 
 import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -13,17 +14,22 @@ from rich.table import Table
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.spec_files import SpecFile, read_plan
-from persona_mcp.server.batch_folder import SPEC, open_folder, spec_in
+from persona_mcp.server.batch_cast import cast_of
+from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_folder, spec_in
 from persona_mcp.server.batch_outputs import REPORT
-from persona_mcp.server.batch_progress import Display, display, duration
+from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
 from persona_mcp.server.batch_results import BEGUN, report_again
-from persona_mcp.server.batch_running import Asked, EngineName, How, run_in_folder
+from persona_mcp.server.batch_running import Asked, EngineName, How, ReadCast, run_in_folder
 from persona_mcp.server.batch_settings import as_begun
+from persona_mcp.server.batch_store import read_progress
 from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
-from persona_mcp.server.casting_files import cast_reader
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run
+from persona_mcp.server.store import Store, read_store
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.batch import Cast
+from persona_mcp.state.batch_plan import Arm
+from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import InvalidParams, NotFound
 
 SOME_FAILED = 3
@@ -60,13 +66,196 @@ def run_file(
         spec, plan = await asyncio.to_thread(read_plan, file)
         stopping = asyncio.Event()
         shown = display(terminal, as_json=as_json)
-        async with cast_reader(spec, settings) as read_cast:
-            chosen = plan.spec.model
-            if model is not None:
-                chosen = chosen.model_copy(update={"name": model})
-            asked = Asked(spec.text.encode(), plan, read_cast, chosen, settings)
-            with closed(shown), stopped_by_ctrl_c(stopping, terminal):
+        async with read_store(settings) as store:
+            asked = Asked(
+                spec.text.encode(),
+                plan,
+                cast_reader(spec, store),
+                with_name(plan.spec.model, model),
+                settings,
+            )
+            with closing(shown), stopped_by_ctrl_c(stopping, terminal):
                 summary = await run_in_folder(out, asked, how, shown.told, stopping)
-        tell_end(terminal, summary, file, out, as_json)
+        ended(shown, terminal, summary, file, out)
 
     run(work, as_json=as_json, llm=llm(model))
+
+
+def with_name(model: ModelSpec, name: str | None) -> ModelSpec:
+    """Return a batch's model under another name; None for its own."""
+    return model if name is None else model.model_copy(update={"name": name})
+
+
+def cast_reader(spec: SpecFile, store: Store | None) -> ReadCast:
+    """Return what reads the cast of an arm, and tells the lines of what is wrong."""
+
+    async def read(arm: Arm) -> Cast:
+        with spec.telling_lines():
+            return await cast_of(arm.spec, spec.folder, store)
+
+    return read
+
+
+@contextlib.contextmanager
+def stopped_by_ctrl_c(stopping: asyncio.Event, terminal: Terminal) -> Iterator[None]:
+    """Have the first Ctrl-C stop the batch where turns end; a second one is as elsewhere."""
+    usual, loop = signal.getsignal(signal.SIGINT), asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        terminal.err.print("(stops where each dialogue's turn ends; Ctrl-C again: now)", style=DIM)
+        loop.call_soon_threadsafe(stopping.set)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def ended(shown: Display, terminal: Terminal, summary: Summary, file: Path, out: Path) -> None:
+    """Tell what came of a batch, and exit as it ended.
+
+    Raises:
+        typer.Exit: It was stopped, or a dialogue failed.
+    """
+    report = out / REPORT
+    event = {
+        "event": "stopped" if summary.stopped else "finished",
+        **asdict(summary),
+        "folder": str(out),
+        "report": str(report) if report.exists() and not summary.stopped else None,
+    }
+    if isinstance(shown, Events):
+        shown.told(event)
+    else:
+        show_summary(terminal, summary, file, out)
+    if summary.stopped:
+        raise typer.Exit(INTERRUPTED)
+    if summary.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def show_summary(terminal: Terminal, summary: Summary, file: Path, out: Path) -> None:
+    """Write what came of a batch in a table, and what to do next."""
+    table = Table("dialogues", "done", "failed", "turns", "model calls", "time")
+    counts = (summary.total, summary.done, summary.failed, summary.turns, summary.calls)
+    table.add_row(*map(str, counts), duration(summary.wall_s))
+    terminal.out.print(table)
+    if summary.stopped:
+        terminal.out.print(f"stopped; go on with: persona dialogue run {file} --out {out} --resume")
+        return
+    if summary.failed:
+        terminal.out.print(
+            f"what failed is told by: persona dialogue status {out}; "
+            f"hold it again with: persona dialogue run {file} --out {out} --retry-failed"
+        )
+    report = out / REPORT
+    terminal.out.print(f"report: {report}" if report.exists() else f"results: {out}")
+
+
+def verify(folder: Path, as_json: bool) -> None:
+    """Verify a finished batch; exits with 1 if it is not what it should be."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        shown = Silence() if as_json else display(terminal, as_json=False)
+        with closing(shown):
+            verdict = await verify_batch(folder, settings, told=shown.told)
+        if as_json:
+            terminal.print_json(verdict.as_json())
+        else:
+            show_verdict(terminal, verdict)
+        if not verdict.good:
+            raise typer.Exit(FAILED)
+
+    run(work, as_json=as_json)
+
+
+def show_verdict(terminal: Terminal, verdict: Verdict) -> None:
+    """Write what a check came to."""
+    for difference in verdict.differences:
+        terminal.out.print(str(difference), style="bold red")
+    for note in verdict.notes:
+        terminal.out.print(note, style=DIM)
+    if verdict.good:
+        terminal.out.print(
+            f"verified: {verdict.files} files; {verdict.dialogues} dialogues held again from "
+            f"{verdict.calls} recorded calls came to the same bytes"
+        )
+    else:
+        terminal.out.print("not verified")
+
+
+def status(folder: Path, as_json: bool) -> None:
+    """Tell how far a batch is, and what failed."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        found = await asyncio.to_thread(status_of, folder)
+        if as_json:
+            terminal.print_json(found)
+        else:
+            show_status(terminal, found)
+
+    run(work, as_json=as_json)
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    """Read how far a batch is; one that another process runs is not disturbed.
+
+    Raises:
+        NotFound: There is no batch.
+    """
+    spec_in(folder)
+    _, plan = read_plan(folder / SPEC)
+    counts, failures = read_progress(folder)
+    held = counts.done + counts.failed
+    finished = (folder / MANIFEST).exists()
+    running = is_locked(folder)
+    return {
+        "name": plan.spec.name,
+        "status": "finished" if finished else "running" if running else "stopped",
+        "dialogues": plan.total,
+        "done": counts.done,
+        "failed": counts.failed,
+        "left": plan.total - held,
+        "turns": counts.turns,
+        "calls": counts.calls,
+        "failures": [{"dialogue": index, "reason": why} for index, why in failures],
+    }
+
+
+def show_status(terminal: Terminal, found: dict[str, Any]) -> None:
+    """Lay out how far a batch is."""
+    terminal.out.print(
+        f"{found['name']}: {found['status']}; {found['done']} of {found['dialogues']} dialogues "
+        f"done, {found['failed']} failed, {found['left']} left; {found['turns']} turns, "
+        f"{found['calls']} model calls"
+    )
+    if not found["failures"]:
+        return
+    table = Table("dialogue", "failed because")
+    for one in found["failures"][:FAILURES_SHOWN]:
+        table.add_row(str(one["dialogue"]), one["reason"])
+    terminal.out.print(table)
+    more = found["failed"] - FAILURES_SHOWN
+    if more > 0:
+        terminal.out.print(f"(and {more} more)", style=DIM)
+
+
+def report(folder: Path, as_json: bool) -> None:
+    """Write a batch's report again."""
+
+    async def work(settings: Settings, terminal: Terminal) -> None:
+        async with open_folder(folder) as opened:
+            casts = await asyncio.to_thread(opened.casts)
+            begun = await opened.store.fact(BEGUN)
+            if casts is None or begun is None:
+                raise NotFound("no dialogue was held yet", kind="batch", id=folder.name)
+            _, plan = await asyncio.to_thread(read_plan, folder / SPEC)
+            path = await report_again(opened, plan, casts, as_begun(settings, begun))
+        if as_json:
+            terminal.print_json({"report": str(path)})
+        else:
+            terminal.out.print(f"report: {path}")
+
+    run(work, as_json=as_json)
