@@ -6,7 +6,7 @@ The same outcomes give the same bytes; what was measured (seconds) is in none of
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from persona_mcp.server.output_chats import openai, sharegpt
 from persona_mcp.server.output_files import json_line, written_whole
@@ -20,8 +20,9 @@ from persona_mcp.server.output_tables import (
     turns_schema,
 )
 from persona_mcp.state.batch import Cast, Outcome
+from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.batch_reading import SaidTurn, moved, said
-from persona_mcp.state.dialogue_spec import DialogueSpec, Output
+from persona_mcp.state.dialogue_spec import Output
 from persona_mcp.state.relationship import RelationshipParams
 
 DIALOGUES = "dialogues.jsonl"
@@ -39,42 +40,9 @@ FILES: Mapping[Output, tuple[str, ...]] = {
 Take = Callable[[Outcome, Sequence[SaidTurn]], None]
 
 
-class ArmOf(Protocol):
-    """An arm, as far as results need it."""
-
-    @property
-    def number(self) -> int:
-        """Which, from 0."""
-        ...
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """Return what the grid gave it, by path."""
-        ...
-
-
-class Planned(Protocol):
-    """A batch that was planned, as far as results need it; `BatchPlan` is one."""
-
-    @property
-    def spec(self) -> DialogueSpec:
-        """Return what it was asked for with."""
-        ...
-
-    @property
-    def arms(self) -> Sequence[ArmOf]:
-        """Return the arms, in order."""
-        ...
-
-    @property
-    def total(self) -> int:
-        """Count its dialogues."""
-        ...
-
-
 def write_outputs(
     folder: Path,
-    plan: Planned,
+    plan: BatchPlan,
     outcomes: Callable[[], Iterator[Outcome]],
     casts: Callable[[int], Cast],
     laws: RelationshipParams | None = None,
@@ -110,7 +78,7 @@ def write_outputs(
 
 
 def makers(
-    plan: Planned, casts: Callable[[int], Cast], laws: RelationshipParams
+    plan: BatchPlan, casts: Callable[[int], Cast], laws: RelationshipParams
 ) -> dict[str, Callable[[ExitStack, BinaryIO], Take]]:
     """Return how each file is begun: given its file, what takes in one dialogue after the other."""
 

@@ -94,6 +94,7 @@ def turns_schema() -> "pa.Schema":
         [
             *place_fields(),
             pa.field("turn", pa.int32(), nullable=False),
+            pa.field("place", pa.int32(), nullable=False),
             pa.field("speaker", text, nullable=False),
             pa.field("text", text, nullable=False),
             pa.field("heard_by", pa.list_(pa.field("item", text, nullable=False)), nullable=False),
@@ -147,6 +148,7 @@ def turn_rows(outcome: Outcome, turns: Sequence[SaidTurn]) -> list[dict[str, Any
         {
             **place,
             "turn": turn.number,
+            "place": turn.place,
             "speaker": turn.speaker,
             "text": turn.text,
             "heard_by": list(turn.heard_by),

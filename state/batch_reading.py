@@ -30,7 +30,9 @@ class SaidTurn:
     """One turn of a dialogue, with all that is known of it.
 
     Attributes:
-        number: 1, 2, ... in the dialogue.
+        number: 1, 2, ... of what was spoken, as a specification counts; what a narrator brings in
+            has that of the turn it comes before.
+        place: 1, 2, ... of everything.
         speaker: Id of the persona; for what a narrator brings in, the name that it goes by.
         text: What was said.
         heard_by: Ids of who heard it, without who said it, sorted.
@@ -45,6 +47,7 @@ class SaidTurn:
     """
 
     number: int
+    place: int
     speaker: str
     text: str
     heard_by: tuple[str, ...]
@@ -94,7 +97,7 @@ class Brought:
     """Something that a narrator brought in.
 
     Attributes:
-        turn: Number of the turn that it is kept as.
+        turn: Number of the turn that it comes before.
         text: What happened.
         heard_by: Who perceived it, sorted.
     """
@@ -117,11 +120,17 @@ def said(outcome: Outcome) -> list[SaidTurn]:
         heard[row["turn_id"]].add(row["party_id"])
     exchanges = {row["id"]: row for row in outcome.rows.get("exchanges", [])}
     own = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
-    whispers = {whisper.turn for whisper in outcome.job.talk.whispers}
-    return [
-        _turn(row, exchanges.get(row["exchange_id"], {}), heard[row["id"]], own, whispers)
-        for row in _ordered(outcome)
-    ]
+    whispers = _whispers(outcome)
+    found: list[SaidTurn] = []
+    number = 1
+    for place, row in enumerate(_ordered(outcome), start=1):
+        narrated = row["speaker_id"] not in own
+        hearers = heard[row["id"]] - {row["speaker_id"]}
+        exchange: Row = {} if narrated else exchanges.get(row["exchange_id"], {})
+        kind = _kind(exchange, narrated, hearers, whispers.get(number))
+        found.append(_turn(row, exchange, number, place, hearers, kind))
+        number += not narrated
+    return found
 
 
 def _ordered(outcome: Outcome) -> list[Row]:
@@ -129,30 +138,39 @@ def _ordered(outcome: Outcome) -> list[Row]:
     return sorted(rows, key=lambda row: (row["number"], row["position"]))
 
 
-def _turn(row: Row, exchange: Row, heard: set[str], own: set[str], whispers: set[int]) -> SaidTurn:
-    narrated = row["speaker_id"] not in own
-    answered: Row = {} if narrated else exchange
+def _whispers(outcome: Outcome) -> dict[int, set[str]]:
+    """Return whom the whispers are for, by turn: as the talk ended, should it have been changed."""
+    told: dict[int, set[str]] = {w.turn: set(w.to) for w in outcome.job.talk.whispers}
+    for talk in outcome.rows.get("conversations", []):
+        told |= {w["turn"]: set(w["to"]) for w in (talk["plan"] or {}).get("whispers", [])}
+    return told
+
+
+def _turn(
+    row: Row, exchange: Row, number: int, place: int, hearers: set[str], kind: Kind
+) -> SaidTurn:
     return SaidTurn(
-        number=row["number"],
+        number=number,
+        place=place,
         speaker=row["speaker_id"],
         text=row["content"],
-        heard_by=tuple(sorted(heard - {row["speaker_id"]})),
-        kind=_kind(row, answered, narrated, whispers),
-        response_type=answered.get("response_type") or "",
-        score=answered.get("continue_score"),
-        score_terms=answered.get("score_terms") or {},
-        tokens=answered.get("tokens_used") or 0,
-        estimated=bool(answered.get("tokens_estimated")),
+        heard_by=tuple(sorted(hearers)),
+        kind=kind,
+        response_type=exchange.get("response_type") or "",
+        score=exchange.get("continue_score"),
+        score_terms=exchange.get("score_terms") or {},
+        tokens=exchange.get("tokens_used") or 0,
+        estimated=bool(exchange.get("tokens_estimated")),
         at=row["created_at"],
     )
 
 
-def _kind(row: Row, exchange: Row, narrated: bool, whispers: set[int]) -> Kind:
+def _kind(exchange: Row, narrated: bool, hearers: set[str], whisper: set[str] | None) -> Kind:
     if narrated:
         return "narrated"
     if exchange.get("response_type") == TEMPLATE:
         return "exit_line"
-    return "whispered" if row["number"] in whispers else "said"
+    return "said" if whisper is None or not hearers <= whisper else "whispered"
 
 
 def interventions(turns: Iterable[SaidTurn]) -> list[Brought]:
@@ -177,8 +195,9 @@ def moved(outcome: Outcome, laws: RelationshipParams) -> list[Moved]:
     which is spread evenly over it: exact at both ends, and off by less than 0.001 on the way in a
     dialogue of a day at most.
     """
-    numbers = {row["id"]: row["number"] for row in outcome.rows.get("turns", [])}
-    by_exchange = {row["exchange_id"]: row["number"] for row in outcome.rows.get("turns", [])}
+    spoken = [turn for turn in said(outcome) if turn.kind != "narrated"]
+    rows = _ordered(outcome)
+    by_exchange = {rows[turn.place - 1]["exchange_id"]: turn.number for turn in spoken}
     arrows: dict[Ends, list[Row]] = defaultdict(list)
     for row in outcome.rows.get("relationship_events", []):
         if row["active"] and row["exchange_id"] in by_exchange:
@@ -187,7 +206,7 @@ def moved(outcome: Outcome, laws: RelationshipParams) -> list[Moved]:
     for ends, events in sorted(arrows.items()):
         events.sort(key=lambda row: (row["at"], row["seq"]))
         for event, shown, change in _course(outcome, ends, events, laws):
-            turn = numbers.get(event["turn_id"]) or by_exchange[event["exchange_id"]]
+            turn = by_exchange[event["exchange_id"]]
             appraisal, why = event["appraisal"], event["why"]
             found.append(
                 Moved(turn, *ends, shown, change, appraisal, event["direct"], why, event["at"])

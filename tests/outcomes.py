@@ -1,14 +1,14 @@
 """Outcomes of dialogues made by hand: rows as the product writes them, by its own laws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import Appraisal, deltas, weights
 from persona_mcp.state.arrow import Arrow, Event, Priors
 from persona_mcp.state.batch import Cast, CastMember, Job, Outcome, Place
-from persona_mcp.state.dialogue_spec import START, DialogueSpec, TalkSpec
+from persona_mcp.state.dialogue_spec import START, TalkSpec
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.traits import BigFive
@@ -29,21 +29,6 @@ class Line:
     warmth: float = 0.0
     heard_by: Sequence[str] | None = None
     template: bool = False
-
-
-@dataclass(frozen=True)
-class Arm:
-    number: int
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PlanOf:
-    """A plan as far as results need it."""
-
-    spec: DialogueSpec
-    total: int
-    arms: Sequence[Arm] = (Arm(0),)
 
 
 def cast_of(**names: str) -> Cast:
@@ -100,16 +85,19 @@ def outcome_of(
         for name in ("exchanges", "turns", "turn_witnesses", "relationship_events", "memories")
     }
     at = job.starts_at
+    exchange = 1
     for number, line in enumerate(lines, start=1):
         at += TURN_S
         heard = line.heard_by if line.heard_by is not None else people
-        rows["exchanges"].append(exchange_row(job, number, line))
-        rows["turns"].append(turn_row(job, number, line, at))
+        rows["turns"].append(turn_row(job, number, exchange, line, at))
         for one in sorted({line.speaker, *heard} - {NARRATOR}):
             rows["turn_witnesses"].append({"turn_id": f"{job.id}t{number}", "party_id": one})
-        if line.speaker != NARRATOR:
+        if line.speaker != NARRATOR:  # what a narrator brings in is of the next turn's exchange
+            rows["exchanges"].append(exchange_row(job, exchange, line))
             for one in sorted(set(heard) - {line.speaker}):
-                rows["relationship_events"].append(event_row(job, number, one, line, at, known))
+                change = event_row(job, number, exchange, one, line, at, known)
+                rows["relationship_events"].append(change)
+            exchange += 1
     for persona, text in (summaries or {}).items():
         rows["memories"].append(
             {"persona_id": persona, "memory_type": "summary", "active": True, "content": text}
@@ -129,22 +117,21 @@ def outcome_of(
 
 
 def exchange_row(job: Job, number: int, line: Line) -> dict[str, Any]:
-    narrated = line.speaker == NARRATOR
     return {
         "id": f"{job.id}x{number}",
-        "response_type": None if narrated else "template" if line.template else "full_llm",
-        "continue_score": None if narrated else 70.123456789 - number,
-        "score_terms": None if narrated else {"topic": 12.5, "time": 29.9999999},
-        "tokens_used": None if narrated else len(line.text.split()) + 4,
-        "tokens_estimated": not narrated,
+        "response_type": "template" if line.template else "full_llm",
+        "continue_score": 70.123456789 - number,
+        "score_terms": {"topic": 12.5, "time": 29.9999999},
+        "tokens_used": len(line.text.split()) + 4,
+        "tokens_estimated": True,
     }
 
 
-def turn_row(job: Job, number: int, line: Line, at: float) -> dict[str, Any]:
+def turn_row(job: Job, number: int, exchange: int, line: Line, at: float) -> dict[str, Any]:
     return {
         "id": f"{job.id}t{number}",
-        "exchange_id": f"{job.id}x{number}",
-        "position": 0,
+        "exchange_id": f"{job.id}x{exchange}",
+        "position": number,
         "number": number,
         "active": True,
         "speaker_id": line.speaker,
@@ -154,7 +141,7 @@ def turn_row(job: Job, number: int, line: Line, at: float) -> dict[str, Any]:
 
 
 def event_row(
-    job: Job, number: int, owner: str, line: Line, at: float, arrows: Arrows
+    job: Job, number: int, exchange: int, owner: str, line: Line, at: float, arrows: Arrows
 ) -> dict[str, Any]:
     ends = owner, line.speaker
     took = Appraisal(warmth=line.warmth, reliability=line.warmth * 0.6, disclosure=0.2)
@@ -165,7 +152,7 @@ def event_row(
     arrow = arrows.get(ends) or relationship.begin(first or Priors(), at)
     arrows[ends] = relationship.apply(arrow, event, LAWS)
     return {
-        "exchange_id": f"{job.id}x{number}",
+        "exchange_id": f"{job.id}x{exchange}",
         "turn_id": f"{job.id}t{number}",
         "active": True,
         "from_id": owner,

@@ -16,19 +16,24 @@ from persona_mcp.server.output_chats import BEGINNING
 from persona_mcp.server.output_files import json_line, written_whole
 from persona_mcp.server.output_tables import Table, turns_schema
 from persona_mcp.state.batch import Cast, Outcome
+from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
-from tests.outcomes import NARRATOR, Arm, Arrows, Line, PlanOf, cast_of, job_of, outcome_of
+from tests.outcomes import NARRATOR, Arrows, Line, cast_of, job_of, outcome_of
 
 CAST = cast_of(ada="Ada", ben="Ben", cy="Cy")
 EVIL = "</script><b>\"'&\u2028 \u202e"
 
 
-def plan_of(total: int, outputs: Sequence[str] | None = None, arms: int = 1) -> PlanOf:
-    given: dict[str, Any] = {"personas": {"ada": None, "ben": None, "cy": None}}
+def plan_of(total: int, outputs: Sequence[str] | None = None, arms: int = 1) -> BatchPlan:
+    people = {"ada": "Ada", "ben": "Ben", "cy": "Cy"}
+    given: dict[str, Any] = {
+        "personas": {id: {"persona": {"name": name}} for id, name in people.items()},
+        "repeats": max(1, total // arms),
+        "variations": {"dialogue.scene": [f"place {number}" for number in range(arms)]},
+    }
     if outputs is not None:
         given["outputs"] = list(outputs)
-    spec = DialogueSpec.model_validate(given)
-    return PlanOf(spec, total, [Arm(n, {"dialogue.scene": f"place {n}"}) for n in range(arms)])
+    return plan_batch(DialogueSpec.model_validate(given))
 
 
 def secret() -> Outcome:
@@ -37,7 +42,7 @@ def secret() -> Outcome:
         people=("ada", "ben"),
         topic="the map",
         scene="An inn, at night.",
-        joins=[{"persona": "cy", "turn": 4}],
+        joins=[{"persona": "cy", "turn": 3}],
         whispers=[{"turn": 2, "to": ["ada"]}],
     )
     return outcome_of(
@@ -118,12 +123,12 @@ def test_a_turn_is_one_row(tmp_path: Path) -> None:
 
     rows = pq.read_table(tmp_path / "turns.parquet").to_pylist()
 
-    assert [(r["turn"], r["speaker"], r["kind"], r["heard_by"]) for r in rows] == [
-        (1, "ada", "said", ["ben"]),
-        (2, "ben", "whispered", ["ada"]),
-        (3, NARRATOR, "narrated", ["ada", "ben", "cy"]),
-        (4, "cy", "said", ["ada", "ben"]),
-        (5, "ada", "said", ["ben", "cy"]),
+    assert [(r["turn"], r["place"], r["speaker"], r["kind"], r["heard_by"]) for r in rows] == [
+        (1, 1, "ada", "said", ["ben"]),
+        (2, 2, "ben", "whispered", ["ada"]),
+        (3, 3, NARRATOR, "narrated", ["ada", "ben", "cy"]),
+        (3, 4, "cy", "said", ["ada", "ben"]),
+        (4, 5, "ada", "said", ["ben", "cy"]),
     ]
     assert rows[1]["text"] == "The map is in the clock."
     assert rows[0]["score"] == 69.123457 and dict(rows[0]["score_terms"])["time"] == 30.0
@@ -140,10 +145,10 @@ def test_a_relationship_has_a_row_for_each_turn_that_bore_on_it(tmp_path: Path) 
     assert [(r["turn"], r["from"], r["to"]) for r in rows] == [
         (1, "ben", "ada"),
         (2, "ada", "ben"),
-        (4, "ada", "cy"),
-        (4, "ben", "cy"),
-        (5, "ben", "ada"),
-        (5, "cy", "ada"),
+        (3, "ada", "cy"),
+        (3, "ben", "cy"),
+        (4, "ben", "ada"),
+        (4, "cy", "ada"),
     ]
     assert rows[1]["warmth"] == 0.6 and rows[1]["affinity_change"] > 0
     assert rows[1]["why"].startswith("warmth +0.6")
@@ -286,7 +291,7 @@ def test_after_an_error_the_old_files_stand_and_no_half_ones(tmp_path: Path) -> 
 
 
 def test_a_table_is_written_by_row_groups(tmp_path: Path) -> None:
-    numbers = ("dialogue", "arm", "repeat", "wave", "turn", "tokens", "at")
+    numbers = ("dialogue", "arm", "repeat", "wave", "turn", "place", "tokens", "at")
     row: dict[str, Any] = dict.fromkeys(numbers, 1)
     row |= dict.fromkeys(("speaker", "text", "kind"), "a")
     row |= {"heard_by": ["b"], "response_type": None, "score": None, "score_terms": []}
