@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.config.database import empty_database
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.batch_casts import Casts, read_casts
 from persona_mcp.server.batch_course import Course
 from persona_mcp.server.batch_folder import BatchFolder, begin_folder
@@ -20,14 +21,13 @@ from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, run_batch
 from persona_mcp.server.borrowed_model import BorrowedEmbedder, borrowed_pool
-from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.local_engine import LocalEngine
+from persona_mcp.state.batch import Outcome
 from persona_mcp.state.batch_faults import spec_of
 from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.batch_rows import BatchRows, KeptBatch
-from persona_mcp.state.batch import Outcome
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import NotConfigured, PersonaError
 from persona_mcp.state.folding import fold_into

@@ -73,7 +73,7 @@ class BatchJobs(Worker):
             self._watch.stopping.set()
 
     async def _held(self, batch: KeptBatch) -> None:
-        """Hold a batch that this process has claimed, or leave it so that it can be gone on with."""
+        """Hold a batch that this process has claimed, or leave it to be gone on with later."""
         self._watch = watch = Watch(self.rows, batch, self._lent.settings.dialogues.note_s)
         if self._stopping:
             watch.stopping.set()
@@ -214,7 +214,9 @@ class Watch:
                 self.stopping.set()
 
 
-async def what_became(opened: Opened, summary: Summary) -> tuple[BatchStatus, dict[str, Any] | None]:
+async def what_became(
+    opened: Opened, summary: Summary
+) -> tuple[BatchStatus, dict[str, Any] | None]:
     """Return how a batch ended: failed, with the first reason, if every dialogue of it did."""
     if summary.done:
         return "completed", None

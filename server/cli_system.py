@@ -149,7 +149,9 @@ def reindex(embed: bool, as_json: bool) -> None:
             TimeRemainingColumn(),
         )
         service_module = command_module("service")
-        async with service_module.open_service(settings, new_index=True, holds_batches=False) as service:
+        async with service_module.open_service(
+            settings, new_index=True, holds_batches=False
+        ) as service:
             with Progress(*columns, console=terminal.err, transient=True) as bar:
                 task = bar.add_task("embedding", total=None)
 

@@ -24,11 +24,12 @@ from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.request import GENERAL
+from persona_mcp.state.validation import shorten
 
 LOOK_S, LONGEST_LOOK_S = 0.05, 0.5
 """How often a dialogue that is waited for is looked at, at first and at last, in seconds."""
 MILLISECONDS = 1000
-STARTED_ID = "From dialogue_start or dialogue_list"
+STARTED_ID = "From dialogue_start"
 OWN = ("keep", "request_id", "world_id", "session_id", SPEC)
 """Arguments of dialogue_start that may stand beside a specification."""
 
@@ -38,7 +39,7 @@ class DialogueStartArguments(Arguments):
 
     participants: (
         Annotated[list[Reference], Field(min_length=2, max_length=PARTICIPANTS_MAX)] | None
-    ) = Field(None, description="Who talks: 2..12 ids or names, from persona_list; or give spec")
+    ) = Field(None, description="2..12 ids or names, from persona_list; or give spec")
     topic: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
         GENERAL, description="What they talk about; general: anything"
     )
@@ -49,24 +50,20 @@ class DialogueStartArguments(Arguments):
         20, description="Most turns of all together"
     )
     repeat: Annotated[int, Field(ge=1, le=1000), WHOLE] = Field(
-        1, description="Hold it so often, each time from the world as it stands"
+        1, description="So often, each time from the world as it stands"
     )
-    seed: Seed | None = Field(
-        None, description="Makes what is drawn by lot the same again; left out: a random one"
-    )
+    seed: Seed | None = Field(None, description="Of what is drawn by lot; left out: a random one")
     witnesses: Annotated[list[Reference], Field(max_length=PARTICIPANTS_MAX)] = Field(
-        default_factory=list, description="Personas that overhear it and remember: ids or names"
+        default_factory=list, description="Who overhears it: ids or names"
     )
     ignore_availability: bool = Field(False, description="Tired or busy personas talk, too")
     keep: bool | None = Field(
         None,
-        description="What happens becomes part of this world at the end; left out: yes, but no "
-        "for a spec",
+        description="It becomes part of this world at its end; left out: yes, for a spec no",
     )
     spec: dict[str, Any] | None = Field(
         None,
-        description="In place of all the others but keep: a whole specification, as `persona "
-        "dialogue run` takes in a file",
+        description="In place of all but keep: a specification, as `persona dialogue run` takes",
     )
 
 
@@ -84,10 +81,10 @@ class DialogueStart(Result):
 
 @operation("Hold dialogues in the background", "dialogue", "chat", open_world=True)
 async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> DialogueStart:
-    """Have two to twelve personas talk with each other to the end, in the background.
+    """Have 2..12 personas talk with each other to the end, in the background.
 
-    Returns at once: dialogue_status waits for it, dialogue_result has what came of it. It goes on
-    after a restart. For turns one by one, use conversation_start.
+    dialogue_status waits for it, dialogue_result has what came of it. For turns one by one, use
+    conversation_start.
     """
     now = time.time()
     raw, keep = await raw_of(call, arguments, now), keeps(arguments)
@@ -105,7 +102,7 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
     )
     batches = call.service.batches
     found = await batches.rows.accept(asked, limits.open, now)
-    if found.spec != raw:  # carried out before, and the answer is not kept any more
+    if found.spec != raw:  # started before, and the answer was not kept
         plan = await asyncio.to_thread(same_as_before, found, raw, arguments, limits.largest)
     batches.wake()
     return DialogueStart(
@@ -136,8 +133,15 @@ async def raw_of(call: Call, arguments: DialogueStartArguments, now: float) -> R
             allowed = f"left out beside {SPEC}, which says it"
             fault = {"field": beside[0], "allowed": allowed, "given": "both"}
             raise InvalidParams.of([fault])
-        begins = {"starts_at": rfc3339(now)} if keeps(arguments) else {}
-        return {**begins, **arguments.spec}
+        if not keeps(arguments):
+            return arguments.spec
+        if "starts_at" in arguments.spec:
+            allowed = "left out, since it begins now where it becomes part of this world"
+            given = shorten(arguments.spec["starts_at"])
+            raise InvalidParams.of(
+                [{"field": f"{SPEC}.starts_at", "allowed": allowed, "given": given}]
+            )
+        return {**arguments.spec, "starts_at": rfc3339(now)}
     if arguments.participants is None:
         fault = {"field": "participants", "allowed": f"required, or {SPEC}", "given": "neither"}
         raise InvalidParams.of([fault])
@@ -162,11 +166,13 @@ def same_as_before(
     Raises:
         Conflict: Another call did.
     """
-    drawn = ("starts_at",) if arguments.spec or arguments.seed is not None else ("starts_at", "seed")
-    before = {name: value for name, value in found.spec.items() if name not in drawn}
-    if before != {name: value for name, value in raw.items() if name not in drawn}:
+    ours = {"starts_at"} if keeps(arguments) or arguments.spec is None else set[str]()
+    if arguments.spec is None and arguments.seed is None:
+        ours.add("seed")
+    before, again = ({n: v for n, v in of.items() if n not in ours} for of in (found.spec, raw))
+    if before != again:
         raise Conflict(
-            "the request_id was used for another call; use a new one, or repeat that call unchanged",
+            "the request_id was used for another call; use a new one, or repeat that one unchanged",
             field="request_id",
         )
     return plan_of(found.spec, largest)
@@ -176,7 +182,6 @@ class DialogueCourse(Result):
     """How dialogues stand."""
 
     dialogue_id: str
-    name: str
     status: BatchStatus
     dialogues: int = Field(description="Conversations in all")
     dialogues_done: int = Field(description="Those that are over, failed ones too")
@@ -186,9 +191,6 @@ class DialogueCourse(Result):
     tokens_used: int
     keep: bool
     kept_at: str | None = Field(description="When it became part of this world; null before")
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
 
 
 class DialogueStatusArguments(Arguments):
@@ -196,7 +198,7 @@ class DialogueStatusArguments(Arguments):
 
     dialogue_id: Id = Field(description=STARTED_ID)
     wait_ms: Annotated[int, Field(ge=0, le=20_000), WHOLE] = Field(
-        0, description="Wait up to this long for its end, in milliseconds"
+        0, description="Wait this long for the end, in milliseconds"
     )
 
 
@@ -213,8 +215,7 @@ class DialogueStatus(DialogueCourse):
 async def dialogue_status(call: Call, arguments: DialogueStatusArguments) -> DialogueStatus:
     """Tell how far dialogues are that dialogue_start began, or wait for their end.
 
-    With wait_ms it answers as soon as they are over. How far they are meanwhile arrives as progress
-    messages.
+    How far they are meanwhile arrives as progress messages.
     """
     found = await awaited(call, arguments.dialogue_id, arguments.wait_ms / MILLISECONDS)
     progress = found.progress
@@ -255,7 +256,6 @@ def course_of(found: KeptBatch) -> dict[str, Any]:
     progress = found.progress
     return {
         "dialogue_id": found.id,
-        "name": found.name,
         "status": found.status,
         "dialogues": progress.dialogues,
         "dialogues_done": progress.dialogues_done,
@@ -265,9 +265,6 @@ def course_of(found: KeptBatch) -> dict[str, Any]:
         "tokens_used": progress.tokens_used,
         "keep": found.keep,
         "kept_at": shown_time(found.kept_at),
-        "created_at": rfc3339(found.created_at),
-        "started_at": shown_time(found.started_at),
-        "finished_at": shown_time(found.finished_at),
     }
 
 
@@ -315,10 +312,19 @@ class DialogueListArguments(Arguments):
     cursor: Id | None = Field(None, description="next_cursor of the page before")
 
 
+class ListedDialogue(DialogueCourse):
+    """Dialogues in a list."""
+
+    name: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
 class DialogueList(Result):
     """Result of dialogue_list."""
 
-    dialogues: list[DialogueCourse]
+    dialogues: list[ListedDialogue]
     total_count: int
     next_cursor: str | None
 
@@ -335,7 +341,18 @@ async def dialogue_list(call: Call, arguments: DialogueListArguments) -> Dialogu
     )
     page = found[: arguments.limit]
     return DialogueList(
-        dialogues=[DialogueCourse(**course_of(one)) for one in page],
+        dialogues=[listed(one) for one in page],
         total_count=total,
         next_cursor=page[-1].id if len(found) > len(page) else None,
+    )
+
+
+def listed(found: KeptBatch) -> ListedDialogue:
+    """Show a batch in a list."""
+    return ListedDialogue(
+        **course_of(found),
+        name=found.name,
+        created_at=rfc3339(found.created_at),
+        started_at=shown_time(found.started_at),
+        finished_at=shown_time(found.finished_at),
     )

@@ -204,6 +204,10 @@ def cannot_be_kept(spec: DialogueSpec) -> Iterator[Fault]:
     for name in ("relationships", "variations"):
         if given := spec.model_dump(mode="json", include={name})[name]:
             yield fault(name, allowed, given)
+    for number, wave in enumerate(spec.waves):
+        if wave.gap_hours and (number or wave.times > 1):
+            passing = "0, since the time of this world passes by itself; or keep: false"
+            yield fault(f"waves.{number}.gap_hours", passing, wave.gap_hours)
 
 
 def own_of(entry: CastEntry | None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class DialogueResultArguments(Arguments):
 
     dialogue_id: Id = Field(description=STARTED_ID)
     include: Annotated[list[Part], Field(max_length=4)] = Field(
-        default_factory=lambda: list(PARTS), description="What to tell of each conversation"
+        default_factory=lambda: list(PARTS), description="What to tell of each"
     )
     limit: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(
         50, description="Conversations a page"
@@ -127,12 +127,9 @@ class DialogueResult(Result):
 async def dialogue_result(call: Call, arguments: DialogueResultArguments) -> DialogueResult:
     """Return what came of dialogues that are over: how each ended and what it changed.
 
-    include adds transcripts and memories. Wait for the end with dialogue_status before; of
-    cancelled dialogues there are those that had ended.
+    Wait for that with dialogue_status. Of cancelled dialogues there are those that had ended.
     """
-    found = await call.store.database.read(
-        batch_rows.get, call.world_id, arguments.dialogue_id
-    )
+    found = await call.store.database.read(batch_rows.get, call.world_id, arguments.dialogue_id)
     if not found.is_over:
         raise Conflict(
             f"dialogue '{found.id}' is {found.status}: it is not over; wait for it with "

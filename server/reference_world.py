@@ -138,10 +138,13 @@ def settled(ask: Ask) -> Ask:
 
 
 async def rests(ask: Ask, after: str) -> bool:
-    """Tell whether what was written is in the index, and upkeep that was started has run once."""
+    """Tell whether all is indexed, upkeep that was started ran once, and dialogues have stopped."""
     status = await ask("system_status", {})
     if status["result"]["queue_depth"]:
         return False
+    if after == "dialogue_cancel":
+        listed = await ask("dialogue_list", {"status": "running"})
+        return not listed["result"]["total_count"]
     if after != "memory_decay_start":
         return True
     stats = await ask("memory_decay_stats", {})

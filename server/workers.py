@@ -47,9 +47,7 @@ def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
     return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
 
 
-def batches_of(
-    store: Store, model: ChatModel, embedder: Embedder, liveness: Liveness
-) -> BatchJobs:
+def batches_of(store: Store, model: ChatModel, embedder: Embedder, liveness: Liveness) -> BatchJobs:
     """Make what holds batches of dialogues in this process."""
     lease_s = store.settings.dialogues.lease_s
     rows = BatchRows(store.database, liveness.owner, liveness.is_gone, lease_s)
