@@ -10,6 +10,7 @@ from persona_mcp.server.dialogue_requests import (
     SPEC,
     Raw,
     Talk,
+    check_available,
     check_people,
     first_ids,
     plan_of,
@@ -17,7 +18,6 @@ from persona_mcp.server.dialogue_requests import (
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import batch_rows
-from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.batch_rows import AskedBatch, BatchStatus, KeptBatch
 from persona_mcp.state.dialogue_spec import PARTICIPANTS_MAX, Seed
 from persona_mcp.state.errors import Conflict, InvalidParams
@@ -86,14 +86,19 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
     dialogue_status waits for it, dialogue_result has what came of it. For turns one by one, use
     conversation_start.
     """
-    now = time.time()
-    raw, keep = await raw_of(call, arguments, now), keeps(arguments)
-    limits = call.store.settings.dialogues
+    now, limits = time.time(), call.store.settings.dialogues
+    raw, keep, id = await raw_of(call, arguments, now), keeps(arguments), call.made_id("dialogue")
+    known = await call.store.database.read(batch_rows.find, call.world_id, id)
+    if known is not None:  # started before, and the answer was not kept
+        raw = same_as_before(known, raw, arguments)
     plan = await asyncio.to_thread(plan_of, raw, limits.largest)
-    await check_people(call, plan.spec, keep=keep)
+    if known is None:
+        await check_people(call, plan.spec, keep=keep)
+        if arguments.spec is None and not arguments.ignore_availability:
+            await check_available(call, plan.spec, now)
     asked = AskedBatch(
         world_id=call.world_id,
-        id=call.made_id("dialogue"),
+        id=id,
         name=plan.spec.name,
         spec=raw,
         keep=keep,
@@ -102,8 +107,6 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
     )
     batches = call.service.batches
     found = await batches.rows.accept(asked, limits.open, now)
-    if found.spec != raw:  # started before, and the answer was not kept
-        plan = await asyncio.to_thread(same_as_before, found, raw, arguments, limits.largest)
     batches.wake()
     return DialogueStart(
         dialogue_id=found.id,
@@ -158,10 +161,8 @@ async def raw_of(call: Call, arguments: DialogueStartArguments, now: float) -> R
     return await raw_of_talk(call, talk, now)
 
 
-def same_as_before(
-    found: KeptBatch, raw: Raw, arguments: DialogueStartArguments, largest: int
-) -> BatchPlan:
-    """Return the plan of a batch that the same call has started before.
+def same_as_before(known: KeptBatch, raw: Raw, arguments: DialogueStartArguments) -> Raw:
+    """Return the specification of a batch that the same call has started before.
 
     Raises:
         Conflict: Another call did.
@@ -169,13 +170,13 @@ def same_as_before(
     ours = {"starts_at"} if keeps(arguments) or arguments.spec is None else set[str]()
     if arguments.spec is None and arguments.seed is None:
         ours.add("seed")
-    before, again = ({n: v for n, v in of.items() if n not in ours} for of in (found.spec, raw))
-    if before != again:
+    before, again = ({n: v for n, v in of.items() if n not in ours} for of in (known.spec, raw))
+    if (before, known.keep) != (again, keeps(arguments)):
         raise Conflict(
             "the request_id was used for another call; use a new one, or repeat that one unchanged",
             field="request_id",
         )
-    return plan_of(found.spec, largest)
+    return known.spec
 
 
 class DialogueCourse(Result):

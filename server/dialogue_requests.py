@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Call
-from persona_mcp.state import feelings
-from persona_mcp.state.availability import check_available
+from persona_mcp.state import availability, feelings, personas
 from persona_mcp.state.batch_faults import spec_of
 from persona_mcp.state.batch_naming import id_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
@@ -61,13 +60,10 @@ async def raw_of_talk(call: Call, talk: Talk, now: float) -> Raw:
     Raises:
         NotFound: Somebody is not there.
         InvalidParams: Somebody is named twice.
-        PersonaUnavailable: Somebody cannot talk now, and that is not to be ignored.
     """
     there: dict[str, None] = {}
     people = await people_of(call, "participants", talk.participants, there)
     witnesses = await people_of(call, "witnesses", talk.witnesses, there)
-    if not talk.ignore_availability:
-        await call.store.database.read(check_all_available, call, people, now)
     return {
         "personas": there,
         "dialogue": {
@@ -105,19 +101,23 @@ async def people_of(
     return found
 
 
-def check_all_available(
-    connection: Connection, call: Call, people: Sequence[Persona], now: float
-) -> None:
-    """Refuse people who cannot talk now.
+async def check_available(call: Call, spec: DialogueSpec, now: float) -> None:
+    """Refuse a dialogue of people who cannot talk now.
 
     Raises:
-        PersonaUnavailable: The first of them.
+        NotFound: One of them is not there any more.
+        PersonaUnavailable: One of them cannot talk.
     """
-    laws = call.store.laws.effects
-    for one in people:
-        left = feelings.read_feelings(connection, call.world_id, one, now, laws).interaction
-        talks = active_dialogues(connection, call.world_id, one.id)
-        check_available(one, left, laws.interaction, talks)
+    world_id, laws = call.world_id, call.store.laws.effects
+
+    def check(connection: Connection) -> None:
+        for id in spec.dialogue.participants or ():
+            one = personas.find(connection, world_id, id)
+            left = feelings.read_feelings(connection, world_id, one, now, laws).interaction
+            talks = active_dialogues(connection, world_id, id)
+            availability.check_available(one, left, laws.interaction, talks)
+
+    await call.store.database.read(check)
 
 
 def plan_of(raw: Mapping[str, Any], largest: int) -> BatchPlan:
