@@ -6,6 +6,8 @@ back from validate to generate while attempts are left, and a way out for a pers
 Where the host's own model writes the reply, the run offers a prompt in place of generating and
 stops. The run that brings the reply loads anew, takes it, and goes on as any other; it waits again
 if the reply cannot be used.
+
+What chooses a way is async like the nodes: LangGraph would take a plain function to a thread.
 """
 
 from functools import partial
@@ -31,7 +33,7 @@ def build_conversation(
 ) -> StateGraph[ChatState, ChatContext, ChatInput, ChatOutput]:
     """Wire the graph; the caller compiles it with a checkpointer of its own."""
 
-    def after_validation(state: ChatState) -> Literal["relate", "generate", "wait", "refuse"]:
+    async def after_validation(state: ChatState) -> Literal["relate", "generate", "wait", "refuse"]:
         """Keep a good reply; ask again, our own model while attempts are left."""
         if not state["verdict"].faults:
             return "relate"
@@ -70,12 +72,12 @@ def build_conversation(
     return builder
 
 
-def after_loading(state: ChatState) -> Literal["retrieve", "take"]:
+async def after_loading(state: ChatState) -> Literal["retrieve", "take"]:
     """Begin, or go on with the reply that the host has brought."""
     return "take" if "answer" in state else "retrieve"
 
 
-def after_decision(
+async def after_decision(
     state: ChatState, runtime: Runtime[ChatContext]
 ) -> Literal["generate", "offer", "excuse"]:
     """Ask our model, or the host's, unless the persona bows out."""

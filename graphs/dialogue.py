@@ -1,7 +1,8 @@
-"""One turn of a talk between personas as a graph: who runs when.
+"""Turns of a talk between personas as a graph: who runs when.
 
 START -> cast -> choose_speaker -> retrieve -> decide -> generate -> validate -> relate -> persist
--> judge -> END, with the same ways back and out as a conversation's.
+-> judge -> (cast again, while turns are left | close -> END | END), with the same ways back and out
+as a conversation's.
 """
 
 from functools import partial
@@ -15,11 +16,14 @@ from persona_mcp.nodes.decision import decide_response, excuse_self
 from persona_mcp.nodes.dialogue_effects import relate_turn
 from persona_mcp.nodes.dialogue_state import DialogueInput, DialogueOutput, DialogueState
 from persona_mcp.nodes.generation import generate_reply
-from persona_mcp.nodes.judging import judge_talk
+from persona_mcp.nodes.judging import close_talk, judge_talk
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.persistence import persist_exchange
 from persona_mcp.nodes.retrieval import retrieve_memories
 from persona_mcp.nodes.validation import refuse_reply, validate_reply
+
+STEPS_A_TURN = 9
+SPARE_STEPS = 5
 
 
 def build_dialogue(
@@ -27,7 +31,7 @@ def build_dialogue(
 ) -> StateGraph[DialogueState, ChatContext, DialogueInput, DialogueOutput]:
     """Wire the graph; the caller compiles it with a checkpointer of its own."""
 
-    def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
+    async def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
         """Keep a good reply; ask again while attempts are left."""
         if not state["verdict"].faults:
             return "relate"
@@ -50,18 +54,45 @@ def build_dialogue(
     builder.add_node("relate", partial(relate_turn, parts))
     builder.add_node("persist", partial(persist_exchange, parts))
     builder.add_node("judge", partial(judge_talk, parts))
+    builder.add_node("close", partial(close_talk, parts))
 
-    for before, after in pairwise([START, "cast", "choose_speaker", "retrieve", "decide"]):
+    builder.add_edge(START, "cast")
+    builder.add_conditional_edges("cast", after_cast)
+    for before, after in pairwise(["choose_speaker", "retrieve", "decide"]):
         builder.add_edge(before, after)
     builder.add_conditional_edges("decide", after_decision)
     builder.add_edge("generate", "validate")
     builder.add_conditional_edges("validate", after_validation)
     builder.add_edge("excuse", "relate")
-    for before, after in pairwise(["relate", "persist", "judge", END]):
+    for before, after in pairwise(["relate", "persist", "judge"]):
         builder.add_edge(before, after)
+    builder.add_conditional_edges("judge", after_turn)
+    builder.add_edge("close", END)
     return builder
 
 
-def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
+def steps_of(turns: int, attempts: int) -> int:
+    """Return the most steps that a run of so many turns takes: its recursion limit.
+
+    Args:
+        turns: Of the run.
+        attempts: Replies that are made before a bad one becomes an error.
+    """
+    return turns * (STEPS_A_TURN + 2 * (attempts - 1)) + SPARE_STEPS
+
+
+async def after_cast(state: DialogueState) -> Literal["choose_speaker", "close"]:
+    """Let somebody speak, unless what ends the talk has come about."""
+    return "choose_speaker" if state["ends"] is None else "close"
+
+
+async def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:
+    """Close a talk that is over; go on while turns of this run are left."""
+    if state["ends"] is not None:
+        return "close"
+    return "cast" if state["turns"] > 0 else "__end__"
+
+
+async def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
     """Ask the model, unless the persona bows out."""
     return "generate" if state["decision"].route.model else "excuse"

@@ -1,5 +1,6 @@
 """The first steps of a turn between personas: who is there, who speaks, and what it knows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from langgraph.runtime import Runtime
@@ -7,6 +8,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import Scene
+from persona_mcp.nodes.company import enumerated, others_of, said_in
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
@@ -14,9 +16,15 @@ from persona_mcp.nodes.prompts import about
 from persona_mcp.state import conversations, effects, relationship, visual
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.dialogues import read_standing
+from persona_mcp.state.interventions import happenings, holds
+from persona_mcp.state.speaking import next_speaker
 
-OPENING = "({name} is with you. You begin to talk{about}.)"
-SILENCE = "({name} says nothing. You go on.)"
+CONDITION = "condition"
+"""Why a talk is over that was to end when something held."""
+
+OPENING = "({names} {are} with you. You begin to talk{about}.)"
+ARRIVAL = "(You have just come to {names}, who {talk}{about}.)"
+SILENCE = "({names} {say} nothing. You go on.)"
 DIRECTION = "({direction})"
 
 
@@ -26,8 +34,8 @@ async def cast_talk(
     """Read who is there, how they feel, and how far the talk has gone, in one transaction.
 
     Reads: world_id, conversation_id, follows, head.
-    Writes: standing; the ids, where the run was started without an exchange; resets what the last
-        turn left.
+    Writes: standing; happens; ends, where what it waits for has come about; the ids, where the run
+        was started without an exchange; resets what the last turn left.
 
     Raises:
         NotFound: The conversation or one of its personas is not there.
@@ -48,11 +56,15 @@ async def cast_talk(
         now, window = parts.now(), parts.limits.window_turns
         return read_standing(connection, world_id, talk, now, window, parts.laws.effects, follows)
 
+    standing, laws = await parts.database.read(read), parts.laws.continuation
+    awaited = standing.plan.ends_when
     return DialogueUpdate(
         world_id=world_id,
         conversation_id=ids["conversation_id"],
         exchange_id=ids["exchange_id"],
-        standing=await parts.database.read(read),
+        standing=standing,
+        happens=happenings(standing, laws),
+        ends=CONDITION if awaited is not None and holds(awaited, standing, laws) else None,
         head=follows,
         attempts=0,
         reply="",
@@ -64,19 +76,24 @@ async def choose_speaker(
 ) -> DialogueUpdate:
     """Let the one speak who is asked for, else whose turn it is, and read what that one knows.
 
-    Reads: world_id, standing, asked_speaker, direction, head.
+    Reads: world_id, standing, happens, asked_speaker, direction, head.
     Writes: speaker; scene, as the speaker has it; message, which is what it answers.
 
     Raises:
         StorageUnavailable: The database did not answer.
     """
-    standing = state["standing"]
-    speaker = state.get("asked_speaker") or standing.next_speaker
+    standing, laws = state["standing"], parts.laws.continuation
+    speaker = state.get("asked_speaker") or next_speaker(standing, laws)
     world_id, head = state["world_id"], state.get("head")
     scene = await parts.database.read(read_scene, parts, world_id, standing, speaker, head)
-    answered = next((t for t in scene.window if t.id == scene.answers_turn), None)
+    for happening in state["happens"]:
+        told = list(happening.perceived_by)
+        runtime.stream_writer({"event": "narrates", "text": happening.text, "perceived_by": told})
     runtime.stream_writer({"event": "speaks", "persona_id": speaker, "name": scene.persona.name})
-    message = cue(scene, answered.content if answered else "", state.get("direction") or "")
+    answered = next((t for t in scene.window if t.id == scene.answers_turn), None)
+    heard = said_in(scene, answered) if answered else ""
+    happens = [one.text for one in state["happens"] if speaker in one.perceived_by]
+    message = cue(scene, heard, [d for d in (state.get("direction"), *happens) if d])
     kept = tuple(turn for turn in scene.window if turn is not answered)
     return DialogueUpdate(speaker=speaker, scene=replace(scene, window=kept), message=message)
 
@@ -123,16 +140,28 @@ def read_scene(
     )
 
 
-def cue(scene: Scene, heard: str, direction: str) -> str:
+def cue(scene: Scene, heard: str, happens: Sequence[str]) -> str:
     """Write what a speaker answers: what was said to it, and what happens, in brackets.
 
     Args:
         scene: As it has it.
-        heard: What was said to it; empty if it begins, or spoke last itself.
-        direction: What happens before it speaks; empty for nothing.
+        heard: What was said to it; empty if it begins, has just come, or spoke last itself.
+        happens: What happens before it speaks, in order.
     """
-    name = scene.partner_name
-    begun = SILENCE.format(name=name) if scene.window else ""
-    said = heard or begun or OPENING.format(name=name, about=about(scene))
-    happens = [DIRECTION.format(direction=direction)] if direction else []
-    return "\n".join([said, *happens])
+    names = others_of(scene)
+    words = {
+        "names": enumerated(names),
+        "are": "is" if len(names) == 1 else "are",
+        "say": "says" if len(names) == 1 else "say",
+        "talk": "talks" if len(names) == 1 else "talk",
+        "about": about(scene),
+    }
+    begins = ARRIVAL if came_late(scene) else OPENING
+    said = heard or (SILENCE if scene.window else begins).format(**words)
+    return "\n".join([said, *(DIRECTION.format(direction=one) for one in happens)])
+
+
+def came_late(scene: Scene) -> bool:
+    """Tell whether the speaker was not there when the talk began."""
+    plan = scene.standing.plan if scene.standing is not None else None
+    return plan is not None and not plan.is_there(scene.persona.id, 1)

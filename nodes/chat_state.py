@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.cards import CardUse
 from persona_mcp.state.commit import NewTurn
-from persona_mcp.state.continuation import Party, Route, Score, Talk
+from persona_mcp.state.continuation import ExitReason, Party, Route, Score, Talk
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
@@ -86,6 +86,7 @@ class Decision:
         max_tokens: Likewise.
         temperature: Of the model.
         partner: Who is answered, where that is a persona; None for a human.
+        ends: Why a talk between personas ends here; None if it goes on.
     """
 
     score: Score
@@ -96,6 +97,7 @@ class Decision:
     max_tokens: int
     temperature: float
     partner: Party | None = None
+    ends: ExitReason | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from persona_mcp.nodes.chat_state import (
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state import continuation, drawing, relationship
 from persona_mcp.state.continuation import ExitReason, Party, Route, Talk, human_partner
-from persona_mcp.state.dialogue import WHOLE_TALK, sides
+from persona_mcp.state.dialogue import WHOLE_TALK, outlook, sides
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.wishes import party_of
 
@@ -33,6 +33,7 @@ async def decide_response(
         if scene.arrow
         else None
     )
+    ends: ExitReason | None = None
     score = continuation.score(
         party, partner or human_partner(party.rank_level), talk, strength, laws
     )
@@ -41,14 +42,18 @@ async def decide_response(
     words = continuation.direct_word_cap(score.total, laws) if direct else route.words or 0
     if direct and not route.model:
         route = Route("constrained", laws.temperature_brief, words)
-    if partner and not continuation.should_continue(score.total, party, partner, talk, laws):
-        route, words = Route("template", None, None), 0
+    if scene.standing is not None:
+        if (ends := outlook(scene.standing, scene.persona.id, laws).ends) is not None:
+            route, words = Route("template", None, None), 0
+        elif not route.model:  # who may not bow out says little
+            words = laws.words_closing
+            route = Route("constrained", laws.temperature_brief, words)
     # A talk between personas comes to its end; a human's goes on for as long as the human likes.
     answers = 0 if direct else scene.answers
     most = continuation.max_tokens(words, talk.tokens_left, talk.tokens_left, answers, laws)
     temperature = route.temperature if context.temperature is None else context.temperature
     return ChatUpdate(
-        decision=Decision(score, route, party, talk, words, most, temperature or 0.0, partner)
+        decision=Decision(score, route, party, talk, words, most, temperature or 0.0, partner, ends)
     )
 
 
@@ -89,4 +94,6 @@ def leaving(parts: Parts, decision: Decision) -> ExitReason:
     """Say why the persona takes its leave, if it does."""
     partner = decision.partner or human_partner(decision.party.rank_level)
     laws = parts.laws.continuation
+    if decision.ends is not None:
+        return decision.ends
     return continuation.exit_reason(decision.party, partner, decision.talk, decision.score, laws)

@@ -7,24 +7,27 @@ from langgraph.channels import UntrackedValue
 from persona_mcp.nodes.chat_state import ChatOutput, ChatState, ChatUpdate
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.dialogue import Standing
+from persona_mcp.state.interventions import Narrated
 
 
 class DialogueInput(ChatIds):
-    """What a turn is started with; nothing but ids and the stage direction."""
+    """What a run is started with; nothing but ids, how many turns, and the stage direction."""
 
     direction: str
-    """What happens before the turn; empty for nothing."""
+    """What happens before the first turn; empty for nothing."""
+    turns: NotRequired[int]
+    """How many turns, one if left out; fewer if the talk ends."""
     asked_speaker: NotRequired[Annotated[str | None, UntrackedValue(str, guard=False)]]
-    """Who is to speak, if that is not whose turn it is."""
+    """Who is to speak first, if that is not whose turn it is."""
     follows: NotRequired[Annotated[str | None, UntrackedValue(str, guard=False)]]
     """As in a conversation's."""
 
 
 class DialogueOutput(ChatOutput, total=False):
-    """What a turn ends with.
+    """What a run ends with.
 
     Attributes:
-        speaker: Who spoke.
+        speaker: Who spoke last.
         next_speaker: Whose turn it is now; None if the talk is over.
     """
 
@@ -35,8 +38,16 @@ class DialogueOutput(ChatOutput, total=False):
 class DialogueUpdate(ChatUpdate, DialogueOutput, total=False):
     """What a node may write."""
 
+    direction: str
     message: str
+    turns: int
+    asked_speaker: Annotated[str | None, UntrackedValue(str, guard=False)]
+    follows: Annotated[str | None, UntrackedValue(str, guard=False)]
     standing: Annotated[Standing, UntrackedValue(Standing, guard=False)]
+    happens: Annotated[tuple[Narrated, ...], UntrackedValue(tuple, guard=False)]
+    """What a narrator brings in before the turn."""
+    ends: Annotated[str | None, UntrackedValue(str, guard=False)]
+    """Why the talk is over; None if it goes on."""
 
 
 class DialogueState(ChatState, DialogueInput, DialogueUpdate):  # type: ignore[misc]

@@ -11,6 +11,7 @@ from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import Brief, Prompt, compose
 from persona_mcp.nodes.validation import SENTENCE_END
 from persona_mcp.state import continuation
+from persona_mcp.state.dialogue import sampling_seed
 from persona_mcp.state.model import Chunk, ModelInfo, Sampling
 from persona_mcp.state.prompt_params import PromptParams
 
@@ -42,8 +43,11 @@ async def generate_reply(
     if attempts:  # the same draw again would most often say the same again
         warmer = sampling.temperature + attempts * laws.prompts.retry_temperature
         sampling = replace(sampling, temperature=min(warmer, HOTTEST))
-    if runtime.context.seed is not None:
-        sampling = replace(sampling, seed=runtime.context.seed + attempts)
+    seed = runtime.context.seed
+    if scene.standing is not None:  # a run may have many turns
+        seed = sampling_seed(scene.standing.plan, scene.standing.said)
+    if seed is not None:
+        sampling = replace(sampling, seed=seed + attempts)
     runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})
     started = time.monotonic()
     spoken = Spoken(laws.prompts.small_sentences if info.small else None)

@@ -5,6 +5,7 @@ from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.commit import Commit, commit_exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.host_prompts import taken
+from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import is_due
 
@@ -23,7 +24,7 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
     lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
     commit = Commit(
         lease=lease,
-        at=parts.now(),
+        at=moment_of(parts, state),
         turns=made.turns,
         relationships=made.relationships,
         feelings=made.feelings,
@@ -43,6 +44,15 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
                 Outgrown(lease.world_id, lease.conversation_id, owner, lease.exchange_id)
             )
     return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
+
+
+def moment_of(parts: Parts, state: ChatState) -> float:
+    """Return when the exchange is over: simulated time passes by what talking costs alone."""
+    scene = state["scene"]
+    if scene.standing is None or scene.standing.plan.starts_at is None:
+        return parts.now()
+    words = len(state["verdict"].text.split())
+    return scene.now + talk_cost(words, parts.laws.effects.interaction)
 
 
 def report_of(state: ChatState) -> dict[str, object]:

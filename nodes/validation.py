@@ -12,6 +12,7 @@ from persona_mcp.nodes.chat_state import (
     Scene,
     Verdict,
 )
+from persona_mcp.nodes.company import others_of
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.prompt_params import PromptParams
@@ -97,7 +98,7 @@ def without_own_name(text: str, name: str) -> str:
 
 def hard_faults(text: str, scene: Scene, system: str, params: PromptParams) -> list[str]:
     """List what makes a reply unusable; empty if nothing does."""
-    user = re.escape(scene.partner_name)
+    user = "|".join(re.escape(name) for name in others_of(scene))
     checks = (
         ("it is empty", not LETTER.search(text)),
         ("it falls out of character", bool(OUT_OF_CHARACTER.search(text))),

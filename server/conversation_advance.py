@@ -18,6 +18,7 @@ from persona_mcp.state.exchange import Conversation
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.request import check_open
+from persona_mcp.state.speaking import next_speaker
 
 
 class ConversationAdvanceArguments(Arguments):
@@ -129,7 +130,7 @@ async def tried(call: Call, found: Conversation, asked: Advance) -> Conversation
     """
     check_open(found.id, found.kind, found.status, "dialogue")
     standing = await standing_of(call.store, call.world_id, found)
-    speaker = asked.speaker or standing.next_speaker
+    speaker = asked.speaker or next_speaker(standing, call.store.laws.continuation)
     view = outlook(standing, speaker, call.store.laws.continuation)
     course = await course_of(call, found)
     would = {

@@ -28,6 +28,7 @@ from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.request import GENERAL
+from persona_mcp.state.speaking import next_speaker
 
 SEEDS = 2**53
 CURRENT = "From conversation_start or persona_chat; left out: the session's"
@@ -231,7 +232,7 @@ async def course_of(call: Call, found: Conversation) -> Course:
         left = max(0, plan_of(found.plan or {}).token_budget - spent.tokens_used)
     if found.kind == "dialogue" and active:
         standing = await standing_of(store, world_id, found)
-        speaker = standing.next_speaker
+        speaker = next_speaker(standing, store.laws.continuation)
         view = outlook(standing, speaker, store.laws.continuation)
         score, terms, going_on = view.score.total, dict(view.score.terms), view.ends is None
     return Course(

@@ -21,6 +21,7 @@ from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.request import Request, check_open, check_same, ended
+from persona_mcp.state.speaking import next_speaker
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -175,8 +176,8 @@ async def accept(
     known = await service.exchanges.find(asked.world_id, request_id)
     if standing.conversation.status == "ended" and known is None:
         raise ended(asked.conversation_id)
-    first = request_id == asked.request_ids[0]
-    speaker = (asked.speaker if first else None) or standing.next_speaker
+    first, laws = request_id == asked.request_ids[0], service.laws.continuation
+    speaker = (asked.speaker if first else None) or next_speaker(standing, laws)
     partner = standing.partner(speaker).persona.id
     return await service.exchanges.accept(
         request_of(asked, request_id, speaker, partner),

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from persona_mcp.graphs.dialogue import build_dialogue
+from persona_mcp.graphs.dialogue import build_dialogue, steps_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.summarising import sum_up_plainly
 from persona_mcp.server.dialogue_host import DialogueHost
@@ -21,7 +21,8 @@ from persona_mcp.server.wire import problem_of
 from persona_mcp.state import feelings, folding, personas, small_turns
 from persona_mcp.state.availability import check_available
 from persona_mcp.state.batch import Job, Outcome, TurnTold
-from persona_mcp.state.dialogue import Member, Plan, first_by_initiative, sampling_seed
+from persona_mcp.state.dialogue import NARRATOR, Member, Plan, first_by_initiative
+from persona_mcp.state.dialogue_spec import TalkSpec
 from persona_mcp.state.errors import Cancelled, InternalError, NotFound, PersonaError
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.inline_database import InlineDatabase
@@ -34,8 +35,8 @@ from persona_mcp.state.summaries import Outgrown
 
 log = structlog.get_logger(__name__)
 
-STEPS_A_TURN = 64
-"""Nodes that a turn passes at most, replies that are asked for again included."""
+SHARDS = 32
+"""Personas whose vectors stay in memory: all of a dialogue's."""
 Told = Callable[[TurnTold], None]
 
 
@@ -122,6 +123,7 @@ class Talk:
         self._exchanges = 0
         self._exchange: str | None = None
         self._turns = 0
+        self._said = 0
         self._memories = 0
         self._outgrown: list[Outgrown] = []
         self._plan = Plan(token_budget=0, max_duration=0.0, max_turns=0, seed=0, first_speaker="")
@@ -143,13 +145,6 @@ class Talk:
             accept=self._accept,
         )
 
-    @property
-    def _present(self) -> list[str]:
-        """Everybody who is there at some time."""
-        talk = self._job.talk
-        there = [*(talk.participants or ()), *talk.witnesses, *(j.persona for j in talk.joins)]
-        return list(dict.fromkeys(there))
-
     async def held(self) -> Outcome:
         """Hold it to its end.
 
@@ -157,7 +152,7 @@ class Talk:
             Cancelled: It was asked to stop.
         """
         database, laws = self._database, self._host.laws.effects
-        ids, starts_at = self._present, self._job.starts_at
+        ids, starts_at = everybody(self._job.talk), self._job.starts_at
         marks = await database.read(folding.marks)
         self._memories = await database.read(small_turns.last_memory)
         before = await database.read(small_turns.views, ids, starts_at, laws)
@@ -234,12 +229,12 @@ class Talk:
             PersonaUnavailable: Somebody cannot talk now, and that is not to be ignored.
         """
         talk, laws = self._job.talk, self._host.laws.effects
-        found = {one.id: one for one in personas.those(connection, WORLD, self._present)}
-        for id in self._present:
+        found = {one.id: one for one in personas.those(connection, WORLD, everybody(talk))}
+        for id in everybody(talk):
             if id not in found:
                 raise NotFound.of("persona", id)
         members = []
-        for id in talk.participants or ():
+        for id in speakers_of(talk):
             felt = feelings.read_feelings(connection, WORLD, found[id], self._now, laws)
             if not talk.ignore_availability:
                 check_available(found[id], felt.interaction, laws.interaction)
@@ -257,26 +252,20 @@ class Talk:
 
     async def _go_on(self) -> None:
         """Make its turns, until it is over."""
-        graph = build_dialogue(self._parts).compile(name="dialogue")
-        head: str | None = None
+        graph: Any = build_dialogue(self._parts).compile(name="dialogue")
+        # Knobs hold for a whole run of the graph: where they may change, each turn is one.
+        turns = 1 if self._before_turn else self._plan.max_turns
+        limit = steps_of(turns, self._parts.limits.attempts)
+        given: dict[str, Any] = {"direction": "", "turns": turns, "follows": None}
         over = False
         while not over:
-            at = self._turns
-            result = await graph.ainvoke(
-                {"direction": "", "follows": head},
-                {"recursion_limit": STEPS_A_TURN},
-                context=self._context(at),
-            )
-            head, over = result["head"], result["next_speaker"] is None
+            result = await graph.ainvoke(given, {"recursion_limit": limit}, context=self._knobs())
+            given["follows"], over = result["head"], result["next_speaker"] is None
 
-    def _context(self, turns: int) -> ChatContext:
-        """Return the knobs of the turn that comes after so many."""
-        return ChatContext(
-            routing="score",
-            token_budget=self._plan.token_budget,
-            temperature=self._current.temperature,
-            seed=sampling_seed(self._plan, turns),
-        )
+    def _knobs(self) -> ChatContext:
+        """Return the knobs of a run; seeds are the plan's."""
+        budget, heat = self._plan.token_budget, self._current.temperature
+        return ChatContext(routing="score", token_budget=budget, temperature=heat)
 
     async def _accept(self, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
         """Write the next exchange, after what the last one left has been seen to.
@@ -314,17 +303,20 @@ class Talk:
             self._memories = rows[-1].seq
 
     def _tell(self, said: Sequence[Said]) -> None:
-        """Tell of turns that were said."""
+        """Tell of turns that were spoken; a narrator's are not counted."""
         for turn in said:
-            tokens = turn.tokens_used or 0
             self._turns = turn.number
+            if turn.speaker_id == NARRATOR:
+                continue
+            self._said += 1
+            tokens = turn.tokens_used or 0
             self.tokens += tokens
             index = self._job.place.index
-            self._told(TurnTold(index, turn.number, turn.speaker_id, tokens, turn.content))
+            self._told(TurnTold(index, self._said, turn.speaker_id, tokens, turn.content))
 
     async def _swap(self) -> None:
         """Take over what is different from the next turn on."""
-        found = self._before_turn(self._turns + 1) if self._before_turn else None
+        found = self._before_turn(self._said + 1) if self._before_turn else None
         if found is None:
             return
         swap = found if isinstance(found, Swap) else Swap(found, {})
@@ -340,8 +332,15 @@ class Talk:
         await self._database.write(write)
 
 
-SHARDS = 32
-"""Personas whose vectors stay in memory: all of a dialogue's."""
+def speakers_of(talk: TalkSpec) -> list[str]:
+    """Return who talks at some time: who comes later does too, unless it only overhears."""
+    late = (one.persona for one in talk.joins if one.persona not in talk.witnesses)
+    return list(dict.fromkeys([*(talk.participants or ()), *late]))
+
+
+def everybody(talk: TalkSpec) -> list[str]:
+    """Return who is there at some time."""
+    return list(dict.fromkeys([*speakers_of(talk), *talk.witnesses]))
 
 
 def nothing() -> None:

@@ -26,11 +26,14 @@ __all__ = [
     "route",
     "score",
     "should_continue",
+    "spent",
     "topics_to_avoid",
 ]
 
 ResponseType = Literal["full_llm", "constrained", "template"]
-ExitReason = Literal["urgent", "tired", "bored", "budget", "time_limit", "natural_conclusion"]
+ExitReason = Literal[
+    "urgent", "tired", "bored", "budget", "time_limit", "natural_conclusion", "stagnation"
+]
 
 UNKNOWN_PREFERENCE = 50.0
 HUMAN_CHARISMA = 10
@@ -221,6 +224,14 @@ def should_continue(
         and talk.tokens_left > params.tokens_needed
         and not _out_of_time(own, partner, talk)
     )
+
+
+def spent(talk: Talk, params: ContinuationParams) -> ExitReason | None:
+    """Say which budget of a talk is used up, whatever its personas would like; None if none is."""
+    if talk.tokens_left <= params.tokens_needed:
+        return "budget"
+    over = talk.duration >= talk.max_duration or talk.turns >= talk.max_turns
+    return "time_limit" if over else None
 
 
 def exit_reason(

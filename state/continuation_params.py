@@ -71,6 +71,10 @@ class ContinuationParams(BaseModel):
     bored_preference: Points = Field(30.0, description="Bored below this own preference, 0..100")
     avoid_preference: Points = Field(20.0, description="Topics below this are avoided, 0..100")
 
+    new_share: Factor = Field(
+        0.15, description="A turn with a smaller share of new words says nothing new, 0..1"
+    )
+
     initiative_charisma: Weight = Field(2.0, description="Initiative a point of charisma, 0..100")
     initiative_energy: Positive = Field(10.0, description="Energy for a point of initiative")
     named_bonus: Weight = Field(4.0, description="Bonus for who was named last turn, 0..100")

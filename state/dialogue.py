@@ -1,24 +1,28 @@
 """A talk between personas, as values: what it was begun with, how it stands, who speaks next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from persona_mcp.state import continuation, drawing
+from persona_mcp.state.arrow import Shown
 from persona_mcp.state.continuation import ExitReason, Party, Score, Talk
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import Feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Text
 from persona_mcp.state.importance import topics_named
+from persona_mcp.state.novelty import stale_turns
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.request import GENERAL
 from persona_mcp.state.traits import rank_level
 from persona_mcp.state.wishes import party_of
 
+NARRATOR = "narrator"
+"""Speaker of a turn in which something happens."""
+TWO = 2
 WHOLE_TALK = ""
 """In place of the conversation's id in a draw: the seed is the conversation's own."""
 SAMPLING_SEEDS = 2**31
@@ -154,6 +158,15 @@ class Plan(BaseModel):
     interventions: tuple[Intervention, ...] = ()
     ends_when: Condition | None = None
 
+    def is_there(self, persona_id: str, turn: int) -> bool:
+        """Tell whether one who belongs to the talk is there at a turn, counted from 1."""
+        come = all(turn >= one.turn for one in self.joins if one.persona == persona_id)
+        return come and all(turn < one.turn for one in self.leaves if one.persona == persona_id)
+
+    def whisper(self, turn: int) -> Whisper | None:
+        """Return whether a turn, counted from 1, is one that only some hear."""
+        return next((one for one in self.whispers if one.turn == turn), None)
+
     def as_json(self) -> dict[str, Any]:
         """Write it as it is kept: what is as by default is left out."""
         return self.model_dump(mode="json", exclude_defaults=True)
@@ -185,7 +198,10 @@ class Standing:
         duration: Seconds of talk so far.
         tokens_used: So far.
         window: Its last turns, oldest first.
-        strengths: Of how each sees each other now, (-1, 1), by (who, whom); those who have met.
+        views: How each sees each other now, by (who, whom); those who have met.
+        said: How many turns were spoken; a narrator's do not count.
+        narrated: What a narrator has brought in already.
+        heard_by: Who overhears it, as personas.
     """
 
     now: float
@@ -196,39 +212,66 @@ class Standing:
     duration: float
     tokens_used: int
     window: tuple[Turn, ...]
-    strengths: Mapping[tuple[str, str], float]
+    views: Mapping[tuple[str, str], Shown]
+    said: int = 0
+    narrated: frozenset[str] = frozenset()
+    heard_by: tuple[Persona, ...] = ()
+
+    @property
+    def present(self) -> tuple[Member, ...]:
+        """Return those who talk and are there at the next turn."""
+        return tuple(m for m in self.members if self.plan.is_there(m.persona.id, self.said + 1))
+
+    @property
+    def audience(self) -> tuple[Persona, ...]:
+        """Return everybody who is there at the next turn, those who only overhear it last."""
+        turn = self.said + 1
+        aside = (one for one in self.heard_by if self.plan.is_there(one.id, turn))
+        return (*(member.persona for member in self.present), *aside)
+
+    def audience_of(self, ids: Collection[str]) -> tuple[Persona, ...]:
+        """Return those of all who are there at some time that are among some ids."""
+        everybody = (*(member.persona for member in self.members), *self.heard_by)
+        return tuple(one for one in everybody if one.id in ids)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return what everybody is called who is there at some time, by their ids."""
+        everybody = [*(member.persona for member in self.members), *self.heard_by]
+        return {one.id: one.name for one in everybody}
+
+    @property
+    def is_group(self) -> bool:
+        """Tell whether more than two are ever there, so that a turn says whose it is."""
+        return len(self.members) + len(self.heard_by) > TWO
 
     @property
     def tokens_left(self) -> int:
         """Return what is left of the budget, >= 0."""
         return max(0, self.plan.token_budget - self.tokens_used)
 
-    @property
-    def next_speaker(self) -> str:
-        """Return whose turn it is."""
-        ids = [member.persona.id for member in self.members]
-        return next_in_turn(ids, self.last_speaker, self.plan.first_speaker)
-
     def member(self, persona_id: str) -> Member:
         """Return one of those who talk."""
         return next(member for member in self.members if member.persona.id == persona_id)
 
     def partner(self, speaker_id: str) -> Member:
-        """Return whom one speaks to: who spoke last, else the first other one."""
-        others = [member for member in self.members if member.persona.id != speaker_id]
+        """Return whom one speaks to: who spoke last, else the first other one who is there."""
+        everybody = self.present if len(self.present) > 1 else self.members
+        others = [member for member in everybody if member.persona.id != speaker_id]
         last = (member for member in others if member.persona.id == self.last_speaker)
         return next(last, others[0])
 
     def strength(self, speaker_id: str) -> float | None:
         """Return how strongly a speaker is tied to whom it speaks to; None if they never met."""
-        return self.strengths.get((speaker_id, self.partner(speaker_id).persona.id))
+        view = self.views.get((speaker_id, self.partner(speaker_id).persona.id))
+        return view.strength if view else None
 
     @property
     def talk(self) -> Talk:
         """Return how far it has gone."""
         return Talk(
             duration=self.duration,
-            turns=self.conversation.turn_count,
+            turns=self.said,
             tokens_left=self.tokens_left,
             drift=drift(self.window, self.members, self.conversation.topic),
             max_duration=self.plan.max_duration,
@@ -250,13 +293,26 @@ class Outlook:
 
 
 def outlook(standing: Standing, speaker_id: str, params: ContinuationParams) -> Outlook:
-    """Tell whether a talk goes on with a speaker's turn."""
+    """Tell whether a talk goes on with a speaker's turn.
+
+    Where nobody may bow out, budgets end it alone.
+    """
     party, partner = sides(standing, speaker_id)
     talk = standing.talk
     score = continuation.score(party, partner, talk, standing.strength(speaker_id), params)
+    if standing.plan.stagnation and stale(standing, params) >= standing.plan.stagnation:
+        return Outlook(score, "stagnation")
+    if not standing.plan.bow_out:
+        return Outlook(score, continuation.spent(talk, params))
     if continuation.should_continue(score.total, party, partner, talk, params):
         return Outlook(score, None)
     return Outlook(score, continuation.exit_reason(party, partner, talk, score, params))
+
+
+def stale(standing: Standing, params: ContinuationParams) -> int:
+    """Count the turns at the end of a talk that said nothing new."""
+    said = [turn.content for turn in standing.window if turn.speaker_id != NARRATOR]
+    return stale_turns(said, params.new_share)
 
 
 def sides(standing: Standing, speaker_id: str) -> tuple[Party, Party]:
@@ -268,26 +324,20 @@ def sides(standing: Standing, speaker_id: str) -> tuple[Party, Party]:
     )
 
 
-def next_in_turn(ids: Sequence[str], last: str | None, first: str) -> str:
-    """Return who speaks after somebody: all in turn, `first` at the beginning."""
-    if last is None:
-        return first
-    return next(islice(cycle(ids), list(ids).index(last) + 1, None))
-
-
 def first_by_initiative(members: Sequence[Member], seed: int, params: ContinuationParams) -> str:
     """Draw who begins: by charisma, rank, energy and a die for each; ties by id."""
-    return drawing.first_speaker(
-        {
-            member.persona.id: drawing.initiative(
-                member.persona.spec.charisma,
-                rank_level(member.persona.spec.social_rank),
-                member.feelings.interaction.energy,
-                drawing.d20(seed, f"initiative {member.persona.id}", WHOLE_TALK, 0),
-                params,
-            )
-            for member in members
-        }
+    rolled = {one.persona.id: initiative_of(one, seed, 0, params) for one in members}
+    return drawing.first_speaker(rolled)
+
+
+def initiative_of(member: Member, seed: int, turn: int, params: ContinuationParams) -> float:
+    """Return the right of one to speak first: charisma, rank, energy, and a die rolled a turn."""
+    return drawing.initiative(
+        member.persona.spec.charisma,
+        rank_level(member.persona.spec.social_rank),
+        member.feelings.interaction.energy,
+        drawing.d20(seed, f"initiative {member.persona.id}", WHOLE_TALK, turn),
+        params,
     )
 
 
@@ -309,6 +359,7 @@ def drift(turns: Sequence[Turn], members: Sequence[Member], topic: str) -> int:
     if topic == GENERAL:
         return 0
     known = {name for member in members for name in member.persona.spec.topic_preferences}
-    named = topics_named([turn.content for turn in turns], sorted(known | {topic}))
+    said = [turn.content for turn in turns if turn.speaker_id != NARRATOR]
+    named = topics_named(said, sorted(known | {topic}))
     best = (topic if topic in found else min(found, default=topic) for found in named)
     return continuation.drift_of(list(best), topic)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import permutations
 
-from sqlalchemy import Connection, String, bindparam, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, delete, func, insert, select, update
 
 from persona_mcp.state import conversations, feelings, interaction, personas, relationship, tables
-from persona_mcp.state.dialogue import Member, Plan, Standing, plan_of
+from persona_mcp.state.arrow import Shown
+from persona_mcp.state.dialogue import NARRATOR, Member, Plan, Standing, plan_of
 from persona_mcp.state.effects import EffectParams, read_arrow
 from persona_mcp.state.errors import Conflict, NotFound
-from persona_mcp.state.exchange import Conversation, Exchange, Turn
+from persona_mcp.state.exchange import UNFINISHED, Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.prepared import Prepared, listed
@@ -24,9 +26,9 @@ P = tables.PersonaState
 WORLD = bindparam("world", type_=String)
 KEY = bindparam("key", type_=String)
 USED = Prepared(
-    select(func.coalesce(func.sum(X.tokens_used), 0)).where(
-        X.world_id == WORLD, X.conversation_id == KEY, X.status == "done", X.active
-    )
+    select(func.coalesce(func.sum(X.tokens_used), 0).label("tokens"), func.count().label("said"))
+    .select_from(X)
+    .where(X.world_id == WORLD, X.conversation_id == KEY, X.status == "done", X.active)
 )
 SPENT = Prepared(
     select(func.coalesce(func.sum(S.talk_s), 0.0))
@@ -49,6 +51,15 @@ LAST_TURNS = Prepared(
     .order_by(T.number.desc())
     .limit(bindparam("most"))
 )
+NARRATED = Prepared(
+    select(T.content).where(
+        T.world_id == WORLD,
+        T.conversation_id == KEY,
+        T.active,
+        T.speaker_id == bindparam("who", type_=String),
+    )
+)
+NOTHING: frozenset[str] = frozenset()
 ACTIVE = Prepared(
     select(C.id, C.participants)
     .where(C.world_id == WORLD, C.kind == "dialogue", C.status == "active")
@@ -97,12 +108,14 @@ class Spent:
     Attributes:
         duration: Seconds of talk.
         tokens_used: By all that was said.
+        said: How many turns were spoken; in a chat with a user, how often it was answered.
         score: The last continue score, 0..100; None before the first.
         score_terms: What that is made of.
     """
 
     duration: float
     tokens_used: int
+    said: int
     score: float | None
     score_terms: dict[str, float]
 
@@ -111,9 +124,11 @@ def read_spent(connection: Connection, world_id: str, conversation: Conversation
     """Return what a conversation has come to so far."""
     where = {"world": world_id, "key": conversation.id}
     last = LAST_SCORE.first(connection, world=world_id, key=conversation.head_exchange_id or "")
+    used = USED.first(connection, **where)
     return Spent(
         duration=SPENT.scalar(connection, **where),
-        tokens_used=USED.scalar(connection, **where),
+        tokens_used=used.tokens,
+        said=used.said,
         score=last.continue_score if last else None,
         score_terms=dict(last.score_terms or {}) if last else {},
     )
@@ -168,7 +183,8 @@ def read_standing(
         connection: An open transaction.
         world_id: Where.
         conversation: Which; a dialogue.
-        now: Seconds since the epoch, UTC.
+        now: Seconds since the epoch, UTC; where the talk's time is simulated, that stands in its
+            place.
         window: How many of its last turns.
         params: Of relationships and feelings.
         head: The exchange that it is read after, if that is not its last one.
@@ -176,14 +192,17 @@ def read_standing(
     Raises:
         NotFound: One of its personas is not there any more.
     """
+    plan = plan_of(conversation.plan or {})
     found = [member_of(connection, world_id, id) for id in conversation.participants]
     last = head or conversation.head_exchange_id
     rows = LAST_TURNS.all(connection, world=world_id, key=conversation.id, most=window)
     spent = read_spent(connection, world_id, conversation)
+    if plan.starts_at is not None:
+        now = plan.starts_at + spent.duration
     return Standing(
         now=now,
         conversation=conversation,
-        plan=plan_of(conversation.plan or {}),
+        plan=plan,
         members=tuple(
             Member(one, feelings.read_feelings(connection, world_id, one, now, params))
             for one in found
@@ -192,8 +211,17 @@ def read_standing(
         duration=spent.duration,
         tokens_used=spent.tokens_used,
         window=tuple(conversations.to_turn(row) for row in reversed(rows)),
-        strengths=strengths_of(connection, world_id, found, now, params),
+        views=views_of(connection, world_id, found, now, params),
+        said=spent.said,
+        narrated=narrated(connection, world_id, conversation.id) if plan.interventions else NOTHING,
+        heard_by=tuple(personas.those(connection, world_id, plan.witnesses)),
     )
+
+
+def narrated(connection: Connection, world_id: str, conversation_id: str) -> frozenset[str]:
+    """Return what a narrator has brought into a talk."""
+    rows = NARRATED.all(connection, world=world_id, key=conversation_id, who=NARRATOR)
+    return frozenset(row.content for row in rows)
 
 
 def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona:
@@ -208,22 +236,26 @@ def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona
     return found[0]
 
 
-def strengths_of(
+def views_of(
     connection: Connection,
     world_id: str,
     members: Sequence[Persona],
     now: float,
     params: EffectParams,
-) -> dict[tuple[str, str], float]:
-    """Return how strongly each of some personas is tied to each other one that it has met."""
+) -> dict[tuple[str, str], Shown]:
+    """Return how each of some personas sees each other one that it has met."""
     found, laws = {}, params.relationships
-    for one in members:
-        for other in members:
-            arrow = read_arrow(connection, world_id, one.id, other.id)
-            if arrow is not None:
-                now_seen = relationship.decay(arrow, now, laws)
-                found[one.id, other.id] = relationship.shown(now_seen, laws).strength
+    for one, other in permutations(members, 2):
+        arrow = read_arrow(connection, world_id, one.id, other.id)
+        if arrow is not None:
+            found[one.id, other.id] = relationship.shown(relationship.decay(arrow, now, laws), laws)
     return found
+
+
+def drop_unspoken(connection: Connection, world_id: str, exchange_id: str) -> None:
+    """Take away a turn that was accepted and that nobody will speak: the talk was over before."""
+    unspoken = X.world_id == world_id, X.id == exchange_id, X.status.in_(UNFINISHED)
+    connection.execute(delete(X).where(*unspoken))
 
 
 def end_conversation(

@@ -48,6 +48,11 @@ EXIT_LINES: Mapping[ExitReason, tuple[str, ...]] = MappingProxyType(
             "Good, that's settled then. See you around.",
             "I'll be going now. Goodbye, and thanks for the talk.",
         ),
+        "stagnation": (
+            "We're going round in circles. Let's leave it there.",
+            "I think we have said all this before. Another time, then.",
+            "This leads us nowhere new. Let's stop while we're friends.",
+        ),
     }
 )
 """Lines for a persona that brings none of its own."""

@@ -58,6 +58,8 @@ class InlineDatabase(Database):
         _handed.connection = self._driver
         self._connection = ENGINE.connect()
         del _handed.connection
+        # To SQLAlchemy it is all one transaction; the driver's own begin and end in it.
+        self._connection.begin()
 
     async def read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

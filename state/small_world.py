@@ -85,8 +85,10 @@ def fill(
     write_rows(connection, WORLD, {**kept, **member_rows(cast.members, starts_at)})
     now = max(starts_at, latest_of(connection))
     connection.execute(update(tables.World).values(created_at=now))
+    brought = {row["id"] for row in kept["memories"]}
     for member in cast.members:
-        add_memories(connection, WORLD, known_by(member, importances), now)
+        new = [one for one in known_by(member, importances) if one.id not in brought]
+        add_memories(connection, WORLD, new, now)
     specs = {member.id: member.spec for member in cast.members}
     for number, tie in enumerate(cast.ties):
         change = met(tie, specs, number, now, effects.relationships)

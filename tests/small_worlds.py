@@ -11,6 +11,7 @@ from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.snapshot_rows import Rows
 from tests.doubles import ScriptedModel, WordEmbedder
 
 TIRELESS: dict[str, Any] = {"available_time": 86400, "social_energy": 200, "charisma": 18}
@@ -25,10 +26,10 @@ def member(id: str, *memories: str, **more: Any) -> CastMember:
     return CastMember(id, PersonaSpec.model_validate(spec), memories)
 
 
-def cast(*ids: str, ties: tuple[Tie, ...] = TIES, **kept: Any) -> Cast:
+def cast(*ids: str, ties: tuple[Tie, ...] = TIES, kept: Rows | None = None) -> Cast:
     """Make a cast; of Ada, Ben and Cleo where nobody is named."""
     members = tuple(member(id, f"{id.title()} buried a silver spoon.") for id in ids or ABC)
-    return Cast(members, ties, kept)
+    return Cast(members, ties, kept or {})
 
 
 ABC = ("ada", "ben", "cleo")

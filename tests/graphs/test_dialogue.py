@@ -15,13 +15,17 @@ pytestmark = pytest.mark.anyio
 
 EDGES = [
     ("__start__", "cast", False),
-    ("cast", "choose_speaker", False),
+    ("cast", "choose_speaker", True),
+    ("cast", "close", True),
     ("choose_speaker", "retrieve", False),
+    ("close", "__end__", False),
     ("decide", "excuse", True),
     ("decide", "generate", True),
     ("excuse", "relate", False),
     ("generate", "validate", False),
-    ("judge", "__end__", False),
+    ("judge", "__end__", True),
+    ("judge", "cast", True),
+    ("judge", "close", True),
     ("persist", "judge", False),
     ("refuse", "__end__", False),
     ("relate", "persist", False),
@@ -41,6 +45,7 @@ CHECKPOINTED = {
     "attempts",
     "speaker",
     "next_speaker",
+    "turns",
 }
 
 

@@ -20,4 +20,4 @@ def test_a_speaker_answers_what_it_heard_and_what_happens(
 ) -> None:
     stage = scene(turn(1, "mara", "Good evening.")) if spoken else scene()
 
-    assert cue(stage, heard, direction) == message
+    assert cue(stage, heard, [direction] if direction else []) == message

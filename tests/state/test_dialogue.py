@@ -12,7 +12,6 @@ from persona_mcp.state.dialogue import (
     Standing,
     drift,
     first_by_initiative,
-    next_in_turn,
     outlook,
     plan_of,
     sampling_seed,
@@ -44,18 +43,11 @@ def standing(*members: Member, plan: Plan = PLAN, **more: Any) -> Standing:
     )
     values: dict[str, Any] = {"last_speaker": None, "duration": 0.0, "tokens_used": 0, "window": ()}
     asked = {key: more.get(key, value) for key, value in values.items()}
-    return Standing(NOW, talk, plan, members, **asked, strengths={})
+    return Standing(NOW, talk, plan, members, **asked, views={}, said=more.get("said", 0))
 
 
 def test_a_plan_is_read_as_it_was_written_whatever_the_end_has_added() -> None:
     assert plan_of({**PLAN.as_json(), "cooldowns": {"ann": 1.0}}) == PLAN
-
-
-def test_all_speak_in_turn_from_the_first_one_on() -> None:
-    ids = ["ann", "ben", "cleo"]
-
-    assert next_in_turn(ids, None, "ben") == "ben"
-    assert [next_in_turn(ids, last, "ben") for last in ids] == ["ben", "cleo", "ann"]
 
 
 def test_one_speaks_to_who_spoke_last_else_to_the_first_other_one() -> None:
@@ -89,8 +81,8 @@ def test_the_words_of_each_turn_are_drawn_with_a_seed_of_their_own() -> None:
         ({}, None),
         ({"tokens_used": 949}, None),
         ({"tokens_used": 950}, "budget"),
-        ({"turns": 99}, None),
-        ({"turns": 100}, "time_limit"),
+        ({"said": 99}, None),
+        ({"said": 100}, "time_limit"),
         ({"plan": PLAN.model_copy(update={"max_duration": 30.0}), "duration": 30.0}, "time_limit"),
     ],
 )
