@@ -24,6 +24,9 @@ CAST = "one of the cast"
 AT_LEAST = 2
 NAMES = ("first_speaker", "witnesses", "joins", "leaves", "whispers", "interventions", "ends_when")
 """Fields of a talk that name somebody, or may."""
+TAKEN = ("narrator",)
+"""Ids that speak in a dialogue and are no personas."""
+WITH_ADDRESS = ("ollama:", "openai:")
 Field = Callable[[str], str]
 """Gives the path of a field of a talk."""
 
@@ -32,6 +35,8 @@ def cast_faults(spec: DialogueSpec) -> Iterator[Fault]:
     """Find what is wrong with the cast and with how they see each other."""
     names = dict[str, str]()
     for id, entry in spec.personas.items():
+        if id in TAKEN:
+            yield fault(f"personas.{id}", "another id: this one is the narrator's", id)
         yield from entry_faults(f"personas.{id}", entry or CastEntry())
         name = name_in(entry)
         first = names.setdefault(name_key(name), id) if name else id
@@ -62,7 +67,13 @@ def entry_faults(path: str, entry: CastEntry) -> Iterator[Fault]:
 
 
 def run_faults(spec: DialogueSpec) -> Iterator[Fault]:
-    """Find what is wrong with repeats and seeds."""
+    """Find what is wrong with repeats, seeds, and who writes the replies."""
+    name = spec.model.name
+    if spec.model.endpoints and name is not None and not name.startswith(WITH_ADDRESS):
+        yield fault("model.name", "ollama:MODEL or openai:MODEL where endpoints are named", name)
+    if spec.model.endpoints and spec.model.slots is not None:
+        allowed = "slots of each endpoint, where endpoints are named"
+        yield fault("model.slots", allowed, str(spec.model.slots))
     for name in ("repeats", "seed"):
         if spec.seeds is not None and name in spec.model_fields_set:
             given = str(getattr(spec, name))
@@ -296,7 +307,7 @@ def absent(
     if id not in cast:
         yield from unknown(path, id, cast)
         return
-    there = who.there(turn, of)
+    there = [one for one in who.there(turn, of) if one in cast]
     if id in there:
         return
     if id not in who.everybody:
