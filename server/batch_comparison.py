@@ -37,7 +37,7 @@ def described(name: str, outcome: Outcome, first: Sequence[SaidTurn]) -> Compare
         "status": outcome.status,
         "exit_reason": outcome.exit_reason,
         "error": dict(outcome.error) if outcome.error is not None else None,
-        "turns": len(turns),
+        "turns": sum(turn.kind != "narrated" for turn in turns),
         "tokens": sum(turn.tokens for turn in turns),
         "parts_at": parting(first, turns),
         "relationships": [
@@ -49,10 +49,10 @@ def described(name: str, outcome: Outcome, first: Sequence[SaidTurn]) -> Compare
 
 def parting(one: Iterable[SaidTurn], other: Iterable[SaidTurn]) -> int | None:
     """Return the number of the first turn that is not the same in both; None if all are."""
-    for number, pair in enumerate(zip_longest(one, other), start=1):
+    for pair in zip_longest(one, other):
         said_in = [turn and (turn.speaker, turn.text, turn.heard_by, turn.kind) for turn in pair]
         if said_in[0] != said_in[1]:
-            return number
+            return min(turn.number for turn in pair if turn is not None)
     return None
 
 

@@ -18,6 +18,7 @@ from persona_mcp.server.batch_replay import open_replay
 from persona_mcp.server.batch_results import BEGUN
 from persona_mcp.server.batch_settings import as_begun, begun_in, check_embedder
 from persona_mcp.server.batch_store import NAME as STORE
+from persona_mcp.server.batch_store import spoken
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Batch
 from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
@@ -27,7 +28,6 @@ from persona_mcp.server.recorded_model import RecordedModel
 from persona_mcp.server.run_dialogue import Swap, run_dialogue
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import Job, Outcome, RecordedCall, TurnTold
-from persona_mcp.state.batch_reading import said
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
@@ -167,7 +167,7 @@ async def open_before(
                 id=str(asked.dialogue),
             )
         job, frozen, outcome = found
-        last = len(said(outcome)) - (outcome.status == "done")
+        last = spoken(outcome) - (outcome.status == "done")
         if asked.turn > last:
             what = f"0..{last}: a turn after which it went on"
             raise wrong("--turn", what, asked.turn)

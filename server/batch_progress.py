@@ -133,8 +133,9 @@ class Lines:
         return f"{tally.over}/{tally.total} dialogues, {tally.words}{left}"
 
     def close(self) -> None:
-        """Write how it stands."""
-        self._terminal.err.print(self._line())
+        """Write how it stands, if anything was begun."""
+        if self._tally.total:
+            self._terminal.err.print(self._line())
 
 
 class Events:

@@ -1,7 +1,8 @@
 """A batch in its folder from beginning to end: begun or gone on with, held, results written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,10 @@ from persona_mcp.server.batch_settings import (
 )
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, Told, retry_failed, run_batch
-from persona_mcp.server.dialogue_host import dialogue_host
-from persona_mcp.server.local_engine import LocalEngine
-from persona_mcp.server.model_pool import open_pool
-from persona_mcp.state.batch import Cast
+from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
+from persona_mcp.server.local_engine import LocalEngine, Made
+from persona_mcp.server.model_pool import ModelPool, open_pool
+from persona_mcp.state.batch import Cast, Engine
 from persona_mcp.state.batch_plan import Arm, BatchPlan
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.embedding import Embedder
@@ -103,10 +104,7 @@ async def hold_in(
     begun = await store.fact(BEGUN)
     settings = asked.settings if begun is None else as_begun(asked.settings, begun)
     casts = await cast_in(folder, asked)
-    host = dialogue_host(settings, asked.embedder)
-    pool = open_pool(settings.llm, asked.model)
-    engine = LocalEngine(host, pool, how.workers, store.keep_call)
-    try:
+    async with open_parts(asked, settings) as (host, pool):
         embedder, model = host.embedder.model_id, (await pool.info()).id
         if begun is None:
             await store.note_fact(BEGUN, begun_with(settings, embedder, model))
@@ -116,12 +114,48 @@ async def hold_in(
         if how.retry_failed:
             await asyncio.to_thread(folder.reopen)
             await retry_failed(plan, store, settings.conversation.attempts)
-        summary = await run_batch(plan, casts, store, engine, Worlds(host), told, stopping)
-    finally:
-        await engine.aclose()
+        engine = await engine_for(how, asked, settings, host, pool, store.keep_call)
+        try:
+            summary = await run_batch(plan, casts, store, engine, Worlds(host), told, stopping)
+        finally:
+            await engine.aclose()
     if summary.complete:
         await finish(folder, plan, casts, settings)
     return summary
+
+
+@asynccontextmanager
+async def open_parts(
+    asked: Asked, settings: Settings
+) -> AsyncIterator[tuple[DialogueHost, ModelPool]]:
+    """Open what dialogues are held with in this process."""
+    host = dialogue_host(settings, asked.embedder)
+    pool = open_pool(settings.llm, asked.model)
+    try:
+        yield host, pool
+    finally:
+        await pool.aclose()
+        await host.aclose()
+
+
+async def engine_for(
+    how: How,
+    asked: Asked,
+    settings: Settings,
+    host: DialogueHost,
+    pool: ModelPool,
+    made: Made,
+) -> Engine:
+    """Open where dialogues are held.
+
+    Raises:
+        NotConfigured: Ray is not installed, or does not start.
+    """
+    if how.engine == "local":
+        return LocalEngine(host, pool, how.workers, made)
+    from persona_mcp.server.ray_cluster import open_ray  # noqa: PLC0415 - an extra
+
+    return await open_ray(settings, asked.model, how.workers, made)
 
 
 async def cast_in(folder: BatchFolder, asked: Asked) -> Casts:

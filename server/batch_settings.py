@@ -88,6 +88,6 @@ def check_embedder(begun: Mapping[str, Any], embedder: str) -> None:
     if begun["embedder"] != embedder:
         raise Conflict(
             f"the batch was begun with the embedder {begun['embedder']}, now it is {embedder}: "
-            f"set PERSONA_EMBEDDER__MODEL={begun['embedder']}",
+            "set PERSONA_EMBEDDER__MODEL as it was",
             embedder=begun["embedder"],
         )

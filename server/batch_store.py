@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import Finished, Outcome, RecordedCall
+from persona_mcp.state.batch_reading import said
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 
 T = TypeVar("T")
@@ -357,7 +358,7 @@ def write_all(waiting: list[Waiting], connection: sqlite3.Connection) -> None:
 def write_finished(connection: sqlite3.Connection, finished: Finished) -> None:
     """Write an outcome and its calls; calls that it did not make in the end are gone."""
     outcome, place = finished.outcome, finished.outcome.job.place.index
-    turns = len(outcome.rows.get("turns", ()))
+    turns = spoken(outcome)
     packed = zlib.compress(batch_codec.outcome_json(outcome).encode(), QUICK)
     connection.execute(
         "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
@@ -367,6 +368,11 @@ def write_finished(connection: sqlite3.Connection, finished: Finished) -> None:
         "DELETE FROM calls WHERE place = ? AND number >= ?", (place, len(finished.calls))
     )
     write_calls(connection, finished.calls)
+
+
+def spoken(outcome: Outcome) -> int:
+    """Count the turns of a dialogue, without what a narrator brought in."""
+    return sum(turn.kind != "narrated" for turn in said(outcome))
 
 
 def write_calls(

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from persona_mcp.server.batch_casts import Casts
-from persona_mcp.server.batch_store import PAGE, BatchStore
+from persona_mcp.server.batch_store import PAGE, BatchStore, spoken
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.state.batch import (
     Engine,
@@ -326,7 +326,7 @@ def event_of(held: Finished) -> Event:
         "repeat": outcome.job.place.repeat,
         "wave": outcome.job.place.wave,
         "number": outcome.job.place.number,
-        "turns": len(outcome.rows.get("turns", ())),
+        "turns": spoken(outcome),
         "calls": outcome.calls,
     }
     if outcome.error is None:

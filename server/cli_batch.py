@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -13,22 +13,20 @@ import typer
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.config.spec_files import SpecFile, read_plan
-from persona_mcp.server.batch_cast import cast_of
+from persona_mcp.config.spec_files import read_plan
+from persona_mcp.server.batch_check import needs_folder, reader
 from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_folder, spec_in
 from persona_mcp.server.batch_outputs import REPORT
 from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
 from persona_mcp.server.batch_results import BEGUN, report_again
-from persona_mcp.server.batch_running import Asked, EngineName, How, ReadCast, run_in_folder
+from persona_mcp.server.batch_running import Asked, EngineName, How, run_in_folder
 from persona_mcp.server.batch_settings import as_begun
 from persona_mcp.server.batch_store import read_progress
 from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run
-from persona_mcp.server.store import Store, read_store
+from persona_mcp.server.store import read_store
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.batch import Cast
-from persona_mcp.state.batch_plan import Arm
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import InvalidParams, NotFound
 
@@ -54,7 +52,7 @@ def run_file(
 ) -> None:
     """Run a batch; exits with 3 if a dialogue failed, and with 130 after Ctrl-C."""
     if dry_run:
-        command_module("cli_batch_check").check(file, model, as_json, probe=False)
+        command_module("cli_batch_check").check(file, model, as_json, asks=False)
         return
 
     async def work(settings: Settings, terminal: Terminal) -> None:
@@ -66,11 +64,11 @@ def run_file(
         spec, plan = await asyncio.to_thread(read_plan, file)
         stopping = asyncio.Event()
         shown = display(terminal, as_json=as_json)
-        async with read_store(settings) as store:
+        async with read_store(settings) if needs_folder(plan.spec) else nullcontext() as store:
             asked = Asked(
                 spec.text.encode(),
                 plan,
-                cast_reader(spec, store),
+                reader(spec, plan, store),
                 with_name(plan.spec.model, model),
                 settings,
             )
@@ -84,16 +82,6 @@ def run_file(
 def with_name(model: ModelSpec, name: str | None) -> ModelSpec:
     """Return a batch's model under another name; None for its own."""
     return model if name is None else model.model_copy(update={"name": name})
-
-
-def cast_reader(spec: SpecFile, store: Store | None) -> ReadCast:
-    """Return what reads the cast of an arm, and tells the lines of what is wrong."""
-
-    async def read(arm: Arm) -> Cast:
-        with spec.telling_lines():
-            return await cast_of(arm.spec, spec.folder, store)
-
-    return read
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,7 @@ from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
+from tests.model_replies import hashed
 
 LARGE = ModelInfo("scripted", "large", 8192, small=False)
 SMALL = ModelInfo("scripted", "small", 2048, small=True)
@@ -121,6 +122,43 @@ class ScriptedModel:
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+class HashedModel(ScriptedModel):
+    """A model whose reply depends on what it is asked, the seed too, and on nothing else.
+
+    Attributes:
+        fails: Gives the error that a call ends in, None for a reply.
+        most: Calls that were under way at once, at most.
+    """
+
+    def __init__(
+        self,
+        fails: Callable[[Asked], Exception | None] = lambda _: None,
+        info: ModelInfo = LARGE,
+    ) -> None:
+        super().__init__(info=info)
+        self.fails = fails
+        self.now = self.most = 0
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[Chunk, None]:
+        asked = Asked(tuple(messages), sampling)
+        self.history.append(asked)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        said = [{"role": one.role, "content": one.content} for one in messages]
+        text = hashed({"messages": said, "seed": sampling.seed})
+        try:
+            for _ in range(len(text) % 7):  # some take longer than others
+                await asyncio.sleep(0)
+            if (error := self.fails(asked)) is not None:
+                raise error
+            yield Chunk(text)
+        finally:
+            self.now -= 1
+        yield Chunk("", len(text.split()), "stop")
 
 
 def words_of(text: str) -> list[str]:

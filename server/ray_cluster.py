@@ -1,0 +1,148 @@
+"""The way to a Ray cluster: the library, the connection, the workers' shares of the model."""
+
+import asyncio
+import importlib.util
+import os
+import secrets
+from typing import Any
+
+from persona_mcp.config.settings import LLMSettings, Settings
+from persona_mcp.server.local_engine import Made, enough_for
+from persona_mcp.server.model_pool import open_pool
+from persona_mcp.server.ray_engine import RayEngine
+from persona_mcp.server.ray_worker import Worker
+from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
+from persona_mcp.state.errors import NotConfigured
+
+ADDRESS = "RAY_ADDRESS"
+"""Environment variable that names a cluster; without it one is started on this machine."""
+ANYWHERE = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+"""Otherwise `uv run` has Ray build a second environment each time."""
+HERE = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Of a cluster that is started here: it tells nobody that it was."""
+INSTALL = (
+    "the engine ray needs the extra: `pip install 'persona-mcp[ray]'` "
+    "(in a checkout: `uv sync --extra ray`)"
+)
+STORE_BYTES = 256 * 2**20
+"""Shared memory of a cluster that is started here: frozen worlds are all that is in it."""
+SPARE_CALLS = 8
+"""Of a worker beside dialogues: it is to hear that it should stop."""
+
+
+async def open_ray(
+    settings: Settings,
+    model: ModelSpec,
+    workers: int | None = None,
+    made: Made | None = None,
+) -> RayEngine:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here, and start the workers.
+
+    Args:
+        settings: In effect; the workers take them over.
+        model: Who writes the replies; its places are shared out to the workers.
+        workers: How many, at most one for each place; None for one a processor.
+        made: Keeps each call of the model as it comes.
+
+    Raises:
+        NotConfigured: Ray is not installed, or the cluster or a worker did not start.
+    """
+    ray = loaded_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        await asyncio.to_thread(connect, ray, workers)
+    processors = int(ray.cluster_resources().get("CPU", 1))
+    shares = shared_out(settings.llm, model, workers or max(1, processors))
+    at_once = enough_for(open_pool(settings.llm, model))
+    kind = ray.remote(Worker).options(
+        num_cpus=1,
+        max_concurrency=at_once + SPARE_CALLS,
+        max_restarts=0,
+        scheduling_strategy="SPREAD",
+    )
+    engine = RayEngine(
+        ray, lambda share: kind.remote(settings, share), shares, at_once, made, ours=ours
+    )
+    try:
+        await engine.begin()
+    except BaseException:
+        await asyncio.shield(engine.aclose())
+        raise
+    return engine
+
+
+def loaded_ray() -> Any:
+    """Import Ray, with what it has to know before.
+
+    Raises:
+        NotConfigured: It is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise NotConfigured(INSTALL)
+    known = dict(ANYWHERE)
+    if ADDRESS not in os.environ:
+        known |= HERE
+        if "RAY_AUTH_MODE" not in os.environ:  # its ports are open to other machines
+            known |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in known.items():
+        os.environ.setdefault(name, value)
+    import ray  # noqa: PLC0415 - heavy, and an extra
+
+    return ray
+
+
+def connect(ray: Any, workers: int | None) -> None:
+    """Connect to the cluster that is named, or start one of this machine with room for all.
+
+    Raises:
+        NotConfigured: It does not answer.
+    """
+    address = os.environ.get(ADDRESS)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(workers or 0, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise NotConfigured(
+            f"Ray's cluster at {address} does not answer: check {ADDRESS}"
+            if address
+            else "Ray did not start on this machine; the log has the cause"
+        ) from error
+
+
+def shared_out(settings: LLMSettings, model: ModelSpec, workers: int) -> list[ModelSpec]:
+    """Share the model's places out to workers, as evenly as can be.
+
+    Args:
+        settings: For the places of a model of which the batch says nothing.
+        model: Whose places.
+        workers: How many there are to be, >= 1; there are never more than places.
+
+    Returns:
+        A share for each worker, with one place at least.
+    """
+    ends = list(model.endpoints)
+    slots = [end.slots for end in ends] or [open_pool(settings, model).slots]
+    places = [number for number, count in enumerate(slots) for _ in range(count)]
+    workers = min(workers, len(places))
+    return [part_of(model, ends, places[first::workers]) for first in range(workers)]
+
+
+def part_of(model: ModelSpec, ends: list[Endpoint], places: list[int]) -> ModelSpec:
+    """Return a model with these places alone: numbers of its servers, one for each place."""
+    if not ends:
+        return model.model_copy(update={"slots": len(places)})
+    kept = [
+        end.model_copy(update={"slots": places.count(number)})
+        for number, end in enumerate(ends)
+        if number in places
+    ]
+    return model.model_copy(update={"endpoints": kept})

@@ -1,0 +1,118 @@
+"""A worker of a cluster: holds dialogues with a host and a model of its own, and tells as it goes.
+
+This module knows nothing of Ray: `ray_engine` makes an actor of the class.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.local_engine import hold_one
+from persona_mcp.server.model_pool import open_pool
+from persona_mcp.server.recorded_model import kept_problem
+from persona_mcp.state.batch import Finished, Job, RecordedCall, TurnTold, Work
+from persona_mcp.state.dialogue_spec import ModelSpec
+from persona_mcp.state.errors import Cancelled
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A dialogue ended where its turn ended, as it was asked to.
+
+    Attributes:
+        message: For people.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A dialogue came to no outcome.
+
+    Attributes:
+        problem: Why: code, message and data.
+    """
+
+    problem: Mapping[str, Any]
+
+
+Event = RecordedCall | TurnTold | Finished | Stopped | Faulty
+ENDS = (Finished, Stopped, Faulty)
+
+
+class Worker:
+    """Holds dialogues, many at once, on one event loop."""
+
+    def __init__(self, settings: Settings, model: ModelSpec) -> None:
+        """Open what dialogues are held with.
+
+        Args:
+            settings: In effect where the batch was begun.
+            model: This worker's share of the places at the model.
+        """
+        configure_logging(settings.log)
+        self._host = dialogue_host(settings)
+        self._pool = open_pool(settings.llm, model)
+        self._stopped = False
+
+    async def ready(self) -> int:
+        """Return the id of this process."""
+        return os.getpid()
+
+    async def hold(
+        self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]
+    ) -> AsyncGenerator[list[Event]]:
+        """Hold one dialogue, and yield what happens, in order; the last event ends it.
+
+        A call comes before the turn that is made of it, so whoever has the turn has the call.
+
+        Args:
+            job: Which.
+            frozen: The world of its run.
+            played: Calls of it that are recorded already.
+        """
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        holding = asyncio.create_task(self._held(Work(job, frozen, played), events))
+        try:
+            ended = False
+            while not ended:
+                batch = [await events.get()]
+                while not events.empty():
+                    batch.append(events.get_nowait())
+                ended = isinstance(batch[-1], ENDS)
+                yield batch
+        finally:
+            holding.cancel()
+            with suppress(asyncio.CancelledError):
+                await holding
+
+    async def _held(self, work: Work, events: "asyncio.Queue[Event]") -> None:
+        async def made(call: RecordedCall) -> None:
+            events.put_nowait(call)
+
+        try:
+            finished = await hold_one(
+                self._host, self._pool, work, events.put_nowait, lambda: self._stopped, made
+            )
+        except Cancelled as error:
+            events.put_nowait(Stopped(error.message))
+        except Exception as error:
+            events.put_nowait(Faulty(kept_problem(error)))
+        else:
+            events.put_nowait(finished)
+
+    async def stop(self) -> None:
+        """Have every dialogue end where its turn ends."""
+        self._stopped = True
+
+    async def close(self) -> None:
+        """Let go of the model and the embedder."""
+        await self._pool.aclose()
+        await self._host.aclose()

@@ -1,0 +1,308 @@
+"""Batches by the command line: run, stopped, gone on with, verified, and what is in the outputs."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_mcp.server import cli_run
+from persona_mcp.server.batch_progress import Events, Lines, display, duration
+from persona_mcp.server.cli_batch import SOME_FAILED
+from persona_mcp.server.terminal import open_terminal
+from tests.batches import lines, persona, results, specification, written
+from tests.command_line import Cli
+from tests.model_server import Behaviour
+from tests.processes import end, eventually, run, start
+
+SMALL: dict[str, Any] = {
+    "repeats": 1,
+    "waves": [
+        {"dialogues": [{"participants": ["ada", "bo"]}, {"participants": ["bo", "cleo"]}]},
+        {"gap_hours": 5.0, "dialogues": [{"participants": ["ada", "cleo"]}]},
+    ],
+}
+TURNS, DIALOGUES = 12, 3
+
+
+@pytest.fixture
+def spec(cli: Cli, tmp_path: Path) -> str:
+    """A small batch; the model server's replies depend on what it is asked."""
+    cli.server.default = cli.server.named("hashed")
+    return written(tmp_path / "batch.yaml", specification(**SMALL))
+
+
+def given_to(cli: Cli) -> list[str]:
+    """Return each prompt that the model was given, as one text."""
+    asked = [request.body for request in cli.server.requests]
+    return ["\n".join(str(one["content"]) for one in body["messages"]) for body in asked]
+
+
+def test_a_batch_is_run_with_all_its_files_and_a_summary(cli: Cli, spec: str) -> None:
+    done = cli.good("dialogue", "run", spec, "--out", "out")
+
+    out = Path("out")
+    assert "report: out/report.html" in done.out.replace(os.sep, "/")
+    assert f"{DIALOGUES}/{DIALOGUES} dialogues, {TURNS} turns" in done.err
+    assert set(results(out)) == {
+        *("spec.yaml", "cast.json", "recording.jsonl", "manifest.json", "report.html"),
+        *("dialogues.jsonl", "turns.parquet", "relationships.parquet"),
+        *("sharegpt.jsonl", "openai.jsonl", "network.graphml"),
+    }
+    assert (out / "spec.yaml").read_bytes() == Path(spec).read_bytes()
+    assert len(lines(out / "timings.jsonl")) == DIALOGUES
+    assert len(cli.server.requests) == TURNS == len(lines(out / "recording.jsonl"))
+
+
+def test_the_manifest_names_all_that_the_results_depend_on(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "out")
+
+    manifest = json.loads(Path("out/manifest.json").read_text("utf-8"))
+    assert set(manifest["files"]) == set(results(Path("out"))) - {"manifest.json"}
+    assert manifest["model"] == "openai:test"
+    assert manifest["models"] == ["openai:test"]
+    assert manifest["embedder"] == "openai-words"
+    assert manifest["seeds"] == {"seed": 7, "seeds": None, "repeats": 1}
+    counts = {"arms": 1, "dialogues": 3, "done": 3, "failed": 0, "turns": 12, "calls": 12}
+    assert manifest["counts"] == counts
+    assert manifest["settings"]["conversation"] == {"window_turns": 20, "attempts": 3}
+    assert {"persona-mcp", "python", "numpy", "machine"} < set(manifest["made_with"])
+
+
+def test_two_runs_of_a_batch_come_to_the_same_bytes(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "one", "--workers", "1")
+    cli.good("dialogue", "run", spec, "--out", "other", "--workers", "8")
+
+    assert results(Path("one")) == results(Path("other"))
+
+
+def test_events_are_json_lines(cli: Cli, spec: str) -> None:
+    done = cli.good("dialogue", "run", spec, "--out", "out", "--json")
+
+    events = [json.loads(line) for line in done.out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("started", "finished")
+    assert kinds.count("turn") == TURNS
+    assert kinds.count("dialogue_done") == DIALOGUES
+    assert kinds.count("wave") == 2
+    last = events[-1]
+    assert (last["done"], last["failed"], last["stopped"]) == (DIALOGUES, 0, False)
+    assert last["report"] == str(Path("out/report.html"))
+
+
+def test_what_was_begun_is_gone_on_with_only_on_request(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "out")
+    asked = len(cli.server.requests)
+
+    finished = cli.good("dialogue", "run", spec, "--out", "out", "--resume")
+    other = written(Path("other.yaml"), specification(name="other", **SMALL))
+    refused = cli("dialogue", "run", other, "--out", "out", "--resume")
+
+    assert len(cli.server.requests) == asked
+    assert "report: " in finished.out
+    assert refused.code == cli_run.FAILED
+    assert "holds another batch" in refused.err
+    cli.good("dialogue", "run", other, "--out", "out", "--force")
+    assert len(cli.server.requests) == 2 * asked
+
+
+def test_what_is_wrong_is_told_before_anything_is_made(cli: Cli, spec: str) -> None:
+    bad = written(Path("bad.yaml"), {**specification(**SMALL), "repeats": 0})
+
+    for arguments, said in (
+        ((bad, "--out", "out"), "bad.yaml:"),
+        ((spec, "--out", "out", "--engine", "dask"), "--engine: allowed is local or ray"),
+        (("nowhere.yaml", "--out", "out"), "no file of this name"),
+    ):
+        done = cli("dialogue", "run", *arguments)
+        assert done.code == cli_run.FAILED
+        assert said in done.err
+    assert not Path("out").exists()
+    assert cli.server.requests == []
+
+
+def test_a_dry_run_tells_what_would_be_and_makes_nothing(cli: Cli, spec: str) -> None:
+    told = cli.good("dialogue", "run", spec, "--out", "out", "--dry-run", "--json").json
+    checked = cli.good("dialogue", "check", spec, "--json").json
+
+    assert (told["dialogues"], told["calls_max"], told["estimate"]) == (DIALOGUES, TURNS, None)
+    assert checked["estimate"]["model"] == "openai:test"
+    assert not Path("out").exists()
+    assert len(cli.server.requests) == 1
+
+
+def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
+    cli: Cli, spec: str
+) -> None:
+    cli.good("dialogue", "run", spec, "--out", "whole")
+    before = len(cli.server.requests)
+    cli.server.script(*["hashed"] * 3, "400")
+
+    failed = cli("dialogue", "run", spec, "--out", "out", "--workers", "1")
+    status = cli.good("dialogue", "status", "out", "--json").json
+    words = cli.good("dialogue", "status", "out").out
+    shown = lines(Path("out/dialogues.jsonl"))
+
+    assert failed.code == SOME_FAILED
+    assert "--retry-failed" in failed.out
+    assert "dialogue 0 failed: " in failed.err
+    assert (status["status"], status["done"], status["failed"]) == ("finished", 2, 1)
+    [one] = status["failures"]
+    assert one["dialogue"] == 0 and one["reason"] in words
+    assert [line["status"] for line in shown] == ["failed", "done", "done"]
+    assert shown[0]["error"]["message"] == one["reason"]
+    assert results(Path("out")) != results(Path("whole"))
+    assert cli.good("dialogue", "verify", "out").out.startswith("verified: ")
+    asked = len(cli.server.requests)
+
+    cli.good("dialogue", "run", spec, "--out", "out", "--retry-failed")
+
+    assert results(Path("out")) == results(Path("whole"))
+    # One call of the failed one; the second wave, whose world has changed; nothing else.
+    assert len(cli.server.requests) - asked == 1 + 4
+    assert asked - before == TURNS
+
+
+def test_a_failed_batch_is_not_held_again_by_itself(cli: Cli, spec: str) -> None:
+    cli.server.script("400")
+    first = cli("dialogue", "run", spec, "--out", "out", "--json")
+    asked = len(cli.server.requests)
+
+    again = cli("dialogue", "run", spec, "--out", "out", "--resume")
+
+    events = [json.loads(line) for line in first.out.splitlines()]
+    [told] = [event for event in events if event["event"] == "dialogue_failed"]
+    assert told["error"]["message"]
+    assert (first.code, again.code) == (SOME_FAILED, SOME_FAILED)
+    assert len(cli.server.requests) == asked
+
+
+def test_another_model_or_embedder_does_not_go_on(
+    cli: Cli, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.server.script(*["hashed"] * 3, "400")
+    cli("dialogue", "run", spec, "--out", "out")
+
+    other = cli("dialogue", "run", spec, "--out", "out", "--retry-failed", "--model", "openai:b")
+    monkeypatch.setenv("PERSONA_EMBEDDER__MODEL", "openai:more")
+    embedder = cli("dialogue", "run", spec, "--out", "out", "--retry-failed")
+
+    assert "begun with the model openai:test, now it is openai:b" in other.err
+    assert "begun with the embedder openai-words, now it is openai-more" in embedder.err
+
+
+def test_ctrl_c_stops_at_turns_and_going_on_comes_to_the_same_bytes(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "whole")
+    before = len(cli.server.requests)
+    cli.server.default = Behaviour(hashed=True, delay_s=0.01)
+
+    def interrupt() -> None:
+        eventually(lambda: len(cli.server.requests) >= before + 3, "the third call")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    stopped = cli("dialogue", "run", spec, "--out", "out")
+    interrupting.join()
+    asked = len(cli.server.requests) - before
+    status = cli.good("dialogue", "status", "out", "--json").json
+    refused = cli("dialogue", "run", spec, "--out", "out")
+    cli.good("dialogue", "run", spec, "--out", "out", "--resume")
+
+    assert stopped.code == cli_run.INTERRUPTED
+    assert "go on with: persona dialogue run" in stopped.out
+    assert "stops where each dialogue's turn ends" in stopped.err
+    assert asked < TURNS
+    assert (status["status"], status["left"] > 0) == ("stopped", True)
+    assert "--resume" in refused.err
+    assert results(Path("out")) == results(Path("whole"))
+    assert len(cli.server.requests) - before == TURNS  # nothing was asked twice
+
+
+def test_a_second_ctrl_c_stops_at_once(cli: Cli, spec: str) -> None:
+    cli.server.default = cli.server.named("silence")
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    process = start("dialogue", "run", spec, "--out", "out", **given)
+    try:
+        eventually(lambda: cli.server.requests, "the model to be asked")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "Ctrl-C again" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        end(process)
+
+    assert process.returncode == cli_run.INTERRUPTED
+    cli.server.default = cli.server.named("hashed")
+    cli.good("dialogue", "run", spec, "--out", "out", "--resume")
+
+
+def test_a_running_batch_is_seen_and_left_alone(cli: Cli, spec: str) -> None:
+    cli.server.default = cli.server.named("silence")
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    process = start("dialogue", "run", spec, "--out", "out", **given)
+    try:
+        eventually(lambda: cli.server.requests, "the model to be asked")
+
+        status = cli.good("dialogue", "status", "out", "--json").json
+        refused = cli("dialogue", "run", spec, "--out", "out", "--resume")
+    finally:
+        process.kill()
+        end(process)
+
+    assert status["status"] == "running"
+    assert "another process works on that batch" in refused.err
+
+
+def test_a_report_is_written_again(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "out")
+    wanted = results(Path("out"))
+    Path("out/report.html").unlink()
+
+    told = cli.good("dialogue", "report", "out", "--json").json
+
+    assert told["report"] == str(Path("out/report.html"))
+    assert results(Path("out")) == wanted
+    assert cli("dialogue", "report", "nowhere").err.startswith("error: no batch in 'nowhere'")
+    assert "report: " in cli.good("dialogue", "report", "out").out
+
+
+def test_a_folder_that_is_no_batch_is_told(cli: Cli) -> None:
+    for command in ("status", "verify", "report"):
+        done = cli("dialogue", command, "nowhere")
+        assert done.code == cli_run.FAILED
+        assert "'nowhere'" in done.err
+
+
+# What is in the outputs: who hears what.
+
+
+def held(cli: Cli, name: str, **changes: Any) -> tuple[Path, list[dict[str, Any]]]:
+    """Run a batch of a spec, and return its folder and its dialogues."""
+    file = written(Path(f"{name}.yaml"), specification(name=name, repeats=1, **changes))
+    cli.good("dialogue", "run", file, "--out", name)
+    cli.good("dialogue", "verify", name)
+    return Path(name), lines(Path(name) / "dialogues.jsonl")
+
+
+def spoken(folder: Path) -> list[dict[str, Any]]:
+    """Read the turns of a batch's folder."""
+    from pyarrow import parquet
+
+    rows: list[dict[str, Any]] = parquet.read_table(folder / "turns.parquet").to_pylist()
+    return rows
+
+
+def talk(**changes: Any) -> dict[str, Any]:
+    """Give a wave of one dialogue of three."""
+    return {"dialogues": [{"participants": ["ada", "bo", "cleo"], "max_turns": 6, **changes}]}
+
+
+def prompts_of(cli: Cli, name: str) -> list[str]:
+    """Return the prompts that were given to the model for one persona to speak."""
+    return [text for text in given_to(cli) if text.startswith(f"You are {name}")]
