@@ -49,6 +49,11 @@ class BatchJobs(Worker):
         self._later: dict[Key, float] = {}
         """Batches that could not be gone on with, and when that is tried again."""
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether what is held now is to end where its turn ends."""
+        return self._watch is not None and self._watch.stopping.is_set()
+
     async def turn(self) -> None:
         """Hold every batch that nobody holds, the one that waits longest first."""
         await self._remove_old()

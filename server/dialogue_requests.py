@@ -155,20 +155,19 @@ def inside(path: str) -> str:
 
 def beyond(plan: BatchPlan) -> Iterator[Fault]:
     """Find what only the command line may ask for: files of the server, and other models."""
-    varied = {path.split(".")[0] for path in plan.spec.variations}
-    for arm in range(len(plan.arms) if varied & {"personas", "model"} else 1):
-        spec = plan.arms[arm].spec
-        for id, entry in spec.personas.items():
+    for name in ("name", "endpoints", "slots"):
+        if name in plan.spec.model.model_fields_set:
+            given = plan.spec.model.model_dump(mode="json")[name]
+            yield fault(f"model.{name}", "left out: the server's own model talks", given)
+    varied = any(path.split(".")[0] == "personas" for path in plan.spec.variations)
+    for arm in range(len(plan.arms) if varied else 1):
+        for id, entry in plan.arms[arm].spec.personas.items():
             if entry is not None and entry.card is not None:
                 allowed = (
                     "left out, since no file of the server is read: give the persona itself, or "
                     "bring the card in with persona_import"
                 )
                 yield fault(f"personas.{id}.card", allowed, entry.card)
-        for name in ("name", "endpoints", "slots"):
-            if name in spec.model.model_fields_set:
-                given = spec.model.model_dump(mode="json")[name]
-                yield fault(f"model.{name}", "left out: the server's own model talks", given)
 
 
 def fault(field: str, allowed: str, given: Any) -> Fault:

@@ -363,7 +363,7 @@ async def test_a_wrong_specification_names_each_fault_by_its_path_and_changes_no
         ({"personas": {"aria": None, "kira": {"card": "kira.png"}}}, "personas.kira.card"),
         ({"model": {"endpoints": [{"url": "http://10.0.0.1"}]}}, "model.endpoints"),
         ({"model": {"name": "openai:dear"}}, "model.name"),
-        ({"variations": {"model.name": ["openai:a", "openai:b"]}}, "model.name"),
+        ({"variations": {"personas.kira": [{"card": "kira.png"}]}}, "personas.kira.card"),
     ],
 )
 async def test_no_file_of_the_server_and_no_other_model_is_asked_for(
