@@ -158,10 +158,16 @@ EXAMPLES: dict[str, Example] = {
     "dialogue_status": Example({"dialogue_id": "$dialogue_start.dialogue_id", "wait_ms": 20_000}),
     "dialogue_cancel": Example(
         {"dialogue_id": "$dialogue_start.dialogue_id", "reason": "The wrong topic."},
-        before=(Step("dialogue_start", LONG),),
+        before=(Step("dialogue_start", LONG), Step("dialogue_start", LONG)),
         wrong=({"dialogue_id": "$dialogue_status.dialogue_id"},),
     ),
-    "dialogue_list": Example({"status": "completed"}),
+    "dialogue_list": Example(
+        {"status": "completed"},
+        before=(
+            Step("dialogue_list", {"status": "running"}),
+            Step("dialogue_cancel", {"dialogue_id": "$dialogue_list.dialogues.0.dialogue_id"}),
+        ),
+    ),
     "dialogue_result": Example(
         {"dialogue_id": "$dialogue_status.dialogue_id", "include": ["scores", "transcript"]}
     ),

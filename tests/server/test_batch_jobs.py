@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Connection, update
 
@@ -18,10 +19,18 @@ from persona_mcp.state.model import ModelInfo
 from tests.calls import call, remembered
 from tests.dialogues import LINES, QUICK, ended, folder_of, result, said, start, status
 from tests.doubles import Hangs, ScriptedModel, WordEmbedder
+from tests.processes import LIMIT_S, end, eventually, model_server, serving, stop
 
 pytestmark = pytest.mark.anyio
 
 ANOTHER = ModelInfo("scripted", "another", 8192, small=False)
+
+STRANGERS = {
+    "personas": {"mara": {"persona": {"name": "Mara"}}, "tom": {"persona": {"name": "Tom"}}},
+    "dialogue": {"max_turns": 3, "stagnation": 0},
+    "waves": [{}, {}],
+    "seed": 5,
+}
 
 
 @pytest.fixture
@@ -89,27 +98,19 @@ async def test_a_batch_that_goes_on_comes_to_the_same_as_one_that_was_never_stop
     settings: Settings, tmp_path: Path
 ) -> None:
     hanging = Hangs(LINES[2])
-    spec = {
-        "personas": {"mara": {"persona": {"name": "Mara"}}, "tom": {"persona": {"name": "Tom"}}},
-        "dialogue": {"max_turns": 4},
-        "waves": [{}, {}],
-    }
+    spec = {**STRANGERS, "dialogue": {"max_turns": 4}}
     apart = settings.model_copy(update={"data_dir": tmp_path / "apart"})
-
-    async def files(service: Service, id: str) -> dict[str, str]:
-        manifest = json.loads((folder_of(service, id) / "manifest.json").read_text())
-        return {name: file["sha256"] for name, file in manifest["files"].items()}
 
     async with process(changed(settings, stop_s=0.05), ScriptedModel(*LINES[:2], hanging)) as first:
         id = (await call(first, "dialogue_start", spec=spec))["dialogue_id"]
         await hanging.reached.wait()
     async with process(settings, ScriptedModel(*LINES[2:])) as second:
         await ended(second, id)
-        stopped = await files(second, id)
+        stopped = sums(settings.data_dir, id)
     async with process(apart, ScriptedModel(*LINES)) as service:
         other = (await call(service, "dialogue_start", spec=spec))["dialogue_id"]
         await ended(service, other)
-        at_once = await files(service, other)
+        at_once = sums(apart.data_dir, other)
 
     assert stopped == at_once
     assert "recording.jsonl" in stopped
@@ -245,3 +246,53 @@ async def test_a_batch_that_was_over_long_ago_goes_with_its_files(settings: Sett
 
     assert there
     assert not folder.exists()
+
+
+def test_a_dialogue_outlives_sigterm_and_kill_9_and_comes_to_the_same(tmp_path: Path) -> None:
+    with model_server("hashed") as models, model_server(dimension=64) as words:
+        given = {
+            "PERSONA_EMBEDDER__MODEL": "openai:words",
+            "PERSONA_EMBEDDER__OPENAI_URL": words.openai_url,
+            "PERSONA_DIALOGUES__STOP_S": "0.2",
+        }
+
+        def asked(count: int) -> None:
+            eventually(lambda: len(models.requests) >= count, f"{count} calls of the model")
+
+        with serving(tmp_path / "data", models.openai_url, **given) as (process, url):
+            models.script("hashed", "hang")
+            id = post(url, "start", spec=STRANGERS)["dialogue_id"]
+            asked(2)
+            code, _ = stop(process)
+        with serving(tmp_path / "data", models.openai_url, **given) as (process, url):
+            models.script("hashed", "hashed", "hang")
+            asked(5)
+            process.kill()
+            end(process)
+        with serving(tmp_path / "data", models.openai_url, **given) as (process, url):
+            over = post(url, "status", dialogue_id=id, wait_ms=20_000)
+            stop(process)
+        with serving(tmp_path / "apart", models.openai_url, **given) as (process, url):
+            other = post(url, "start", spec=STRANGERS)["dialogue_id"]
+            at_once = post(url, "status", dialogue_id=other, wait_ms=20_000)
+            stop(process)
+
+    assert code == 0
+    assert (over["status"], at_once["status"]) == ("completed", "completed")
+    assert over["turns_done"] == at_once["turns_done"] == 6
+    assert over["tokens_used"] == at_once["tokens_used"]
+    assert sums(tmp_path / "data", id) == sums(tmp_path / "apart", other)
+    assert len(models.requests) == (6 + 2) + 6
+
+
+def post(url: str, name: str, **arguments: Any) -> dict[str, Any]:
+    answer = httpx.post(f"{url}/api/v1/dialogue/{name}", json=arguments, timeout=LIMIT_S)
+    assert answer.is_success, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def sums(data_dir: Path, id: str) -> dict[str, str]:
+    """Return the check sums of all files of a finished batch."""
+    manifest = json.loads((data_dir / "dialogues" / "main" / id / "manifest.json").read_text())
+    return {name: file["sha256"] for name, file in manifest["files"].items()}
