@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persona_mcp.config.dialogue_settings import DialogueSettings
 from persona_mcp.config.section import Seconds, Section
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
 from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
@@ -304,6 +305,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     index: IndexSettings = IndexSettings()
     conversation: ConversationSettings = ConversationSettings()
+    dialogues: DialogueSettings = DialogueSettings()
     server: ServerSettings = ServerSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     sessions: SessionSettings = SessionSettings()

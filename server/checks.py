@@ -53,7 +53,7 @@ async def check_all(settings: Settings) -> list[Finding]:
 async def kept(settings: Settings, chosen: ChatModel, encoder: Embedder) -> list[Finding]:
     """Check what lies in the data folder."""
     try:
-        async with open_service(settings, chosen, encoder) as service:
+        async with open_service(settings, chosen, encoder, holds_batches=False) as service:
             return [
                 Finding("data folder", True, f"{settings.data_dir} can be written"),
                 await tried("database", lambda: database(service)),

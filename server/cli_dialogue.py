@@ -64,7 +64,7 @@ def talk(begin: Mapping[str, Any], model: str | None, as_json: bool) -> None:
     async def work(settings: Settings, terminal: Terminal) -> None:
         catalogue.operations()
         given = {name: value for name, value in begin.items() if value is not None}
-        async with open_service(settings) as service:
+        async with open_service(settings, holds_batches=False) as service:
             try:
                 begun = await call_operation(service, "conversation_start", given)
             except InvalidParams as error:

@@ -95,7 +95,7 @@ async def keep_open(
     """Open the service beside the server, so that tools are listed before LangGraph is imported."""
     try:
         service_module = await asyncio.to_thread(command_module, "service")
-        async with service_module.open_service(settings) as service:
+        async with service_module.open_service(settings, holds_batches=False) as service:
             opened.set_result(service)
             await stop.wait()
     except Exception as error:  # told to whoever calls a tool
@@ -149,7 +149,9 @@ def reindex(embed: bool, as_json: bool) -> None:
             TimeRemainingColumn(),
         )
         service_module = command_module("service")
-        async with service_module.open_service(settings, new_index=True) as service:
+        async with service_module.open_service(
+            settings, new_index=True, holds_batches=False
+        ) as service:
             with Progress(*columns, console=terminal.err, transient=True) as bar:
                 task = bar.add_task("embedding", total=None)
 

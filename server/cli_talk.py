@@ -75,7 +75,7 @@ def ask(
         if new and conversation is not None:
             fault = {"field": "--new", "allowed": "without --conversation", "given": conversation}
             raise InvalidParams.of([fault])
-        async with open_service(settings) as service:
+        async with open_service(settings, holds_batches=False) as service:
             world_id, user_id = settings.world, settings.user if user is None else user
             asked = request_of(world_id, name, user_id, said, conversation, request_id)
             if conversation is None and not new:
@@ -165,7 +165,7 @@ async def begin(
     settings: Settings, stack: AsyncExitStack, name: str, user: str | None, new: bool
 ) -> Talk:
     """Open everything and find where the talk goes on."""
-    service = await stack.enter_async_context(open_service(settings))
+    service = await stack.enter_async_context(open_service(settings, holds_batches=False))
     persona = await service.personas.resolve(settings.world, name)
     user_id = settings.user if user is None else user
     where = None if new else await last_conversation(service, persona.id, user_id, None)

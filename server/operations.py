@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before
     from persona_mcp.server.store import Store
     from persona_mcp.state.sessions import Session
 
-Toolset = Literal["persona", "conversation", "memory", "relationship", "emotion", "system"]
+Toolset = Literal[
+    "persona", "conversation", "dialogue", "memory", "relationship", "emotion", "system"
+]
 Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")

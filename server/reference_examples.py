@@ -63,6 +63,8 @@ NOTE = {"persona_id": ARIA, "content": "The harbour café closes at six."}
 NOTED = Step("memory_store", NOTE)
 IN_THE_FIRST = {"conversation_id": "$persona_chat.conversation_id"}
 TALK = {"conversation_id": "$conversation_start.conversation_id"}
+HELD = {"participants": [ARIA, KIRA], "topic": "the sea", "max_turns": 4, "seed": 7}
+LONG = {"participants": [ARIA, KIRA], "max_turns": 500, "token_budget": 32768, "repeat": 20}
 SAVED = {"snapshot_id": "$state_save.state.snapshot_id"}
 
 EXAMPLES: dict[str, Example] = {
@@ -144,6 +146,31 @@ EXAMPLES: dict[str, Example] = {
     "conversation_list": Example({"limit": 1}),
     "conversation_history": Example({**TALK, "limit": 1}, wrong=({},)),
     "conversation_get": Example(IN_THE_FIRST, wrong=({},)),
+    "dialogue_start": Example(
+        {**HELD, "keep": False},
+        wrong=(
+            {},
+            {"participants": [ARIA, NOBODY]},
+            {"participants": [ARIA, ARIA]},
+            {"spec": {"personas": {ARIA: None}}},
+        ),
+    ),
+    "dialogue_status": Example({"dialogue_id": "$dialogue_start.dialogue_id", "wait_ms": 20_000}),
+    "dialogue_cancel": Example(
+        {"dialogue_id": "$dialogue_start.dialogue_id", "reason": "The wrong topic."},
+        before=(Step("dialogue_start", LONG), Step("dialogue_start", LONG)),
+        wrong=({"dialogue_id": "$dialogue_status.dialogue_id"},),
+    ),
+    "dialogue_list": Example(
+        {"status": "completed"},
+        before=(
+            Step("dialogue_list", {"status": "running"}),
+            Step("dialogue_cancel", {"dialogue_id": "$dialogue_list.dialogues.0.dialogue_id"}),
+        ),
+    ),
+    "dialogue_result": Example(
+        {"dialogue_id": "$dialogue_status.dialogue_id", "include": ["scores", "transcript"]}
+    ),
     "memory_search": Example(
         {"persona_id": ARIA, "query": "Tom's boat", "n_results": 2}, wrong=({"query": "boat"},)
     ),

@@ -130,18 +130,21 @@ def settled(ask: Ask) -> Ask:
         answer = await ask(name, arguments)
         if "result" in answer and not operation_named(name).read_only:
             async with asyncio.timeout(LONGEST_S):
-                while not await rests(ask, name):
+                while not await rests(ask, name, answer["result"]):
                     await asyncio.sleep(LOOK_S)
         return answer
 
     return made
 
 
-async def rests(ask: Ask, after: str) -> bool:
-    """Tell whether what was written is in the index, and upkeep that was started has run once."""
+async def rests(ask: Ask, after: str, result: Answer) -> bool:
+    """Tell whether all is indexed, upkeep that was started ran once, and dialogues have stopped."""
     status = await ask("system_status", {})
     if status["result"]["queue_depth"]:
         return False
+    if after == "dialogue_cancel" and result["status"] == "running":
+        listed = await ask("dialogue_list", {"status": "running"})
+        return not listed["result"]["total_count"]
     if after != "memory_decay_start":
         return True
     stats = await ask("memory_decay_stats", {})

@@ -14,12 +14,14 @@ NAMED = ("properties", "$defs", "patternProperties")
 """Under these keywords stand names that were chosen freely, each with a schema."""
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 DEFS = "#/$defs/"
+EVERYWHERE = ("world_id", "session_id", "request_id")
+"""Arguments that mean the same wherever they are taken; the name says it to who has met one."""
 BOUNDS = ("pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
 
 def input_schema(full: Schema) -> Schema:
     """Shorten the schema of arguments; nothing in it is a reference, which some clients lack."""
-    definitions = full.get("$defs", {})
+    definitions = definitions_of(full)
     body = {key: value for key, value in full.items() if key not in ("$defs", "description")}
     short: Schema = shortened(inlined(body, definitions, set(definitions)), null=False)
     return short
@@ -31,10 +33,7 @@ def output_schema(full: Schema) -> Schema:
     No field is required at the top: some clients hold an error's answer, which has none of them,
     against it too, and would show their own complaint in place of what went wrong.
     """
-    definitions = {
-        name: {key: value for key, value in part.items() if key != "description"}
-        for name, part in full.get("$defs", {}).items()
-    }
+    definitions = definitions_of(full)
     body = {
         key: value for key, value in full.items() if key not in ("$defs", "description", "required")
     }
@@ -47,6 +46,14 @@ def output_schema(full: Schema) -> Schema:
         if name not in once
     }
     return {**short, "$defs": kept} if kept else short
+
+
+def definitions_of(full: Schema) -> Schema:
+    """Return the parts of a schema without what their classes say of themselves."""
+    return {
+        name: {key: value for key, value in part.items() if key != "description"}
+        for name, part in full.get("$defs", {}).items()
+    }
 
 
 def references(value: Any) -> list[str]:
@@ -112,18 +119,29 @@ def without_choice(schema: Schema, *, null: bool) -> Schema:
 
 
 def plain(arguments: Schema) -> Schema:
-    """Leave out how long texts and lists may be, which a call tells that breaks it."""
+    """Leave out how long texts and lists may be, which a call tells that breaks it.
+
+    What an argument is for that many operations take is left out, too.
+    """
     found: Schema = {}
     for key, value in arguments.items():
         if key in NAMED:
-            found[key] = {name: plain(part) for name, part in value.items()}
+            found[key] = {name: untold(name, plain(part)) for name, part in value.items()}
         elif key in LISTED:
             found[key] = [plain(part) for part in value]
         elif isinstance(value, dict):
             found[key] = plain(value)
         elif key not in BOUNDS:
             found[key] = value
-    return {key: value for key, value in found.items() if key != "propertyNames" or value}
+    nothing = {"propertyNames": {}, "additionalProperties": True, "default": ""}
+    return {key: value for key, value in found.items() if value != nothing.get(key, ...)}
+
+
+def untold(name: str, schema: Schema) -> Schema:
+    """Leave out what an argument is for that is the same everywhere."""
+    if name not in EVERYWHERE:
+        return schema
+    return {key: value for key, value in schema.items() if key != "description"}
 
 
 def outline(result: Schema) -> Schema:

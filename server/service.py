@@ -23,6 +23,7 @@ from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
+from persona_mcp.server.batch_jobs import BatchJobs
 from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
 from persona_mcp.server.metrics import MeasuredModel
 from persona_mcp.server.probing import Probe
@@ -32,6 +33,7 @@ from persona_mcp.server.summaries import Summaries
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
 from persona_mcp.server.workers import (
+    batches_of,
     drain,
     indexer_of,
     stop_summaries,
@@ -90,6 +92,7 @@ class Service(Store):
     summaries: Summaries
     upkeep: Upkeep
     probe: Probe
+    batches: BatchJobs
 
     async def count_waiting(self) -> None:
         """Note in the metrics how much waits now."""
@@ -314,6 +317,7 @@ async def open_service(
     embedder: Embedder | None = None,
     *,
     new_index: bool = False,
+    holds_batches: bool = True,
 ) -> AsyncIterator[Service]:
     """Open everything; the database is upgraded and the default world made first.
 
@@ -322,6 +326,7 @@ async def open_service(
         model: In place of the one that the settings name (tests, recordings).
         embedder: Likewise.
         new_index: Begin with an empty index, also where the old one is damaged (a reindex).
+        holds_batches: Hold dialogues in the background; false for who does one thing and ends.
 
     Raises:
         StorageUnavailable: The data folder cannot be used.
@@ -365,6 +370,7 @@ async def open_service(
             summaries=summaries,
             upkeep=upkeep_of(store, embedder.model_id, liveness),
             probe=Probe(model, settings.llm.probe_s),
+            batches=batches_of(store, model, embedder, liveness),
         )
         await service.exchanges.sweep(settings.world, time.time())
         await drain(indexer, settings.index.drain_s)
@@ -375,5 +381,9 @@ async def open_service(
         stack.push_async_callback(stop_summaries, summing)
         keeper = asyncio.create_task(service.upkeep.run(), name="upkeep")
         stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
+        if holds_batches:
+            holder = asyncio.create_task(service.batches.run(), name="dialogues")
+            stop_s = settings.dialogues.stop_s
+            stack.push_async_callback(stop_worker, service.batches, holder, stop_s)
         stack.push_async_callback(service.runs.stop)
         yield service

@@ -6,13 +6,17 @@ import time
 import structlog
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.batch_holding import Lent
+from persona_mcp.server.batch_jobs import BatchJobs
 from persona_mcp.server.store import Store
 from persona_mcp.server.upkeep import Upkeep
+from persona_mcp.state.batch_rows import BatchRows
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.merging import Merging
+from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.upkeep_store import UpkeepStore
@@ -41,6 +45,13 @@ def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
     merging = Merging(model_id, settings.consolidation)
     upkeep = UpkeepStore(store.database, laws, merging, liveness.owner, liveness.is_gone)
     return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
+
+
+def batches_of(store: Store, model: ChatModel, embedder: Embedder, liveness: Liveness) -> BatchJobs:
+    """Make what holds batches of dialogues in this process."""
+    lease_s = store.settings.dialogues.lease_s
+    rows = BatchRows(store.database, liveness.owner, liveness.is_gone, lease_s)
+    return BatchJobs(rows, Lent(store, model, embedder))
 
 
 async def drain(indexer: Indexer, limit_s: float) -> None:

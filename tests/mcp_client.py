@@ -42,6 +42,9 @@ CORE = [
     "conversation_start",
     "conversation_advance",
     "conversation_end",
+    "dialogue_start",
+    "dialogue_status",
+    "dialogue_result",
     "system_status",
 ]
 REPLY = "Biscuit! A fine name for a cat, and a finer one for a song."

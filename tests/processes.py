@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sysconfig
@@ -85,6 +87,30 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def serving(data_dir: Path, url: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the server on a free port, and give its process and address."""
+    process = start("serve", "--port", "0", **variables(data_dir, url, **more))
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"serves on (http://\S+)", line):
+                yield process, found[1]
+                break
+        else:
+            raise AssertionError("the server said no address")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Stop a process with SIGTERM; give its code, and what it wrote to stderr."""
+    process.send_signal(signal.SIGTERM)
+    _, told = end(process)
+    return process.returncode, told
 
 
 def run(*arguments: str, said: str = "", **more: str) -> subprocess.CompletedProcess[str]:

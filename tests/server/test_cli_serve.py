@@ -1,13 +1,9 @@
 """`persona serve` as a process: where it says it is, it answers; and it stops as it should."""
 
 import json
-import re
 import signal
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,32 +13,18 @@ from websockets.sync.client import connect
 from persona_mcp.server.cli_serve import is_loopback
 from tests.http_server import STREAM
 from tests.model_server import Behaviour
-from tests.processes import LIMIT_S, end, eventually, model_server, run, start, stored, variables
+from tests.processes import (
+    LIMIT_S,
+    eventually,
+    model_server,
+    run,
+    serving,
+    stop,
+    stored,
+    variables,
+)
 
 MESSAGE = {"persona_id": "aria", "message": "My cat is called Biscuit.", "request_id": "r1"}
-
-
-@contextmanager
-def serving(data_dir: Path, url: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start the server on a free port, and give its process and address."""
-    process = start("serve", "--port", "0", **variables(data_dir, url, **more))
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"serves on (http://\S+)", line):
-                yield process, found[1]
-                break
-        else:
-            raise AssertionError("the server said no address")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def stop(process: subprocess.Popen[str]) -> tuple[int, str]:
-    process.send_signal(signal.SIGTERM)
-    _, told = end(process)
-    return process.returncode, told
 
 
 def test_the_printed_address_answers_and_sigterm_ends_it_well(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ NAMES = [
     "conversation_advance",
     "conversation_list",
     "conversation_history",
+    "dialogue_start",
+    "dialogue_status",
+    "dialogue_cancel",
+    "dialogue_list",
+    "dialogue_result",
     "memory_search",
     "memory_store",
     "memory_get",
@@ -80,6 +85,7 @@ BESIDE = [
     *("persona_prompt", "persona_record_turn"),
     *("persona_import", "persona_export"),
     *("conversation_status", "conversation_list", "conversation_history"),
+    *("dialogue_cancel", "dialogue_list"),
     *("memory_get", "memory_list", "memory_stats"),
     *("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
     *("memory_update", "memory_delete", "memory_import", "memory_export"),
@@ -179,6 +185,7 @@ def test_only_what_has_a_persona_speak_reaches_out_to_a_model() -> None:
     assert [o.name for o in operations("all") if o.open_world] == [
         "persona_chat",
         "conversation_advance",
+        "dialogue_start",
     ]
 
 

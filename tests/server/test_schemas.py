@@ -40,7 +40,6 @@ FULL = Tree.model_json_schema(mode="serialization")
 
 def test_an_optional_argument_is_told_without_null_and_without_references() -> None:
     leaf = {
-        "description": "A docstring.",
         "properties": {
             "title": {"description": "What it is called", "type": "string"},
             "size": {"type": "integer"},
@@ -142,6 +141,21 @@ def test_plain_arguments_keep_their_choices_and_the_ranges_of_numbers() -> None:
             "type": "object",
         },
         "notes": {"additionalProperties": {"type": "string"}, "default": {}, "type": "object"},
+    }
+
+
+def test_plain_arguments_leave_out_what_is_the_same_everywhere_and_what_says_nothing() -> None:
+    class Planted(BaseModel):
+        world_id: str | None = Field(None, description="World; left out: the default")
+        tree_id: str = Field(description="From tree_plant")
+        note: str = Field("", description="Kept beside it")
+        spec: dict[str, Any] | None = None
+
+    assert plain(input_schema(Planted.model_json_schema()))["properties"] == {
+        "world_id": {"type": "string"},
+        "tree_id": {"description": "From tree_plant", "type": "string"},
+        "note": {"description": "Kept beside it", "type": "string"},
+        "spec": {"type": "object"},
     }
 
 

@@ -28,6 +28,7 @@ OTHERS = ("noor", "ann")
 
 EXEMPT = {
     "memory_get": "reads by id, for whoever manages the owner of the memory",
+    "dialogue_result": "tells what was said in dialogues, to whoever had them held",
     "state_export": "carries the whole world out, for whoever manages it",
 }
 """Operations that show what the caller manages, and not what a persona knows; each with its why."""
@@ -51,6 +52,7 @@ FIELDS: dict[str, Any] = {
     "mood": 0.1,
     "content": "Somebody asked me about the gate.",
     "text": "Somebody asked me about the gate.",
+    "spec": {"personas": {READER: None, "tom": {"persona": {"name": "Tom"}}}},
 }
 """What an argument is given wherever an operation takes one of this name."""
 LEFT_OUT = {
