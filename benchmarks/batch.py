@@ -284,7 +284,7 @@ def bars(slow: Sequence[Waited], at_once: Instant) -> list[str]:
         )
         for one in slow
     ]
-    calls = max(one.calls / one.turns for one in (*slow, at_once))
+    calls = max(at_once.calls / at_once.turns, *(one.calls / one.turns for one in slow))
     early, late = sorted(at_once.memory)
     grown = at_once.memory[late] / at_once.memory[early]
     return [
