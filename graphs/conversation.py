@@ -6,8 +6,6 @@ back from validate to generate while attempts are left, and a way out for a pers
 Where the host's own model writes the reply, the run offers a prompt in place of generating and
 stops. The run that brings the reply loads anew, takes it, and goes on as any other; it waits again
 if the reply cannot be used.
-
-What chooses a way is async like the nodes: LangGraph would take a plain function to a thread.
 """
 
 from functools import partial
@@ -16,6 +14,7 @@ from typing import Literal
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
+from persona_mcp.graphs.ways import way
 from persona_mcp.nodes.chat_state import ChatInput, ChatOutput, ChatState
 from persona_mcp.nodes.decision import decide_response, excuse_self
 from persona_mcp.nodes.generation import generate_reply
@@ -33,7 +32,7 @@ def build_conversation(
 ) -> StateGraph[ChatState, ChatContext, ChatInput, ChatOutput]:
     """Wire the graph; the caller compiles it with a checkpointer of its own."""
 
-    async def after_validation(state: ChatState) -> Literal["relate", "generate", "wait", "refuse"]:
+    def after_validation(state: ChatState) -> Literal["relate", "generate", "wait", "refuse"]:
         """Keep a good reply; ask again, our own model while attempts are left."""
         if not state["verdict"].faults:
             return "relate"
@@ -58,21 +57,21 @@ def build_conversation(
     builder.add_node("persist", partial(persist_exchange, parts))
 
     builder.add_edge(START, "load")
-    builder.add_conditional_edges("load", after_loading)
+    builder.add_conditional_edges("load", *way(after_loading))
     builder.add_edge("retrieve", "decide")
     builder.add_conditional_edges("decide", after_decision)
     builder.add_edge("generate", "validate")
     builder.add_edge("offer", "wait")
     builder.add_edge("wait", "load")
     builder.add_edge("take", "validate")
-    builder.add_conditional_edges("validate", after_validation)
+    builder.add_conditional_edges("validate", *way(after_validation))
     builder.add_edge("excuse", "relate")
     builder.add_edge("relate", "persist")
     builder.add_edge("persist", END)
     return builder
 
 
-async def after_loading(state: ChatState) -> Literal["retrieve", "take"]:
+def after_loading(state: ChatState) -> Literal["retrieve", "take"]:
     """Begin, or go on with the reply that the host has brought."""
     return "take" if "answer" in state else "retrieve"
 

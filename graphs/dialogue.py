@@ -11,6 +11,7 @@ from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
 
+from persona_mcp.graphs.ways import way
 from persona_mcp.nodes.casting import cast_talk, choose_speaker
 from persona_mcp.nodes.decision import decide_response, excuse_self
 from persona_mcp.nodes.dialogue_effects import relate_turn
@@ -31,7 +32,7 @@ def build_dialogue(
 ) -> StateGraph[DialogueState, ChatContext, DialogueInput, DialogueOutput]:
     """Wire the graph; the caller compiles it with a checkpointer of its own."""
 
-    async def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
+    def after_validation(state: DialogueState) -> Literal["relate", "generate", "refuse"]:
         """Keep a good reply; ask again while attempts are left."""
         if not state["verdict"].faults:
             return "relate"
@@ -58,13 +59,13 @@ def build_dialogue(
 
     for before, after in pairwise([START, "cast", "choose_speaker", "retrieve", "decide"]):
         builder.add_edge(before, after)
-    builder.add_conditional_edges("decide", after_decision)
+    builder.add_conditional_edges("decide", *way(after_decision))
     builder.add_edge("generate", "validate")
-    builder.add_conditional_edges("validate", after_validation)
+    builder.add_conditional_edges("validate", *way(after_validation))
     builder.add_edge("excuse", "relate")
     for before, after in pairwise(["relate", "persist", "judge"]):
         builder.add_edge(before, after)
-    builder.add_conditional_edges("judge", after_turn)
+    builder.add_conditional_edges("judge", *way(after_turn))
     builder.add_edge("close", END)
     return builder
 
@@ -79,13 +80,13 @@ def steps_of(turns: int, attempts: int) -> int:
     return turns * (STEPS_A_TURN + 2 * (attempts - 1)) + SPARE_STEPS
 
 
-async def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:
+def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:
     """Close a talk that is over; go on while turns of this run are left."""
     if state["ends"] is not None:
         return "close"
     return "cast" if state["turns"] > 0 else "__end__"
 
 
-async def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
+def after_decision(state: DialogueState) -> Literal["generate", "excuse"]:
     """Ask the model, unless the persona bows out."""
     return "generate" if state["decision"].route.model else "excuse"

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -250,7 +250,7 @@ class Heard:
 
 def question_of(messages: Sequence[Message], sampling: Sampling) -> str:
     """Return the SHA-256 of what is asked: the canonical messages and sampling, in hexadecimal."""
-    asked = {"messages": [asdict(message) for message in messages], "sampling": asdict(sampling)}
+    asked = {"messages": [vars(message) for message in messages], "sampling": vars(sampling)}
     return hashlib.sha256(canonical(asked)).hexdigest()
 
 

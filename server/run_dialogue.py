@@ -262,8 +262,13 @@ class Talk:
             if self._before_turn:
                 await self._settle()
                 await self._swap(self._before_turn(self._said + 1))
-            result = await graph.ainvoke(given, {"recursion_limit": limit}, context=self._knobs())
-            given["follows"], over = result["head"], result["next_speaker"] is None
+            # Nobody reads the state after each node; at the end, who goes on with it.
+            mode: Any = "values" if self._before_turn else []
+            result = await graph.ainvoke(
+                given, {"recursion_limit": limit}, context=self._knobs(), stream_mode=mode
+            )
+            over = not self._before_turn or result["next_speaker"] is None
+            given["follows"] = result["head"] if self._before_turn else None
 
     def _knobs(self) -> ChatContext:
         """Return the knobs of a run; seeds are the plan's."""

@@ -286,7 +286,10 @@ KNOWN = Prepared(
     .where(
         Memory.world_id == bindparam("world"),
         MemoryVector.model_id == bindparam("model"),
-        or_(Memory.persona_id == bindparam("reader"), Memory.visibility.in_(OPEN)),
+        or_(
+            Memory.persona_id == bindparam("reader"),
+            *(Memory.visibility == visibility for visibility in OPEN),
+        ),
         Memory.id.in_(listed("ids")),
         *found(),
     )

@@ -75,13 +75,18 @@ def plain(kept: Kept, row: Row) -> Row:
 
     A row is then the same whether it came straight from a dialogue or was read from a file.
     """
-    found = {name: value if name in kept.pairs else in_order(value) for name, value in row.items()}
-    return {**found, MEASURED: None} if MEASURED in found else found
+    found = dict(row)
+    for name, value in row.items():
+        if isinstance(value, dict | list) and name not in kept.pairs:
+            found[name] = in_order(value)
+    if MEASURED in found:
+        found[MEASURED] = None
+    return found
 
 
 def in_order(value: Any) -> Any:
     """Sort the keys of objects in a JSON value."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: in_order(value[key]) for key in sorted(value)}
     return [in_order(one) for one in value] if isinstance(value, list) else value
 

@@ -10,6 +10,7 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
@@ -46,12 +47,14 @@ class Plan:
         parameters: In the order of the text.
         row: Makes a row, with a name for each column, of the driver's tuple.
         converts: Column and how it is read, for those that are not read as they are.
+        as_given: Takes the parameters of a run's values, where all are given and none is converted.
     """
 
     sql: str
     parameters: tuple[Parameter, ...]
     row: Callable[[Sequence[Any]], Any]
     converts: tuple[tuple[int, Convert], ...]
+    as_given: Callable[[Values], Any] | None
 
     def execute(self, connection: Connection, values: Values) -> sqlite3.Cursor:
         """Run it once.
@@ -85,7 +88,10 @@ class Plan:
                 row[at] = convert(row[at])
         return self.row(row)
 
-    def _given(self, values: Values) -> list[Any]:
+    def _given(self, values: Values) -> Sequence[Any]:
+        if self.as_given is not None:
+            found: Sequence[Any] = self.as_given(values)
+            return found
         return [
             p.fixed
             if p.fixed is not GIVEN
@@ -136,15 +142,21 @@ def plan_of(result: CursorResult[Any], given: Values) -> Plan | None:
         return Parameter(key, convert(constant[name]) if convert else constant[name], None)
 
     columns = compiled._result_columns or ()
+    parameters = tuple(map(parameter, compiled.positiontup))
+    plain = all(one.fixed is GIVEN and one.convert is None for one in parameters)
     return Plan(
         sql=compiled.string,
-        parameters=tuple(map(parameter, compiled.positiontup)),
+        parameters=parameters,
         row=row_of(tuple(column.keyname for column in columns)),
         converts=tuple(
             (at, convert)
             for at, column in enumerate(columns)
             if (convert := reader_of(column.type, compiled.dialect)) is not None
         ),
+        # One key alone would be given as itself, not in a tuple.
+        as_given=itemgetter(*(p.key for p in parameters))
+        if plain and len(parameters) > 1
+        else None,
     )
 
 
