@@ -6,6 +6,8 @@ from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.state.dialogue import NARRATOR
 from persona_mcp.state.exchange import Turn
 
+LATE = "You have just come, and heard nothing of what was said before. "
+
 
 def others_of(scene: Scene) -> list[str]:
     """Return the names of the others who are there, the one that is answered first."""
@@ -39,3 +41,20 @@ def came_late(scene: Scene) -> bool:
     """Tell whether the speaker was not there when the talk began."""
     plan = scene.standing.plan if scene.standing is not None else None
     return plan is not None and not plan.is_there(scene.persona.id, 1)
+
+
+def company(scene: Scene) -> str:
+    """Name those who are there beside the one that is answered; empty if there is nobody else.
+
+    Who came late and has not spoken yet is told so.
+    """
+    told = LATE if came_late(scene) and scene.answers == 0 else ""
+    further = others_of(scene)[1:]
+    if not further:
+        return told
+    return f"{enumerated(further)} {'is' if len(further) == 1 else 'are'} there, too. {told}"
+
+
+def setting(scene: Scene) -> str:
+    """Return where and when the talk takes place, in the words of its plan."""
+    return scene.standing.plan.setting if scene.standing is not None else ""
