@@ -40,8 +40,9 @@ migration: ## Write the next schema revision from the tables: make migration nam
 	uv run python -m persona_mcp.migrations.new "$(name)"
 	uv run ruff format migrations/versions
 
-bench: ## Measure an exchange, each door, the start, upkeep and relationships; prints ratios to a baseline
+bench: ## Measure an exchange, a batch, each door, the start, upkeep and relationships; prints ratios to a baseline
 	uv run python -m benchmarks.exchange
+	uv run python -m benchmarks.batch
 	uv run python -m benchmarks.doors
 	uv run python -m benchmarks.start
 	uv run python -m benchmarks.upkeep

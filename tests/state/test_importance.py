@@ -3,7 +3,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_mcp.state.importance import (
-    ImportanceParams,
     Interests,
     Occasion,
     importance,
@@ -11,6 +10,7 @@ from persona_mcp.state.importance import (
     load_words,
     substance,
 )
+from persona_mcp.state.importance_params import ImportanceParams
 
 P = ImportanceParams()
 NOBODY = Interests()
