@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from persona_mcp.server.report_html import Markup, el, html, joined
+from persona_mcp.server.report_html import Markup, el, html
 from persona_mcp.state.batch_reading import DIMENSIONS, Ends
 from persona_mcp.state.batch_statistics import Moments
 
@@ -39,7 +39,8 @@ def graph(people: Sequence[tuple[str, str]], views: Means, label: str) -> Markup
     nodes = [node(places[id], name, number) for number, (id, name) in enumerate(people)]
     return el(
         "svg",
-        *arrows,
+        *(line for line, _ in arrows),
+        *(number for _, number in arrows),
         *nodes,
         viewBox=f"0 {MARGIN} {SIZE} {SIZE - 2 * MARGIN}" if flat else f"0 0 {SIZE} {SIZE}",
         role="img",
@@ -78,8 +79,8 @@ def arrow(
     ends: Ends,
     values: Mapping[str, Moments],
     labelled: bool,
-) -> Markup:
-    """Draw how one sees another: colour by affinity, width by strength."""
+) -> tuple[Markup, Markup | None]:
+    """Draw how one sees another, colour by affinity, width by strength; and its number."""
     affinity, strength = values["affinity"].mean, values["strength"].mean
     start, middle, end = bent(places[ends[0]], places[ends[1]])
     kind = "none" if abs(affinity) < LEAST_SHOWN else "like" if affinity > 0 else "dislike"
@@ -103,7 +104,7 @@ def arrow(
             text_anchor="middle",
         )
     group = el("g", title, line, tip, class_=kind, opacity=faint)
-    return joined(group, number)
+    return group, number
 
 
 def bent(start: Point, end: Point) -> tuple[Point, Point, Point]:
