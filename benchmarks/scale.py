@@ -174,8 +174,8 @@ def line_through(short: Sample, long: Sample) -> Measured:
     costs = {}
     for kind in KINDS:
         low, high = short.of_one[kind], long.of_one[kind]
-        turn = (high - low) / (long.turns - short.turns)
-        costs[kind] = Cost(max(0.0, low - turn * short.turns), max(0.0, turn))
+        turn = max(0.0, (high - low) / (long.turns - short.turns))
+        costs[kind] = Cost(max(0.0, low - turn * short.turns), turn)
     return Measured(**costs)
 
 

@@ -31,7 +31,7 @@ from persona_mcp.state.errors import BadSnapshot, Cancelled, NotConfigured
 from tests.model_server import Behaviour, ModelServer
 from tests.small_worlds import cast, job
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
 SETTINGS = Settings(_env_file=None)
 JOBS = [job(number, "ada", "ben", max_turns=2 + number % 4) for number in range(6)]
