@@ -4,7 +4,7 @@ The same outcomes give the same bytes; what was measured (seconds) is in none of
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,8 @@ from persona_mcp.server.output_tables import (
     turn_rows,
     turns_schema,
 )
+from persona_mcp.server.report import report
+from persona_mcp.server.report_findings import Gatherer
 from persona_mcp.state.batch import Cast, Outcome
 from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.batch_reading import SaidTurn, moved, said
@@ -105,6 +107,11 @@ def makers(
         stack.callback(graph.close)
         return lambda outcome, _: graph.add(outcome)
 
+    def page(stack: ExitStack, file: BinaryIO) -> Take:
+        gatherer = Gatherer(plan, casts, laws)
+        stack.enter_context(at_the_end(lambda: report(gatherer.result(), plan, casts), file))
+        return gatherer.add
+
     return {
         DIALOGUES: dialogues,
         TURNS: turns_table,
@@ -112,6 +119,7 @@ def makers(
         SHAREGPT: chats(sharegpt),
         OPENAI: chats(openai),
         NETWORK: network,
+        REPORT: page,
     }
 
 
@@ -119,3 +127,10 @@ def put(file: BinaryIO, values: Iterable[Mapping[str, Any]]) -> None:
     """Write values, one a line."""
     for value in values:
         file.write(json_line(value))
+
+
+@contextmanager
+def at_the_end(make: Callable[[], bytes], file: BinaryIO) -> Iterator[None]:
+    """Write a file when all outcomes were taken in; after an error it is not made."""
+    yield
+    file.write(make())

@@ -23,6 +23,7 @@ NEARLY_ONE = 1 - 1e-15
 TEMPLATE = "template"
 Ends = tuple[str, str]
 Row = Mapping[str, Any]
+NOTHING: Row = {}
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ def participants_of(job: Job) -> tuple[str, ...]:
 def said(outcome: Outcome) -> list[SaidTurn]:
     """Return the turns of a dialogue in their order, those of a failed one too."""
     heard: dict[str, set[str]] = defaultdict(set)
-    for row in outcome.rows.get("turn_witnesses", []):
-        heard[row["turn_id"]].add(row["party_id"])
-    exchanges = {row["id"]: row for row in outcome.rows.get("exchanges", [])}
+    for witness in outcome.rows.get("turn_witnesses", []):
+        heard[witness["turn_id"]].add(witness["party_id"])
+    exchanges: dict[str, Row] = {row["id"]: row for row in outcome.rows.get("exchanges", [])}
     own = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
     whispers = _whispers(outcome)
     found: list[SaidTurn] = []
@@ -126,7 +127,7 @@ def said(outcome: Outcome) -> list[SaidTurn]:
     for place, row in enumerate(_ordered(outcome), start=1):
         narrated = row["speaker_id"] not in own
         hearers = heard[row["id"]] - {row["speaker_id"]}
-        exchange: Row = {} if narrated else exchanges.get(row["exchange_id"], {})
+        exchange = NOTHING if narrated else exchanges.get(row["exchange_id"], NOTHING)
         kind = _kind(exchange, narrated, hearers, whispers.get(number))
         found.append(_turn(row, exchange, number, place, hearers, kind))
         number += not narrated
