@@ -17,7 +17,7 @@ from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.model_server import Behaviour
-from tests.processes import end, eventually, start
+from tests.processes import end, eventually, run, start
 
 SMALL: dict[str, Any] = {
     "repeats": 1,
