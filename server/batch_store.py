@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from persona_mcp.server.batch_rows import (
+    NAME,
     PAGE,
     SCHEMA,
     Counts,
@@ -30,6 +31,8 @@ from persona_mcp.server.batch_rows import (
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import Finished, Outcome, RecordedCall
 from persona_mcp.state.errors import PersonaError
+
+__all__ = ["NAME", "BatchStore", "open_batch_store"]
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], None]
