@@ -145,7 +145,7 @@ def wait_for_a_dialogue(out: Path) -> None:
 
 def dialogues_in(out: Path) -> int:
     """Count the dialogues that are kept."""
-    from persona_mcp.server.batch_store import read_progress  # noqa: PLC0415 - only in the parent
+    from persona_mcp.server.batch_rows import read_progress  # noqa: PLC0415 - only in the parent
     from persona_mcp.state.errors import StorageUnavailable  # noqa: PLC0415
 
     try:

@@ -446,3 +446,17 @@ def test_a_script_in_a_pipe_reads_events_and_the_exit_code(cli: Cli, spec: str) 
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "finished"
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_run_and_verified(cli: Cli, example: Path) -> None:
+    cli.server.default = cli.server.named("hashed")
+
+    cli.good("dialogue", "run", str(example), "--out", "out")
+
+    asked = len(cli.server.requests)
+    assert cli.good("dialogue", "verify", "out").out.startswith("verified: ")
+    assert len(cli.server.requests) == asked
