@@ -29,8 +29,8 @@ from persona_mcp.config.settings import LogSettings
 from persona_mcp.server.batch_casts import read_casts
 from persona_mcp.server.batch_folder import begin_folder
 from persona_mcp.server.batch_results import BEGUN, finish
+from persona_mcp.server.batch_rows import NAME as STORE
 from persona_mcp.server.batch_settings import begun_with
-from persona_mcp.server.batch_store import NAME as STORE
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import run_batch

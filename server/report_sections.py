@@ -110,7 +110,7 @@ def arms(findings: Findings, labels: Sequence[str], total: int) -> Markup:
     note = (
         f"Means over {unit}, with 95 % confidence intervals by Student's t; shares by Wilson's "
         "score. Changes are means over who sees whom in a dialogue, from its beginning to its end; "
-        f"who had not met counts from 0.{few}"
+        f"for who had not met, from first sight.{few}"
     )
     pairs = (
         " The difference to the first arm is taken pair by pair, since arms have the same seeds: "
@@ -159,7 +159,7 @@ def controls(found: Controls) -> Markup:
             "Agreeableness bias",
             interval(found.drift, 4, signed=True),
             "Mean change of affinity by a turn in dialogues that begin neutral: among people who "
-            "are indifferent to each other (affinity within ±0.2) and without a narrator. There is "
+            "have not met or are indifferent (affinity within ±0.2), without a narrator. There is "
             "no reason to like anybody more there, so what lies above 0 is the model's or the "
             f"appraiser's kindness. {found.neutral_dialogues:,} of {found.dialogues:,} dialogues "
             "are such.",
