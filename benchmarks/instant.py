@@ -141,8 +141,8 @@ class BareState(TypedDict, total=False):
 class BareGraph:
     """LangGraph alone: as many nodes as an exchange passes, and nothing in them."""
 
-    def __init__(self, saver: PersonaSqliteSaver) -> None:
-        """Compile it with this saver."""
+    def __init__(self, saver: PersonaSqliteSaver | None) -> None:
+        """Compile it with this saver, if with one."""
         builder = StateGraph(BareState)
         before = START
         for name in NODES:
@@ -156,7 +156,8 @@ class BareGraph:
         """Run it once."""
         config = {"configurable": {"thread_id": "bare"}}
         given = {"message": message(number)}
-        async for _ in self._graph.astream(given, config, durability="exit", stream_mode="custom"):
+        kept = {"durability": "exit"} if self._graph.checkpointer else {}
+        async for _ in self._graph.astream(given, config, stream_mode="custom", **kept):
             pass
 
 

@@ -5,8 +5,7 @@ outcome but what was measured depends on the machine, on the clock or on other d
 """
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from sqlalchemy import Connection
 from persona_mcp.graphs.dialogue import build_dialogue, steps_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.summarising import sum_up_plainly
+from persona_mcp.server.counted_model import Counted
 from persona_mcp.server.dialogue_host import DialogueHost
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state import feelings, folding, personas, small_turns
@@ -27,7 +27,7 @@ from persona_mcp.state.errors import Cancelled, InternalError, NotFound, Persona
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.memory_search import MemorySearch
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona_changes import update_persona
 from persona_mcp.state.small_turns import PROCESS, Said
 from persona_mcp.state.small_world import WORLD
@@ -104,7 +104,7 @@ class Talk:
         host: DialogueHost,
         job: Job,
         database: InlineDatabase,
-        model: "Counted",
+        model: Counted,
         told: Told,
         stopping: Callable[[], bool],
         before_turn: BeforeTurn | None,
@@ -259,6 +259,9 @@ class Talk:
         given: dict[str, Any] = {"direction": "", "turns": turns, "follows": None}
         over = False
         while not over:
+            if self._before_turn:
+                await self._settle()
+                await self._swap(self._before_turn(self._said + 1))
             result = await graph.ainvoke(given, {"recursion_limit": limit}, context=self._knobs())
             given["follows"], over = result["head"], result["next_speaker"] is None
 
@@ -274,16 +277,11 @@ class Talk:
             Cancelled: It was asked to stop.
             ModelError: The embedder did not answer.
         """
-        talk_id, first = self._job.id, self._exchange is None
-        self._exchange = None
-        if not first:
+        talk_id = self._job.id
+        if self._exchanges:
             await self._settle()
             if self._stopping():
                 raise Cancelled("the dialogue was stopped; run the batch again to go on")
-        await self._swap()
-        self._now = self._job.starts_at + await self._database.read(
-            small_turns.duration_of, talk_id
-        )
         self._exchanges += 1
         self._exchange = await self._database.write(
             small_turns.begin_turn, talk_id, self._exchanges, self._now
@@ -291,7 +289,9 @@ class Talk:
         return ChatIds(world_id=WORLD, conversation_id=talk_id, exchange_id=self._exchange)
 
     async def _settle(self) -> None:
-        """Tell of the last turn, sum up what has left the window, embed what is remembered."""
+        """See to what a turn left: tell of it, sum up, embed, let time pass. Twice is once."""
+        if self._exchange is None:
+            return
         self._exchange = None
         self.model.said = ""
         self._tell(await self._database.read(small_turns.said_since, self._job.id, self._turns))
@@ -301,6 +301,8 @@ class Talk:
         if rows:
             await self._host.embed(self._database, rows)
             self._memories = rows[-1].seq
+        duration = await self._database.read(small_turns.duration_of, self._job.id)
+        self._now = self._job.starts_at + duration
 
     def _tell(self, said: Sequence[Said]) -> None:
         """Tell of turns that were spoken; a narrator's are not counted."""
@@ -314,9 +316,8 @@ class Talk:
             index = self._job.place.index
             self._told(TurnTold(index, self._said, turn.speaker_id, tokens, turn.content))
 
-    async def _swap(self) -> None:
+    async def _swap(self, found: Job | Swap | None) -> None:
         """Take over what is different from the next turn on."""
-        found = self._before_turn(self._said + 1) if self._before_turn else None
         if found is None:
             return
         swap = found if isinstance(found, Swap) else Swap(found, {})
@@ -368,56 +369,3 @@ def plan_of(job: Job, first_speaker: str, starts_at: float | None = None) -> Pla
         interventions=tuple(talk.interventions),
         ends_when=talk.ends_when,
     )
-
-
-class Counted:
-    """Stands before a model and counts.
-
-    Attributes:
-        calls: How many replies were asked for.
-        seconds: How long they took.
-        said: What the last one has said so far.
-    """
-
-    def __init__(self, model: ChatModel) -> None:
-        """Stand before this one."""
-        self._model = model
-        self.calls = 0
-        self.seconds = 0.0
-        self.said = ""
-
-    async def info(self) -> ModelInfo:
-        """Ask the one behind."""
-        return await self._model.info()
-
-    async def stream(
-        self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncGenerator[Chunk, None]:
-        """Pass on, and count.
-
-        Raises:
-            ModelError: As the one behind.
-            DeadlineExceeded: Likewise.
-        """
-        self.calls += 1
-        self.said = ""
-        began = time.monotonic()
-        try:
-            async with aclosing(self._model.stream(messages, sampling)) as chunks:
-                async for chunk in chunks:
-                    self.said += chunk.text
-                    yield chunk
-        finally:
-            self.seconds += time.monotonic() - began
-
-    async def offered(self) -> Offer:
-        """Ask the one behind."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Ask the one behind."""
-        return await self._model.check()
-
-    async def aclose(self) -> None:
-        """Close the one behind."""
-        await self._model.aclose()

@@ -4,7 +4,7 @@ Each function works inside the caller's transaction, reads the cache, appends, a
 cache. An effect whose id is there already is left alone, so a repeated write changes nothing.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -83,7 +83,7 @@ def add_relationship_change(
     arrow = relationship.apply(arrow, event, params)
     statements.ADD_EVENT.run(connection, event_values(world_id, exchange_id, change, event, params))
     if cached:
-        state = {"its_arrow": asdict(arrow), "its_as_of": arrow.as_of, "its_seq": event.seq}
+        state = {"its_arrow": dict(vars(arrow)), "its_as_of": arrow.as_of, "its_seq": event.seq}
         statements.KEEP_ARROW.run(connection, {**keys, **state})
     else:
         begin_cache(connection, world_id, change.from_id, change.to_id, arrow, event.seq)
@@ -99,7 +99,7 @@ def begin_cache(
             world_id=world_id,
             from_id=from_id,
             to_id=to_id,
-            arrow=asdict(arrow),
+            arrow=dict(vars(arrow)),
             as_of=arrow.as_of,
             last_seq=seq,
         )
@@ -126,16 +126,16 @@ def event_values(
         "to_id": change.to_id,
         "kind": event.kind,
         "context": event.context,
-        "appraisal": asdict(event.appraisal) if event.appraisal else None,
+        "appraisal": dict(vars(event.appraisal)) if event.appraisal else None,
         "size": event.size,
         "weight": event.weight,
         "disclosure_weight": event.disclosure_weight,
         "minutes": event.minutes,
         "direct": event.direct,
-        "deltas": asdict(event.deltas),
-        "priors": asdict(event.priors) if event.priors else None,
+        "deltas": dict(vars(event.deltas)),
+        "priors": dict(vars(event.priors)) if event.priors else None,
         "bond": event.bond,
-        **asdict(change.origin),
+        **vars(change.origin),
     }
 
 

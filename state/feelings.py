@@ -6,7 +6,7 @@ the log alone says in which order the numbers are to be added up.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
@@ -142,7 +142,7 @@ def add_feeling_change(
     pushed = {
         "id": ids[0],
         "seq": mood_seq + 1,
-        "impulse": asdict(change.impulse),
+        "impulse": dict(vars(change.impulse)),
         "absolute": dict(change.absolute) if change.absolute else None,
     }
     statements.ADD_IMPULSE.run(connection, {**base, **pushed})
@@ -226,9 +226,9 @@ def keep_feelings(
 ) -> None:
     """Write the cache of a persona's feelings, with the last numbers of impulses and of costs."""
     values = {
-        "emotion": asdict(feelings.emotion),
+        "emotion": dict(vars(feelings.emotion)),
         "emotion_seq": seqs[0],
-        "interaction": asdict(feelings.interaction),
+        "interaction": dict(vars(feelings.interaction)),
         "interaction_seq": seqs[1],
     }
     if new:

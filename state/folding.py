@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, literal_column, select, text
+from sqlalchemy import JSON, Connection, Integer, bindparam, func, literal_column, select
 
 from persona_mcp.state import conversations, dialogues, personas
 from persona_mcp.state.arrow import Priors
@@ -26,7 +26,7 @@ from persona_mcp.state.relationship_store import to_logged
 from persona_mcp.state.small_world import WORLD, complete
 from persona_mcp.state.snapshot_load import embed_missing
 from persona_mcp.state.snapshot_rows import Row, Rows, write_rows
-from persona_mcp.state.snapshot_tables import KEPT, PLACE, Kept
+from persona_mcp.state.snapshot_tables import KEPT, PLACE
 
 EFFECTS = ("relationship_events", "mood_impulses", "energy_spent")
 AS_THEY_ARE = (
@@ -44,7 +44,20 @@ NEW = {
     )
     for kept in ADDED
 }
-MARKS = text("SELECT " + ", ".join(f"(SELECT max(rowid) FROM {kept.name})" for kept in ADDED))
+MARKS = Prepared(
+    select(
+        *(select(func.max(row_number)).select_from(kept.table).scalar_subquery() for kept in ADDED)
+    )
+)
+OBJECTS = {
+    kept.name: tuple(
+        column.name
+        for column in kept.columns
+        if isinstance(column.type, JSON) and column.name not in kept.pairs
+    )
+    for kept in ADDED
+}
+"""Columns of JSON whose keys stand in no order that counts."""
 MEASURED = "processing_s"
 """How long a reply took: another one each time, so it is no part of what came of a dialogue."""
 NO_PRIORS = Priors(0.0, 0.0)
@@ -53,7 +66,7 @@ Marks = tuple[int, ...]
 
 def marks(connection: Connection) -> Marks:
     """Return where each table of a small world ends now, for `delta`."""
-    return tuple(mark or 0 for mark in connection.execute(MARKS).one())
+    return tuple(mark or 0 for mark in MARKS.first(connection))
 
 
 def delta(connection: Connection, since: Marks) -> Rows:
@@ -66,17 +79,20 @@ def delta(connection: Connection, since: Marks) -> Rows:
         found = [dict(row._mapping) for row in NEW[kept.name].all(connection, after=mark)]
         if kept.ordered:
             found = [{**row, PLACE: place} for place, row in enumerate(found, start=1)]
-        rows[kept.name] = [plain(kept, row) for row in found]
+        rows[kept.name] = [plain(kept.name, row) for row in found]
     return rows
 
 
-def plain(kept: Kept, row: Row) -> Row:
-    """Take what was measured out of a row, and give the keys of objects one order.
+def plain(table: str, row: Row) -> Row:
+    """Take what was measured out of a row, and give the keys of objects one order, in place.
 
     A row is then the same whether it came straight from a dialogue or was read from a file.
     """
-    found = {name: value if name in kept.pairs else in_order(value) for name, value in row.items()}
-    return {**found, MEASURED: None} if MEASURED in found else found
+    for name in OBJECTS[table]:
+        row[name] = in_order(row[name])
+    if MEASURED in row:
+        row[MEASURED] = None
+    return row
 
 
 def in_order(value: Any) -> Any:

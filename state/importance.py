@@ -1,21 +1,19 @@
 """How much a new memory matters, from its words and whom it concerns."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.state.full_text import STOP_WORDS
+from persona_mcp.state.importance_params import ImportanceParams as ImportanceParams
 from persona_mcp.state.traits import FULL_SCALE, Traits
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Phrase = tuple[str, ...]
 
 
@@ -27,8 +25,16 @@ class Values(dict[Phrase, float]):
         """Return how many words its phrases have."""
         return frozenset(len(phrase) for phrase in self) - {0}
 
+    @cached_property
+    def firsts(self) -> frozenset[str]:
+        """Return the words that its phrases begin with."""
+        return frozenset(phrase[0] for phrase in self if phrase)
+
 
 WORDS_KEPT = 10_000
+TEXTS_KEPT = 512
+"""A turn is weighed for each of those who remember it, and once more when it is summed up."""
+PERSONAS_KEPT = 1024
 NEUTRAL = 0.5
 PLAIN = 1.0
 TYPE_FACTORS: Mapping[str, float] = MappingProxyType(
@@ -58,32 +64,6 @@ MIDDLE_TRAIT = 50.0
 STRONG_TIES = ((0.6, 0.9), (0.2, 0.7))
 
 _WORD = re.compile(r"[^\W_]+")
-
-
-class ImportanceParams(BaseModel):
-    """Weights of importance. Source: after the original Persona MCP server, to be calibrated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base: Share = Field(0.35, description="Importance of a memory without any term, 0..1")
-    emotion: Share = Field(0.25, description="Weight of emotion, 0..1")
-    significance: Share = Field(0.2, description="Weight of significance, 0..1")
-    speaker_interest: Share = Field(0.1, description="Weight of the speaker's interest, 0..1")
-    listener_interest: Share = Field(0.05, description="Weight of the listener's interest, 0..1")
-    engagement: Share = Field(0.1, description="Weight of engagement, 0..1")
-    relationship: Share = Field(0.1, description="Weight of the relationship, 0..1")
-    floor: Share = Field(0.1, description="Least importance, 0..1")
-    full_words: int = Field(
-        20, ge=1, le=1000, description="Distinct words, stop words aside, of a turn that says a lot"
-    )
-    terse_factor: float = Field(
-        0.5, ge=0, le=10, description="Factor of a turn that says nothing: a greeting, a cheer"
-    )
-    full_factor: float = Field(1.2, ge=0, le=10, description="Factor of a turn that says a lot")
-    type_factors: dict[str, Annotated[float, Field(ge=0, le=10)]] = Field(
-        default_factory=dict,
-        description="Factors by memory type, beside the built-in ones or in place of them, 0..10",
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +133,23 @@ class Importance:
     terms: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Spoken:
+    """What the words of a text are, and what they weigh whoever remembers them.
+
+    Attributes:
+        words: In lower case.
+        emotion: How much feeling is in it, [0, 1].
+        significance: What its weightiest words are worth, [0, 1].
+        engagement: What questions, opinions and marks are worth, 0 or more.
+    """
+
+    words: tuple[str, ...]
+    emotion: float
+    significance: float
+    engagement: float
+
+
 def importance(
     text: str,
     speaker: Interests,
@@ -175,18 +172,16 @@ def importance(
         params: Weights.
         language: Of the word lists; "en" is there.
     """
-    lists = load_words(language)
-    spoken = _words(text)
+    lists, spoken = load_words(language), _spoken(text, language)
     terms = {
-        "emotion": _emotion(text, spoken, lists),
+        "emotion": spoken.emotion,
         "significance": _significance(spoken, occasion, lists),
-        "speaker_interest": _interest(spoken, speaker, lists),
-        "listener_interest": _interest(spoken, listener, lists) if listener else 0.0,
-        "engagement": _engagement(text, spoken, occasion.continue_score, lists),
+        "speaker_interest": _interest(spoken.words, speaker, lists),
+        "listener_interest": _interest(spoken.words, listener, lists) if listener else 0.0,
+        "engagement": _engagement(spoken, occasion.continue_score),
         "relationship": _relationship(occasion) if listener else 0.0,
     }
-    weights = params.model_dump(include=set(terms))
-    raw = params.base + sum(weights[name] * value for name, value in terms.items())
+    raw = params.base + sum(getattr(params, name) * value for name, value in terms.items())
     kind = occasion.memory_type.casefold()
     factor = params.type_factors.get(kind, TYPE_FACTORS.get(kind, PLAIN))
     terms["type_factor"] = factor
@@ -290,10 +285,12 @@ def _words(text: str) -> list[str]:
 
 
 def _hits(spoken: Sequence[str], values: Values) -> Iterator[float]:
-    for length in values.lengths:
-        for start in range(len(spoken) - length + 1):
-            value = values.get(tuple(spoken[start : start + length]))
-            if value is not None:
+    for start, word in enumerate(spoken):
+        if word not in values.firsts:
+            continue
+        for length in values.lengths:
+            phrase = tuple(spoken[start : start + length])
+            if len(phrase) == length and (value := values.get(phrase)) is not None:
                 yield value
 
 
@@ -306,18 +303,29 @@ def _stair(value: float, steps: Sequence[tuple[float, float]]) -> float:
     return next((gain for least, gain in steps if value >= least), 0.0)
 
 
+@lru_cache(TEXTS_KEPT)
+def _spoken(text: str, language: str) -> Spoken:
+    lists, words = load_words(language), _words(text)
+    return Spoken(
+        tuple(words),
+        _emotion(text, words, lists),
+        _strongest(words, lists.significance),
+        _liveliness(text, words, lists),
+    )
+
+
 def _emotion(text: str, spoken: Sequence[str], lists: Words) -> float:
-    letters = [letter for letter in text if letter.isalpha()]
+    letters = "".join(filter(str.isalpha, text))
     loud = 0.0
     if len(letters) >= CAPITALS_MIN_LETTERS:
-        share = sum(letter.isupper() for letter in letters) / len(letters)
+        share = sum(map(str.isupper, letters)) / len(letters)
         loud = next((gain for above, gain in CAPITALS if share > above), 0.0)
     return max(_strongest(spoken, lists.emotion), _stair(text.count("!"), EXCLAMATIONS), loud)
 
 
-def _significance(spoken: Sequence[str], occasion: Occasion, lists: Words) -> float:
+def _significance(spoken: Spoken, occasion: Occasion, lists: Words) -> float:
     return max(
-        _strongest(spoken, lists.significance),
+        spoken.significance,
         _strongest(_words(occasion.topic), lists.topics),
         _stair(occasion.continue_score or 0.0, SIGNIFICANT_SCORES),
     )
@@ -326,10 +334,7 @@ def _significance(spoken: Sequence[str], occasion: Occasion, lists: Words) -> fl
 def _interest(spoken: Sequence[str], persona: Interests, lists: Words) -> float:
     if not persona.preferences:
         return NEUTRAL
-    topics = Values(
-        (tuple(_singular(word, lists) for word in _words(name)), value)
-        for name, value in persona.preferences.items()
-    )
+    topics = _topics(tuple(persona.preferences.items()), lists)
     named = list(_hits([_singular(word, lists) for word in spoken], topics))
     if named:
         return min(1.0, max(0.0, max(named) / FULL_SCALE))
@@ -338,26 +343,33 @@ def _interest(spoken: Sequence[str], persona: Interests, lists: Words) -> float:
     return SOCIAL_INTEREST if persona.social else PLAIN_INTEREST
 
 
+@lru_cache(PERSONAS_KEPT)
+def _topics(preferences: tuple[tuple[str, float], ...], lists: Words) -> Values:
+    return Values(
+        (tuple(_singular(word, lists) for word in _words(name)), value)
+        for name, value in preferences
+    )
+
+
 @lru_cache(WORDS_KEPT)
 def _singular(word: str, lists: Words) -> str:
     return next((m.expand(one) for many, one in lists.plurals if (m := many.match(word))), word)
 
 
-def _engagement(
-    text: str, spoken: Sequence[str], continue_score: float | None, lists: Words
-) -> float:
-    marks = Counter(text)
+def _liveliness(text: str, spoken: Sequence[str], lists: Words) -> float:
     asked = sum(1 for _ in _hits(spoken, lists.questions))
     meant = sum(1 for _ in _hits(spoken, lists.opinions))
-    total = (
-        QUESTION_MARK * marks["?"]
-        + EXCLAMATION_MARK * marks["!"]
+    return (
+        QUESTION_MARK * text.count("?")
+        + EXCLAMATION_MARK * text.count("!")
         + QUESTION_WORD * asked
         + OPINION_WORD * meant
         + _stair(len(spoken), LENGTHS)
-        + _stair(continue_score or 0.0, ENGAGED_SCORES)
     )
-    return min(1.0, total)
+
+
+def _engagement(spoken: Spoken, continue_score: float | None) -> float:
+    return min(1.0, spoken.engagement + _stair(continue_score or 0.0, ENGAGED_SCORES))
 
 
 def _relationship(occasion: Occasion) -> float:

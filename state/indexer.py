@@ -127,13 +127,16 @@ class Indexer(Worker):
         self._is_gone = is_gone
         self._now = now
         self._forgets_at = 0.0
+        self._more = True
+        """Whether the last batch left something behind; what is written later wakes the worker."""
 
     async def turn(self) -> None:
         """Have the index forget what is gone, now and then, and embed what is new."""
         try:
             await self._forget()
         finally:  # neither waits for the other
-            while not self._stopping and await self.work_off():
+            self._more = True
+            while self._more and not self._stopping and await self.work_off():
                 pass
 
     async def _forget(self) -> None:
@@ -229,6 +232,7 @@ class Indexer(Worker):
             found = FREE.all(connection, **free, gone=gone, most=self._limits.batch)
             new = [row.seq for row in found if row.attempts == 0]
             seqs = new or [row.seq for row in found[:1]]
+            self._more = len(found) == self._limits.batch or len(found) > len(seqs)
             until = now + self._limits.claim_s
             CLAIM.run(connection, {"seqs": seqs, "process": self._process, "until": until})
             return list(CLAIMED.all(connection, seqs=seqs))

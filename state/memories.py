@@ -197,7 +197,6 @@ def candidates_query() -> Select[*tuple[Any, ...]]:
         .join(M, M.seq == its.c.seq)
         .outerjoin(V, its_vector)
         .where(readable())
-        .order_by(M.id)
     )
 
 
@@ -275,6 +274,8 @@ def read_candidates(
 ) -> list[Found]:
     """Read memories by id or seq, with their vectors; what the reader may not know drops out.
 
+    They come in order of their ids.
+
     Args:
         connection: An open transaction.
         world_id: Where.
@@ -286,4 +287,5 @@ def read_candidates(
     rows = CANDIDATES.all(
         connection, model=model_id, ids=list(ids), seqs=list(seqs), **reading(world_id, reader)
     )
-    return [Found._make(row) for row in rows]
+    # SQLite would carry texts and vectors through its sorting.
+    return sorted(map(Found._make, rows))

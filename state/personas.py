@@ -26,11 +26,13 @@ MATCHES = (
     T.deleted_at.is_(None),
     or_(T.id == bindparam("reference"), T.name_key == bindparam("folded")),
 )
-FIND, FIND_ID = Prepared(select(T).where(*MATCHES)), Prepared(select(T.id).where(*MATCHES))
+FIND = Prepared(select(T).where(*MATCHES), made=lambda row: to_persona(row))
+FIND_ID = Prepared(select(T.id).where(*MATCHES))
 THOSE = Prepared(
     select(T)
     .where(T.world_id == bindparam("world"), T.deleted_at.is_(None), T.id.in_(listed("ids")))
-    .order_by(T.id)
+    .order_by(T.id),
+    made=lambda row: to_persona(row),
 )
 HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
@@ -175,7 +177,7 @@ def world_exists(connection: Connection, world_id: str) -> bool:
 
 def those(connection: Connection, world_id: str, ids: Sequence[str]) -> list[Persona]:
     """Return personas by their ids alone, in order of these; one that is not there is left out."""
-    return [to_persona(row) for row in THOSE.all(connection, world=world_id, ids=list(ids))]
+    return list(THOSE.all(connection, world=world_id, ids=list(ids)))
 
 
 def find(connection: Connection, world_id: str, reference: str) -> Persona:
@@ -185,7 +187,8 @@ def find(connection: Connection, world_id: str, reference: str) -> Persona:
         NotFound: Neither; suggests near names.
     """
     rows = FIND.all(connection, world=world_id, reference=reference, folded=name_key(reference))
-    return to_persona(best(connection, rows, world_id, reference))
+    found: Persona = best(connection, rows, world_id, reference)
+    return found
 
 
 def find_id(connection: Connection, world_id: str, reference: str) -> str:
@@ -199,10 +202,8 @@ def find_id(connection: Connection, world_id: str, reference: str) -> str:
     return id
 
 
-def best(
-    connection: Connection, rows: Sequence[Row[Any]], world_id: str, reference: str
-) -> Row[Any]:
-    """Choose the row whose id it is, else the one whose name it is.
+def best(connection: Connection, rows: Sequence[Any], world_id: str, reference: str) -> Any:
+    """Choose the persona or row whose id it is, else the one whose name it is.
 
     Raises:
         NotFound: There is no row; suggests near names.

@@ -8,7 +8,7 @@ outside of a transaction, and one whose statements somebody listens to are left 
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Parameter:
     convert: Convert | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A statement as the driver takes it.
 
@@ -76,10 +76,6 @@ class Plan:
             driver_of(connection).executemany(self.sql, given)
         except sqlite3.Error as error:
             raise self._refused(given, error) from error
-
-    def rows(self, connection: Connection, values: Values) -> Iterator[Any]:
-        """Run a query and return its rows as they come."""
-        return map(self.read, self.execute(connection, values))
 
     def read(self, row: Sequence[Any]) -> Any:
         """Make a row of the driver's."""

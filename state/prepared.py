@@ -1,6 +1,7 @@
 """Statements that are built once: building one anew costs as much as running it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -25,9 +26,23 @@ class Prepared:
     wrapped, too: `Database.read` and `write` take what is here.
     """
 
-    def __init__(self, statement: Select[*tuple[Any, ...]] | UpdateBase) -> None:
-        """Keep a statement."""
+    def __init__(
+        self,
+        statement: Select[*tuple[Any, ...]] | UpdateBase,
+        made: Callable[[Any], Any] | None = None,
+        kept: int = 1024,
+    ) -> None:
+        """Keep a statement.
+
+        Args:
+            statement: With its parameters.
+            made: Makes what is returned of a row, where that is not the row itself. What it makes
+                may be shared: it is made once of what was read once, and so must never be changed.
+            kept: How many of those are kept.
+        """
         self._statement = statement
+        self._made = made
+        self._make = lru_cache(kept)(self._made_of)
         self._plans: dict[tuple[str, ...], Plan | None] = {}
 
     def all(self, connection: Connection, /, **values: Any) -> Sequence[Any]:
@@ -37,17 +52,26 @@ class Prepared:
     def each(self, connection: Connection, /, **values: Any) -> Iterator[Any]:
         """Run a query and return its rows as they come."""
         plan = self._plan(connection, values)
-        return plan.rows(connection, values) if plan else iter(self._learn(connection, values))
+        if plan is not None:
+            return map(
+                partial(self._make, plan) if self._made else plan.read,
+                plan.execute(connection, values),
+            )
+        rows = self._learn(connection, values)
+        return map(self._made, rows) if self._made else iter(rows)
 
     def first(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return its first row, None if there is none."""
         plan = self._plan(connection, values)
         if plan is None:
-            return self._learn(connection, values).first()
+            row = self._learn(connection, values).first()
+            return row if row is None or self._made is None else self._made(row)
         cursor = plan.execute(connection, values)
         row = cursor.fetchone()
         cursor.close()
-        return None if row is None else plan.read(row)
+        if row is None:
+            return None
+        return self._make(plan, row) if self._made else plan.read(row)
 
     def scalar(self, connection: Connection, /, **values: Any) -> Any:
         """Run a query and return the first value of its first row, None if there is none."""
@@ -66,6 +90,10 @@ class Prepared:
             plan.execute_each(connection, each)
         else:
             self._learn(connection, each[0] if len(each) == 1 else each)
+
+    def _made_of(self, plan: Plan, row: Any) -> Any:
+        assert self._made is not None
+        return self._made(plan.read(row))
 
     def _plan(self, connection: Connection, values: Values) -> Plan | None:
         plan = self._plans.get(tuple(values))

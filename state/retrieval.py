@@ -12,6 +12,7 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ MAY = re.compile(r"\b(?:in|of|on|\d+(?:st|nd|rd|th)?)\s+may\b|\bmay\s+\d")
 WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
+LENGTHS_KEPT = 4096
 Scores = NDArray[np.float64]
 
 
@@ -282,5 +284,11 @@ def dated(at: float, dates: Dates, params: RetrievalParams) -> float:
 
 def lengthy(texts: Sequence[str]) -> Scores:
     """Return how long texts are, as z-scores of the logarithm of their words, shape (n,)."""
-    words = np.array([len(text.split()) for text in texts], dtype=np.float64)
+    words = np.array([length_of(text) for text in texts], dtype=np.float64)
     return (np.log1p(words) - LENGTH_MEAN) / LENGTH_SD
+
+
+@lru_cache(LENGTHS_KEPT)
+def length_of(text: str) -> int:
+    """Return how many words a text has."""
+    return len(text.split())

@@ -34,7 +34,7 @@ HOLD = Prepared(
 )
 FAIL = Prepared(
     update(X)
-    .where(X.world_id == WORLD, X.id == KEY)
+    .where(X.world_id == WORLD, X.id == KEY, X.status == "running")
     .values(
         status="failed",
         error=bindparam("its_error"),
@@ -140,7 +140,7 @@ def begin_turn(connection: Connection, talk_id: str, number: int, now: float) ->
 def fail_turn(
     connection: Connection, exchange_id: str, error: dict[str, Any], partial: str, now: float
 ) -> None:
-    """Write that an exchange failed, and what had been said of it."""
+    """Write that an exchange failed, and what had been said of it; one that is done stays so."""
     failed = {"its_error": error, "its_partial": partial or None, "now": now}
     FAIL.run(connection, {"key": exchange_id, **failed})
 

@@ -1,10 +1,13 @@
 """Who a persona is in numbers: the Big Five, read from free traits, and social rank."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
+PERSONAS_KEPT = 1024
+"""Their traits are read several times in each exchange."""
 Traits = Mapping[str, float | str]
 
 UNKNOWN = 0.5
@@ -93,6 +96,11 @@ def big_five(personality_traits: Traits) -> BigFive:
     v/100, optimistic and calm 1 - v/100. Without words it is 0.5. Text values and numbers that are
     not finite count as absent; results are limited to [0, 1]. Source: word table chosen here.
     """
+    return _big_five(tuple(personality_traits.items()))
+
+
+@lru_cache(PERSONAS_KEPT)
+def _big_five(personality_traits: tuple[tuple[str, float | str], ...]) -> BigFive:
     numbers = _numbers(personality_traits)
     given = {name: numbers[name] for name in TRAIT_NAMES if name in numbers}
     divisor = _divisor(given, numbers.get(SCALE_KEY))
@@ -115,10 +123,10 @@ def rank_level(rank: str, ladder: Mapping[str, int] = RANKS) -> int:
     return ladder.get(rank.strip().casefold(), UNKNOWN_RANK)
 
 
-def _numbers(traits: Traits) -> dict[str, float]:
+def _numbers(traits: Iterable[tuple[str, float | str]]) -> dict[str, float]:
     return {
         name.strip().casefold(): float(value)
-        for name, value in traits.items()
+        for name, value in traits
         if not isinstance(value, str) and math.isfinite(value)
     }
 

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from persona_mcp.server import cli_run
-from persona_mcp.server.batch_progress import Events, Lines, display, duration
 from persona_mcp.server.cli_batch import SOME_FAILED
-from persona_mcp.server.terminal import open_terminal
-from tests.batches import lines, persona, results, specification, written
+from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.model_server import Behaviour
-from tests.processes import end, eventually, run, start
+from tests.processes import end, eventually, start
 
 SMALL: dict[str, Any] = {
     "repeats": 1,

@@ -3,11 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from persona_mcp.server.run_dialogue import run_dialogue
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.run_dialogue import Swap, run_dialogue
 from persona_mcp.state.batch import Outcome, TurnTold
+from persona_mcp.state.batch_codec import outcome_json
 from persona_mcp.state.dialogue_spec import START
 from persona_mcp.state.errors import Cancelled, ModelError
-from tests.doubles import Fails, ScriptedModel
+from persona_mcp.state.folding import fold
+from tests.doubles import Fails, FickleEmbedder, ScriptedModel
 from tests.small_worlds import cast, hold, host, job, lines
 
 pytestmark = pytest.mark.anyio
@@ -104,3 +108,114 @@ async def test_it_stops_at_the_end_of_a_turn() -> None:
         )
 
     assert [one.turn for one in told] == [1, 2]
+
+
+async def test_who_has_to_rest_makes_it_fail_before_its_first_turn() -> None:
+    ours, told = host(), list[TurnTold]()
+    frozen = await ours.begin_world(cast(), START)
+    first = await hold(ours, job(), frozen)
+    tired, model = fold(frozen, [first], ours.laws.effects), ScriptedModel(*lines(4))
+
+    again = job(1, starts_at=first.ended_at, ignore_availability=False)
+    outcome = await hold(ours, again, tired, model, told=told)
+
+    assert outcome.status == "failed" and outcome.error is not None
+    assert outcome.error["data"]["reason"] == "cooldown"
+    assert not any(outcome.rows.values()) and not told and not model.history
+    assert outcome.before == outcome.after != {}
+
+
+async def test_somebody_who_is_not_in_the_world_makes_it_fail() -> None:
+    ours = host()
+    frozen = await ours.begin_world(cast(), START)
+
+    outcome = await hold(ours, job(0, "ada", "zoe"), frozen)
+
+    assert outcome.error is not None and outcome.error["message"] == "persona 'zoe' not found"
+
+
+async def test_what_is_different_from_a_turn_on_bears_on_it_and_on_no_turn_before() -> None:
+    ours, model = host(), ScriptedModel(*lines(4))
+    frozen = await ours.begin_world(cast(), START)
+    sad = {"ada": {"description": "Ada has lost her violin."}}
+    other = replace(job(scene="In a storm at sea."), temperature=1.5)
+
+    def from_the_third(turn: int) -> Swap | None:
+        return Swap(other, sad) if turn == 3 else None
+
+    outcome = await hold(ours, job(scene="In a garden."), frozen, model, from_the_third)
+
+    early, late = model.history[:2], model.history[2:]
+    assert outcome.status == "done"
+    assert [("garden" in a.text, "storm at sea" in a.text) for a in early] == [(True, False)] * 2
+    assert [("garden" in a.text, "storm at sea" in a.text) for a in late] == [(False, True)] * 2
+    assert [asked.sampling.temperature for asked in late] == [1.5] * 2
+    assert any("lost her violin" in asked.text for asked in late)
+    assert not any("lost her violin" in asked.text for asked in early)
+
+
+async def test_asking_before_each_turn_for_nothing_else_changes_nothing() -> None:
+    ours = host()
+    frozen = await ours.begin_world(cast(), START)
+
+    whole = await hold(ours, job(max_turns=6), frozen)
+    by_turns = await hold(ours, job(max_turns=6), frozen, before_turn=lambda turn: None)
+    same_job = await hold(ours, job(max_turns=6), frozen, before_turn=lambda turn: job(max_turns=6))
+
+    assert outcome_json(by_turns) == outcome_json(whole) == outcome_json(same_job)
+
+
+async def test_who_comes_later_has_heard_nothing_before() -> None:
+    ours, model = host(), ScriptedModel(*lines(6))
+    frozen = await ours.begin_world(cast(), START)
+    late = job(max_turns=6, joins=[{"persona": "cleo", "turn": 4}])
+
+    outcome = await hold(ours, late, frozen, model)
+
+    heard = {row["content"] for row in outcome.rows["memories"] if row["persona_id"] == "cleo"}
+    speakers = [speaker for speaker, _ in said(outcome)]
+    assert "cleo" not in speakers[:3] and "cleo" in speakers
+    assert not any(line in text for line in lines(3) for text in heard)
+
+
+async def test_what_leaves_the_window_is_summed_up_for_each_and_embedded() -> None:
+    ours = host()
+    frozen = await ours.begin_world(cast(), START)
+    long = job(max_turns=44, stagnation=0, minutes=600.0, token_budget=30000, bow_out=False)
+
+    outcome = await hold(ours, long, frozen)
+
+    assert outcome.exit_reason == "time_limit"
+    summaries = [row for row in outcome.rows["memories"] if row["memory_type"] == "summary"]
+    on_the_way = [row for row in summaries if row["origin"]["from_turn"] > 1]
+    assert {row["persona_id"] for row in on_the_way} == {"ada", "ben"}
+    assert {row["origin"]["made_by"] for row in summaries} == {"extractive"}
+    embedded = {row["memory_id"] for row in outcome.rows["memory_vectors"]}
+    assert embedded == {row["id"] for row in outcome.rows["memories"]}
+
+
+async def test_an_embedder_that_fails_makes_it_fail() -> None:
+    embedder = FickleEmbedder()
+    ours = host(embedder)
+    frozen = await ours.begin_world(cast(), START)
+    embedder.fault, embedder.poison = ModelError("the embedder went away"), "number 1"
+
+    outcome = await hold(ours, job(), frozen, ScriptedModel(*lines(4)))
+
+    assert outcome.error is not None and outcome.error["message"] == "the embedder went away"
+    assert [text for _, text in said(outcome)] == list(lines(2))
+
+
+@pytest.mark.model
+async def test_the_real_embedder_gives_the_same_outcome_alone_and_beside_others() -> None:
+    settings = Settings(_env_file=None)
+    outcomes = []
+    for others in (0, 3):
+        ours = dialogue_host(settings)
+        frozen = await ours.begin_world(cast(), START)
+        jobs = [job(), *(job(n, "cleo", "ada") for n in range(1, others + 1))]
+        held = await asyncio.gather(*(hold(ours, one, frozen) for one in jobs))
+        outcomes.append(outcome_json(held[0]))
+        await ours.aclose()
+
+    assert outcomes[0] == outcomes[1]

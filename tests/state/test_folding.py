@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from persona_mcp.server.run_dialogue import Counted, Talk
+from persona_mcp.server.counted_model import Counted
+from persona_mcp.server.run_dialogue import Talk
 from persona_mcp.state import tables
 from persona_mcp.state.batch import Outcome
 from persona_mcp.state.batch_codec import outcome_json, read_outcome

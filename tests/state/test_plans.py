@@ -1,6 +1,7 @@
 """What the second run of a statement does, which SQLAlchemy is not asked for."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -22,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from persona_mcp.state.plans import is_direct
 from persona_mcp.state.prepared import Prepared, listed
 
 
@@ -181,3 +183,29 @@ def test_another_engine_is_asked_in_the_same_way(engine: Engine) -> None:
         connection.execute(insert(Thing).values(id="z", parts={"z": 1}))
         assert query.all(connection) == [({"z": 1},)]
     other.dispose()
+
+
+def test_what_is_made_of_a_row_is_made_anew_only_after_a_change(engine: Engine) -> None:
+    made = list[str]()
+
+    def make(row: Any) -> tuple[str, ...]:
+        made.append(row.id)
+        return row.id, *row.parts
+
+    query = Prepared(select(Thing).order_by(Thing.id), made=make)
+    with engine.begin() as connection:
+        filled(connection)
+        wanted = [("a", "a", "é"), ("b", "b", "é"), ("c", "c", "é")]
+        assert [query.all(connection) for _ in range(3)] == [wanted] * 3
+        assert query.first(connection) == wanted[0]
+        assert len(made) == 6  # by SQLAlchemy's row, then by the driver's
+        connection.execute(update(Thing).where(Thing.id == "b").values(parts=["new"]))
+        assert query.all(connection) == [wanted[0], ("b", "new"), wanted[2]]
+        assert made[6:] == ["b"]
+
+
+def test_a_statement_goes_straight_to_the_driver_only_inside_a_transaction(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert not is_direct(connection)
+        connection.begin()
+        assert is_direct(connection)

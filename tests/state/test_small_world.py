@@ -124,7 +124,7 @@ async def test_what_they_bring_with_them_is_there_with_its_vectors() -> None:
 
 async def test_it_never_begins_before_the_last_of_what_they_bring() -> None:
     brought = await lived()
-    last = max(row["at"] for row in brought["relationship_events"])
+    last = max(row["updated_at"] for row in brought["memories"])
     assert last > START
 
     frozen = begun(cast(ties=(Tie(of="cleo", to="ada", quality=0.5),), kept=brought))
