@@ -22,6 +22,7 @@ from persona_mcp.config.variables import (
 from persona_mcp.server import reference_pages
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.pictures import mermaid, svg
+from persona_mcp.server.reference_specification import with_specification
 from persona_mcp.server.rest import PREFIX as PREFIX_OF_ROUTES
 from persona_mcp.server.rest import path_of
 from persona_mcp.server.wire import WIRES
@@ -143,6 +144,7 @@ MEANINGS = {kind.code: kind for kind in reversed(PersonaError.__subclasses__())}
 FILLED: dict[str, Callable[[str], str]] = {
     "docs/http.md": with_tables,
     "docs/architecture.md": with_graphs,
+    "docs/dialogues.md": with_specification,
     "docs/conversation.svg": lambda _: svg("conversation"),
 }
 """Pages of which a part is made from the code, by what makes the new text of the old."""

@@ -126,8 +126,8 @@ class WaveSpec(Strict):
     )
     pairs: Literal["all", "drawn"] | None = Field(
         None,
-        description="In place of dialogues: one for each pair of the cast (all), or for pairs that "
-        "the seed draws, each persona in one at most (drawn)",
+        description="In place of dialogues: one for each pair of the participants, else of the "
+        "cast (all), or for pairs that the seed draws, each persona in one at most (drawn)",
     )
     dialogues: Annotated[list[TalkSpec], Field(max_length=10_000)] = Field(
         default_factory=list, description="Left out, without pairs: one, as `dialogue` says"

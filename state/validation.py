@@ -208,15 +208,20 @@ def numeric_range(schema: Schema) -> str:
     """Write a range: ` 1..20`, ` above 0 and up to 1`, or nothing."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f" {low:g}..{high:g}"
+        return f" {plain(low)}..{plain(high)}"
     ends = (
-        ("{:g} or more", low),
-        ("above {:g}", schema.get("exclusiveMinimum")),
-        ("below {:g}", schema.get("exclusiveMaximum")),
-        ("up to {:g}", high),
+        ("{} or more", low),
+        ("above {}", schema.get("exclusiveMinimum")),
+        ("below {}", schema.get("exclusiveMaximum")),
+        ("up to {}", high),
     )
-    written = " and ".join(words.format(end) for words, end in ends if end is not None)
+    written = " and ".join(words.format(plain(end)) for words, end in ends if end is not None)
     return f" {written}" if written else ""
+
+
+def plain(number: float) -> str:
+    """Write a bound; a whole one with all of its digits."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def counted(schema: Schema, what: str, unit: str) -> str:

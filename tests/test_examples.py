@@ -11,8 +11,11 @@ from persona_mcp.config.spec_files import read_plan
 from persona_mcp.server.batch_check import check
 from persona_mcp.state.batch import Job
 from persona_mcp.state.batch_plan import BatchPlan
+from persona_mcp.state.errors import InvalidParams
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+BLOCK = re.compile(r"^```(yaml|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 LINES_MOST = 90
 COMMENT = re.compile(r"(^|\s)# ")
@@ -97,3 +100,40 @@ def test_the_first_meeting_is_held_with_the_same_seeds_in_both_arms() -> None:
     for repeat in range(3):
         (one,), (other,) = (jobs(plan, arm, repeat)[0] for arm in (0, 1))
         assert (one.seed, one.topic, one.id) == (other.seed, other.topic, other.id)
+
+
+def blocks(kind: str) -> list[str]:
+    page = (ROOT / "docs" / "dialogues.md").read_text("utf-8")
+    return [text for its, text in BLOCK.findall(page) if its == kind]
+
+
+def planned_as(folder: Path, text: str) -> BatchPlan:
+    file = folder / "first.yaml"
+    file.write_text(text, "utf-8")
+    return read_plan(file)[1]
+
+
+def test_what_the_page_says_can_be_held(tmp_path: Path) -> None:
+    first, more, talk, grid = blocks("yaml")
+
+    assert planned_as(tmp_path, first).turns_max == 8
+    assert planned_as(tmp_path, first + more).total == 20
+    indented = talk.replace("\n", "\n  ").rstrip(" ")
+    assert planned_as(tmp_path, f"{first}  {indented}").spec.dialogue.ends_when is not None
+    waves = "waves: [{}, {}]\n"
+    assert len(planned_as(tmp_path, first + waves + grid).arms) == 64
+
+
+def test_faults_read_as_the_page_shows_them(tmp_path: Path) -> None:
+    first, *_ = blocks("yaml")
+    lines = first.splitlines()
+    lines.insert(5, "      charisma: 99")
+    lines.append("  first_speaker: marra")
+    shown, also = blocks("text")[0].splitlines()
+
+    with pytest.raises(InvalidParams) as refused:
+        planned_as(tmp_path, "\n".join(lines))
+    with pytest.raises(InvalidParams) as again:
+        planned_as(tmp_path, "\n".join(lines).replace("99", "9"))
+
+    assert (refused.value.message, again.value.message) == (shown, also)

@@ -207,8 +207,12 @@ async def test_personas_come_from_the_data_folder(tmp_path: Path, settings: Sett
 
 
 async def test_it_is_shown_as_a_table(
-    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     model = {"name": "ollama:x", "endpoints": [{"url": "http://a", "slots": 1}]}
     found = await check(written(tmp_path, TEXT + f"model: {json.dumps(model)}\n"), settings, None)
 
