@@ -47,10 +47,11 @@ bench: ## Measure an exchange, each door, the start, upkeep and relationships; p
 	uv run python -m benchmarks.upkeep
 	uv run python -m benchmarks.relationships
 
-crash: ## Kill processes that talk, write memories or update relationships, and look for losses
+crash: ## Kill processes that talk, write memories, update relationships or run batches; look for losses
 	uv run python -m benchmarks.crash --rounds 100
 	uv run python -m benchmarks.crash_memory --rounds 50
 	uv run python -m benchmarks.crash_relationships --rounds 50
+	uv run python -m benchmarks.crash_batch --rounds 30
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite, the Inspector and their Node: needs npm and a network
 

@@ -284,7 +284,8 @@ def bars(slow: Sequence[Waited], at_once: Instant) -> list[str]:
         )
         for one in slow
     ]
-    calls = max(one.calls / one.turns for one in (*slow, at_once))
+    every: list[Waited | Instant] = [*slow, at_once]
+    calls = max(one.calls / one.turns for one in every)
     early, late = sorted(at_once.memory)
     grown = at_once.memory[late] / at_once.memory[early]
     return [

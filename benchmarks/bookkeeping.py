@@ -34,13 +34,18 @@ LEFT_BEHIND: dict[str, tuple[Select[*tuple[Any, ...]], int]] = {
 
 
 @contextmanager
-def model_server(word_s: float) -> Iterator[str]:
+def model_server(word_s: float, behaviour: str = "ok") -> Iterator[str]:
     """Run the tests' model server as a process of its own, with a wait before each word.
+
+    Args:
+        word_s: The wait, in seconds.
+        behaviour: What it does, of those that it knows.
 
     Returns:
         Its base address in the OpenAI form.
     """
     command = [sys.executable, "-m", "tests.model_server", "--delay-s", str(word_s)]
+    command += ["--behaviour", behaviour]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

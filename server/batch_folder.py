@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from persona_mcp.server.batch_casts import Casts, casts_of_text
 from persona_mcp.server.batch_outputs import DIALOGUES, FILES
-from persona_mcp.server.batch_store import NAME as STORE
+from persona_mcp.server.batch_rows import NAME as STORE
 from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.state.errors import Conflict, NotFound, StorageUnavailable
 

@@ -16,9 +16,9 @@ from persona_mcp.server.batch_folder import FORKS, SPEC, lines, open_folder, wri
 from persona_mcp.server.batch_manifest import read_manifest
 from persona_mcp.server.batch_replay import open_replay
 from persona_mcp.server.batch_results import BEGUN
+from persona_mcp.server.batch_rows import NAME as STORE
+from persona_mcp.server.batch_rows import spoken
 from persona_mcp.server.batch_settings import as_begun, begun_in, check_embedder
-from persona_mcp.server.batch_store import NAME as STORE
-from persona_mcp.server.batch_store import spoken
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Batch
 from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host

@@ -13,7 +13,7 @@ from typing import Any
 
 from persona_mcp.nodes import casting, prompts, summarising, wording
 from persona_mcp.server.batch_folder import CAST, MANIFEST, SPEC, sha256_of, write_file
-from persona_mcp.server.batch_store import Counts
+from persona_mcp.server.batch_rows import Counts
 from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.errors import BadSnapshot, NotFound
 from persona_mcp.state.snapshot_file import canonical

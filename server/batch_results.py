@@ -11,8 +11,9 @@ from persona_mcp.server.batch_casts import Casts
 from persona_mcp.server.batch_folder import RECORDING, TIMINGS, BatchFolder, lines
 from persona_mcp.server.batch_manifest import Manifest, manifest_of, read_manifest, write_manifest
 from persona_mcp.server.batch_outputs import REPORT, write_outputs
+from persona_mcp.server.batch_rows import PAGE
 from persona_mcp.server.batch_settings import Begun
-from persona_mcp.server.batch_store import PAGE, BatchStore
+from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import RecordedCall
 from persona_mcp.state.batch_plan import BatchPlan

@@ -11,6 +11,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_casts import Casts, read_casts
 from persona_mcp.server.batch_folder import BatchFolder, begin_folder
 from persona_mcp.server.batch_results import BEGUN, finish
+from persona_mcp.server.batch_retry import retry_failed
 from persona_mcp.server.batch_settings import (
     as_begun,
     begun_with,
@@ -18,7 +19,7 @@ from persona_mcp.server.batch_settings import (
     check_model,
 )
 from persona_mcp.server.batch_worlds import Worlds
-from persona_mcp.server.batches import Summary, Told, retry_failed, run_batch
+from persona_mcp.server.batches import Summary, Told, run_batch
 from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
 from persona_mcp.server.local_engine import LocalEngine, Made
 from persona_mcp.server.model_pool import ModelPool, open_pool

@@ -20,8 +20,8 @@ from persona_mcp.server.batch_manifest import (
 )
 from persona_mcp.server.batch_replay import Replay, open_replay
 from persona_mcp.server.batch_results import finish
+from persona_mcp.server.batch_rows import NAME as STORE
 from persona_mcp.server.batch_settings import begun_in
-from persona_mcp.server.batch_store import NAME as STORE
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Event, run_batch

@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from persona_mcp.server.batch_casts import Casts
-from persona_mcp.server.batch_store import PAGE, BatchStore, spoken
+from persona_mcp.server.batch_rows import PAGE, spoken
+from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.state.batch import (
     Engine,
@@ -25,7 +26,6 @@ from persona_mcp.state.batch import (
     Job,
     Outcome,
     Place,
-    RecordedCall,
     TurnTold,
     Work,
 )
@@ -369,50 +369,3 @@ async def ended(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def retry_failed(plan: BatchPlan, store: BatchStore, attempts: int) -> int:
-    """Forget what failed, and what came after it in the same run: that world has changed.
-
-    Of a dialogue that failed, the calls before the failing one are kept and played.
-
-    Args:
-        plan: What was to be held.
-        store: Where it is forgotten.
-        attempts: Calls that are made for one turn before it is given up, >= 1.
-
-    Returns:
-        How many dialogues had failed.
-    """
-    forgotten, after = 0, -1
-    while failed := await store.places_failed(after):
-        for index in failed:
-            after = index
-            if await store.finished(index, index):  # not forgotten with one before it
-                forgotten += 1
-                await forget_from(plan, store, index, attempts)
-    return forgotten
-
-
-async def forget_from(plan: BatchPlan, store: BatchStore, index: int, attempts: int) -> None:
-    """Forget a dialogue that failed, and all of its run that came in later waves."""
-    failed = plan.place(index)
-    at = index
-    while places := await store.places_after(at):
-        later = [plan.place(at := other) for other in places]
-        ours = [place for place in later if place.run == failed.run]
-        await store.forget({place.index: 0 for place in ours if place.wave > failed.wave})
-        if len(ours) < len(later):
-            break
-    await store.forget({index: failing_call(await store.calls(index), attempts)})
-
-
-def failing_call(calls: tuple[RecordedCall, ...], attempts: int) -> int:
-    """Return the number of the call that a dialogue failed with.
-
-    It is the last one, if that ended in an error; else the replies of the last turn were refused.
-    """
-    if calls and calls[-1].error is not None:
-        return calls[-1].number
-    replies = [call.number for call in calls if call.purpose == "reply"]
-    return min(replies[-attempts:], default=0)

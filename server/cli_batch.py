@@ -19,9 +19,9 @@ from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_fold
 from persona_mcp.server.batch_outputs import REPORT
 from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
 from persona_mcp.server.batch_results import BEGUN, report_again
+from persona_mcp.server.batch_rows import read_progress
 from persona_mcp.server.batch_running import Asked, EngineName, How, run_in_folder
 from persona_mcp.server.batch_settings import as_begun
-from persona_mcp.server.batch_store import read_progress
 from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run

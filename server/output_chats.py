@@ -31,13 +31,13 @@ def viewpoints(outcome: Outcome, turns: Sequence[SaidTurn]) -> Iterator[tuple[st
             yield persona, known
 
 
-def who_it_is(persona: str, cast: Cast, job: Job) -> str:
-    """Return the system's words: who a persona is, and where it is."""
+def who_it_is(persona: str, cast: Cast, job: Job, known: Sequence[SaidTurn]) -> str:
+    """Return the system's words: who a persona is, where it is, and whom it comes to hear."""
     spec = next(member.spec for member in cast.members if member.id == persona)
-    names = names_of(cast)
-    others = [names.get(id, id) for id in participants_of(job) if id != persona]
+    names, heard = names_of(cast), {turn.speaker for turn in known}
+    others = [names.get(id, id) for id in participants_of(job) if id in heard - {persona}]
     parts = [spec.system_prompt, f"You are {spec.name}.", spec.description, situation(job)]
-    parts.append(f"You talk with {', '.join(others)}.")
+    parts.append(f"You talk with {', '.join(others)}." if others else "")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -64,7 +64,7 @@ def sharegpt(outcome: Outcome, turns: Sequence[SaidTurn], cast: Cast) -> Iterato
     """
     names = names_of(cast)
     for persona, known in viewpoints(outcome, turns):
-        spoken = [("system", who_it_is(persona, cast, outcome.job))]
+        spoken = [("system", who_it_is(persona, cast, outcome.job, known))]
         for own, group in groupby(known, key=lambda turn: turn.speaker == persona):
             if own and len(spoken) == 1:
                 spoken.append(("human", BEGINNING))
@@ -87,7 +87,8 @@ def openai(outcome: Outcome, turns: Sequence[SaidTurn], cast: Cast) -> Iterator[
     """
     names = names_of(cast)
     for persona, known in viewpoints(outcome, turns):
-        messages = [{"role": "system", "content": who_it_is(persona, cast, outcome.job)}]
+        system = who_it_is(persona, cast, outcome.job, known)
+        messages = [{"role": "system", "content": system}]
         for turn in known:
             own = turn.speaker == persona
             text = turn.text if own else as_heard(turn, names)

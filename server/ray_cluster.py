@@ -4,15 +4,20 @@ import asyncio
 import importlib.util
 import os
 import secrets
+import sys
 from typing import Any
+
+import structlog
 
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
-from persona_mcp.server.ray_engine import RayEngine
+from persona_mcp.server.ray_engine import TRIES, RayEngine
 from persona_mcp.server.ray_worker import Worker
 from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
 from persona_mcp.state.errors import NotConfigured
+
+log = structlog.get_logger(__name__)
 
 ADDRESS = "RAY_ADDRESS"
 """Environment variable that names a cluster; without it one is started on this machine."""
@@ -35,6 +40,7 @@ async def open_ray(
     model: ModelSpec,
     workers: int | None = None,
     made: Made | None = None,
+    tries: int = TRIES,
 ) -> RayEngine:
     """Connect to the cluster that RAY_ADDRESS names, or start one here, and start the workers.
 
@@ -43,6 +49,7 @@ async def open_ray(
         model: Who writes the replies; its places are shared out to the workers.
         workers: How many, at most one for each place; None for one a processor.
         made: Keeps each call of the model as it comes.
+        tries: Workers that a dialogue may lose before it is given up.
 
     Raises:
         NotConfigured: Ray is not installed, or the cluster or a worker did not start.
@@ -61,7 +68,13 @@ async def open_ray(
         scheduling_strategy="SPREAD",
     )
     engine = RayEngine(
-        ray, lambda share: kind.remote(settings, share), shares, at_once, made, ours=ours
+        ray,
+        lambda share: kind.remote(settings, share),
+        shares,
+        at_once,
+        made,
+        ours=ours,
+        tries=tries,
     )
     try:
         await engine.begin()
@@ -79,16 +92,22 @@ def loaded_ray() -> Any:
     """
     if importlib.util.find_spec("ray") is None:
         raise NotConfigured(INSTALL)
-    known = dict(ANYWHERE)
-    if ADDRESS not in os.environ:
-        known |= HERE
-        if "RAY_AUTH_MODE" not in os.environ:  # its ports are open to other machines
-            known |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in known.items():
-        os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # later it would not read them, and its servers would
+        for name, value in known_before().items():
+            os.environ.setdefault(name, value)
     import ray  # noqa: PLC0415 - heavy, and an extra
 
     return ray
+
+
+def known_before() -> dict[str, str]:
+    """Return the variables that Ray is to find when it is imported."""
+    if ADDRESS in os.environ:
+        return ANYWHERE
+    if "RAY_AUTH_MODE" in os.environ:
+        return ANYWHERE | HERE
+    # Its ports are open to other machines, and whoever is let in runs what he likes.
+    return ANYWHERE | HERE | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def connect(ray: Any, workers: int | None) -> None:
@@ -110,7 +129,9 @@ def connect(ray: Any, workers: int | None) -> None:
                 object_store_memory=STORE_BYTES,
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        log.error("no connection to Ray", exc_info=error)
+        ray.shutdown()
         raise NotConfigured(
             f"Ray's cluster at {address} does not answer: check {ADDRESS}"
             if address

@@ -33,7 +33,7 @@ READY_S = 180.0
 """Limit of the start of a worker, in seconds: it imports everything, and may have to be placed."""
 CLOSE_S = 10.0
 TRIES = 3
-"""Workers that a dialogue may lose before it is given up: it may be what ends them."""
+"""Workers that a dialogue may lose: it may be what ends them."""
 REPLACED = 3
 """Workers that are started anew, for each there is at the beginning."""
 WORLDS_KEPT = 64
@@ -79,6 +79,7 @@ class RayEngine:
         made: Made | None,
         *,
         ours: bool,
+        tries: int = TRIES,
     ) -> None:
         """Take over; nothing is started yet.
 
@@ -89,6 +90,7 @@ class RayEngine:
             at_once: Dialogues held at the same time.
             made: Keeps each call of the model, as it comes.
             ours: The connection is closed with the engine.
+            tries: Workers that a dialogue may lose before it is given up.
         """
         self.at_once = at_once
         self.hands: list[Hand] = []
@@ -97,6 +99,7 @@ class RayEngine:
         self._shares = shares
         self._made = made
         self._ours = ours
+        self._tries = tries
         self._places = asyncio.Semaphore(at_once)
         self._hiring: set[asyncio.Task[None]] = set()
         self._replacements = REPLACED * len(shares)
@@ -122,7 +125,7 @@ class RayEngine:
         """
         async with self._places:
             heard = Hearing(work, told, self._made)
-            for _ in range(TRIES):
+            for _ in range(self._tries):
                 if self._stopped:
                     raise Cancelled("the batch was stopped; run it again to go on")
                 hand = await self._least_busy()
@@ -130,7 +133,7 @@ class RayEngine:
                     return await self._held_by(hand, heard)
                 except LostError as error:
                     self._lost(hand, str(error))
-            return given_up(work.job)
+            return given_up(work.job, self._tries)
 
     async def _held_by(self, hand: Hand, heard: "Hearing") -> Finished:
         """Have a worker hold a dialogue, from what is recorded of it on.
@@ -312,11 +315,11 @@ class Hearing:
         return None
 
 
-def given_up(job: Job) -> Finished:
-    """Return the outcome of a dialogue that no worker lived through."""
+def given_up(job: Job, workers: int) -> Finished:
+    """Return the outcome of a dialogue that so many workers did not live through."""
     error = InternalError(
-        f"{TRIES} workers ended while they held this dialogue, so it was given up: Ray's logs tell "
-        "why (often too little memory); --retry-failed holds it again"
+        f"{workers} workers ended while they held this dialogue, so it was given up: Ray's logs "
+        "tell why (often too little memory); --retry-failed holds it again"
     )
     outcome = Outcome(
         job=job,

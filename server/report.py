@@ -65,23 +65,21 @@ def template() -> str:
 def label(plan: BatchPlan, arm: int) -> str:
     """Say what an arm is called."""
     values = plan.arms[arm].values
-    return f"arm {arm}: {arm_name(values)}" if values else f"arm {arm}"
+    return f"arm {arm}: {arm_name(values)}" if values else "all dialogues"
 
 
 def heading(plan: BatchPlan) -> Markup:
     """Write the name of the batch, what it is, and the ways to its sections."""
     spec = plan.spec
-    seeds = f"seeds {plan.run_seed(0)}" + (" …" if plan.repeats > 1 else "")
-    size = (
-        f"{plan.total:,} dialogues: {len(plan.arms):,} arms of {plan.repeats:,} runs, "
-        f"{plan.waves:,} waves, {seeds}"
-    )
+    parts = ((len(plan.arms), "arm"), (plan.repeats, "run"), (plan.waves, "wave"))
+    of_arms, runs, waves = (f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
+    size = f"{plan.total:,} dialogues: {of_arms} of {runs}, {waves} each, seed {plan.run_seed(0)}"
     links = (el("a", title, href=f"#{name}") for name, title in SECTIONS)
     return el(
         "header",
         el("h1", named(spec.name)),
         el("p", named(spec.description), class_="description") if spec.description else None,
-        el("p", size, class_="note"),
+        el("p", size + (", …" if plan.repeats > 1 else ""), class_="note"),
         el("nav", *links, aria_label="Sections"),
     )
 

@@ -16,16 +16,19 @@ Shown = Mapping[Ends, Mapping[str, float]]
 Key = tuple[int, int, int]
 
 
-def change(outcome: Outcome, dimension: str) -> float | None:
+def change(outcome: Outcome, starts: Shown, dimension: str) -> float | None:
     """Return how much a dimension changed in a dialogue, a mean over who sees whom in it.
 
-    Who had not met before counts from 0.
+    Args:
+        outcome: Of the dialogue.
+        starts: How they saw each other at the beginning, or at first sight.
+        dimension: Which.
     """
     there = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
     changes = [
-        after[dimension] - outcome.before.get(ends, {}).get(dimension, 0.0)
+        after[dimension] - starts[ends][dimension]
         for ends, after in outcome.after.items()
-        if there.issuperset(ends)
+        if there.issuperset(ends) and ends in starts
     ]
     return sum(changes) / len(changes) if changes else None
 
@@ -35,14 +38,14 @@ def spoken(turns: Sequence[SaidTurn]) -> int:
     return sum(turn.kind != "narrated" for turn in turns)
 
 
-Measure = Callable[[Outcome, Sequence[SaidTurn]], float | None]
+Measure = Callable[[Outcome, Sequence[SaidTurn], Shown], float | None]
 MEASURES: Mapping[str, Measure] = {
-    "turns a dialogue": lambda outcome, turns: spoken(turns),
-    "tokens a dialogue": lambda outcome, turns: sum(turn.tokens for turn in turns),
-    "simulated minutes": lambda outcome, _: (outcome.ended_at - outcome.job.starts_at) / 60,
-    "change of affinity": lambda outcome, _: change(outcome, "affinity"),
-    "change of trust": lambda outcome, _: change(outcome, "trust"),
-    "change of strength": lambda outcome, _: change(outcome, "strength"),
+    "turns a dialogue": lambda _, turns, __: spoken(turns),
+    "tokens a dialogue": lambda outcome, turns, _: sum(turn.tokens for turn in turns),
+    "simulated minutes": lambda outcome, *_: (outcome.ended_at - outcome.job.starts_at) / 60,
+    "change of affinity": lambda outcome, _, starts: change(outcome, starts, "affinity"),
+    "change of trust": lambda outcome, _, starts: change(outcome, starts, "trust"),
+    "change of strength": lambda outcome, _, starts: change(outcome, starts, "strength"),
 }
 """What is compared: of each dialogue that is done."""
 SIGNED = frozenset({"change of affinity", "change of trust", "change of strength"})
@@ -121,8 +124,14 @@ class ArmTally:
         self._differences = {name: Moments() for name in MEASURES}
         self._kept: dict[Key, dict[str, float]] = {}
 
-    def add(self, outcome: Outcome, turns: Sequence[SaidTurn]) -> None:
-        """Count one more dialogue; those of a run come one after the other."""
+    def add(self, outcome: Outcome, turns: Sequence[SaidTurn], starts: Shown) -> None:
+        """Count one more dialogue; those of a run come one after the other.
+
+        Args:
+            outcome: Of the dialogue.
+            turns: Of it.
+            starts: How they saw each other at its beginning, or at first sight.
+        """
         self.counts.add(outcome, turns)
         if outcome.status != "done":
             return
@@ -132,7 +141,7 @@ class ArmTally:
             self.finish()
             self._key = key
         for name, measure in MEASURES.items():
-            value = measure(outcome, turns)
+            value = measure(outcome, turns, starts)
             if value is not None:
                 self._unit[name].add(value)
 

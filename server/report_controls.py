@@ -1,7 +1,7 @@
 """The controls of a report, gathered dialogue by dialogue: drift, repetition, likeness."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from persona_mcp.state.batch import Outcome
 from persona_mcp.state.batch_controls import (
@@ -34,6 +34,7 @@ class Controls:
 
     Attributes:
         drift: What a turn does to affinity in dialogues that begin neutral, a mean.
+        all_drift: The same in all dialogues.
         warmth: How warm turns are taken to be in these, a mean.
         neutral: What turns that are neither kind nor hostile do to affinity, a mean.
         repeats: Share of turns that mostly repeat earlier ones.
@@ -47,6 +48,7 @@ class Controls:
     """
 
     drift: Interval
+    all_drift: Interval
     warmth: Interval
     neutral: Interval
     repeats: Interval
@@ -79,6 +81,13 @@ class Spread:
         return t_interval(self._first if self._means.count == 1 else self._means)
 
 
+def within(found: Interval, least: float, most: float) -> Interval:
+    """Cut an interval off where no value can be."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(least, found.low), high=min(most, found.high))
+
+
 def evenly(total: int, most: int) -> frozenset[int]:
     """Choose indices below `total`, evenly spaced, at most so many; all of them if they are few."""
     if total <= most:
@@ -97,7 +106,8 @@ class ControlTally:
             seed: Of what is drawn for intervals.
         """
         self._chosen, self._seed = evenly(total, SAMPLED), seed
-        self._drift, self._warmth, self._neutral = Spread(), Spread(), Spread()
+        self._drift, self._all_drift = Spread(), Spread()
+        self._warmth, self._neutral = Spread(), Spread()
         self._repeats: list[tuple[int, int]] = []
         self._distinct = Spread()
         self._samples: list[Sample] = []
@@ -106,6 +116,7 @@ class ControlTally:
     def add(self, outcome: Outcome, turns: Sequence[SaidTurn], moves: Sequence[Moved]) -> None:
         """Take one dialogue in."""
         self._dialogues += 1
+        self._all_drift.add(drifts(moves))
         self._neutral.add(neutral_drifts(moves))
         if begins_neutral(outcome.before, turns):
             self._neutral_dialogues += 1
@@ -126,10 +137,11 @@ class ControlTally:
         told = tell_apart(self._samples)
         return Controls(
             drift=self._drift.interval,
-            warmth=self._warmth.interval,
+            all_drift=self._all_drift.interval,
+            warmth=within(self._warmth.interval, -1.0, 1.0),
             neutral=self._neutral.interval,
             repeats=share_interval(self._repeats, self._seed),
-            distinct=self._distinct.interval,
+            distinct=within(self._distinct.interval, 0.0, 1.0),
             accuracy=wilson(told.right, told.turns),
             chance=told.chance / told.turns if told.turns else None,
             told=told,

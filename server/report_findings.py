@@ -13,6 +13,7 @@ from persona_mcp.state.batch_reading import (
     Ends,
     Moved,
     SaidTurn,
+    beginnings,
     moved,
     participants_of,
 )
@@ -109,7 +110,7 @@ class Gatherer:
         self._counts.add(outcome, turns)
         self._controls.add(outcome, turns, moves)
         if place.arm < len(self._arms):
-            self._arms[place.arm].add(outcome, turns)
+            self._arms[place.arm].add(outcome, turns, beginnings(outcome, self._laws))
         if place.run != self._run:
             self._end_run()
             self._run = place.run

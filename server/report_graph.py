@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from persona_mcp.server.report_html import Markup, el, html, joined
+from persona_mcp.server.report_html import Markup, el, html
 from persona_mcp.state.batch_reading import DIMENSIONS, Ends
 from persona_mcp.state.batch_statistics import Moments
 
@@ -11,6 +11,8 @@ SIZE, MARGIN, NODE = 420, 78, 15
 BEND = 0.16
 """How far an arrow swings out, in its own length: two of opposite directions stay apart."""
 LEAST_SHOWN = 0.0005
+LABEL_AT = 0.34
+"""How far along an arrow its number stands."""
 LABELLED = 3
 """Personas up to which each arrow has its number beside it."""
 NAME_LONGEST = 16
@@ -26,6 +28,7 @@ def graph(people: Sequence[tuple[str, str]], views: Means, label: str) -> Markup
         views: How one sees another, means.
         label: What it shows, for who does not see it.
     """
+    flat = len(people) == 2  # noqa: PLR2004 - side by side
     places = {id: place(number, len(people)) for number, (id, _) in enumerate(people)}
     names = dict(people)
     arrows = [
@@ -36,9 +39,10 @@ def graph(people: Sequence[tuple[str, str]], views: Means, label: str) -> Markup
     nodes = [node(places[id], name, number) for number, (id, name) in enumerate(people)]
     return el(
         "svg",
-        *arrows,
+        *(line for line, _ in arrows),
+        *(number for _, number in arrows),
         *nodes,
-        viewBox=f"0 0 {SIZE} {SIZE - MARGIN}" if len(people) == 2 else f"0 0 {SIZE} {SIZE}",  # noqa: PLR2004
+        viewBox=f"0 {MARGIN} {SIZE} {SIZE - 2 * MARGIN}" if flat else f"0 0 {SIZE} {SIZE}",
         role="img",
         aria_label=label,
         class_="graph",
@@ -49,8 +53,7 @@ def place(number: int, count: int) -> Point:
     """Return where a persona stands: on a circle, the first one on the left."""
     radius = SIZE / 2 - MARGIN
     turned = math.pi + 2 * math.pi * number / count
-    middle = (SIZE - MARGIN) / 2 if count == 2 else SIZE / 2  # noqa: PLR2004
-    return SIZE / 2 + radius * math.cos(turned), middle + radius * math.sin(turned)
+    return SIZE / 2 + radius * math.cos(turned), SIZE / 2 + radius * math.sin(turned)
 
 
 def node(at: Point, name: str, number: int) -> Markup:
@@ -76,8 +79,8 @@ def arrow(
     ends: Ends,
     values: Mapping[str, Moments],
     labelled: bool,
-) -> Markup:
-    """Draw how one sees another: colour by affinity, width by strength."""
+) -> tuple[Markup, Markup | None]:
+    """Draw how one sees another, colour by affinity, width by strength; and its number."""
     affinity, strength = values["affinity"].mean, values["strength"].mean
     start, middle, end = bent(places[ends[0]], places[ends[1]])
     kind = "none" if abs(affinity) < LEAST_SHOWN else "like" if affinity > 0 else "dislike"
@@ -91,19 +94,17 @@ def arrow(
     tip = el("path", d=head(middle, end, width), class_="tip")
     number = None
     if labelled:
-        # A quadratic curve passes half-way between its bend and the middle of its ends.
-        x = (start[0] + end[0]) / 4 + middle[0] / 2
-        y = (start[1] + end[1]) / 4 + middle[1] / 2
+        x, y = beside(start, middle, end)
         number = el(
             "text",
             f"{affinity:+.2f}",
-            x=f"{x + (middle[0] - x) * 0.55:.1f}",
-            y=f"{y + (middle[1] - y) * 0.55 + 4:.1f}",
+            x=f"{x:.1f}",
+            y=f"{y + 4:.1f}",
             class_="number",
             text_anchor="middle",
         )
     group = el("g", title, line, tip, class_=kind, opacity=faint)
-    return joined(group, number)
+    return group, number
 
 
 def bent(start: Point, end: Point) -> tuple[Point, Point, Point]:
@@ -111,6 +112,18 @@ def bent(start: Point, end: Point) -> tuple[Point, Point, Point]:
     dx, dy = end[0] - start[0], end[1] - start[1]
     middle = (start[0] + end[0]) / 2 - dy * BEND * 2, (start[1] + end[1]) / 2 + dx * BEND * 2
     return toward(start, middle, NODE + 2), middle, toward(end, middle, NODE + 8)
+
+
+def beside(start: Point, middle: Point, end: Point) -> Point:
+    """Return where an arrow's number stands: nearer to its start, on its outer side."""
+    near, far = 1 - LABEL_AT, LABEL_AT
+    x, y = (
+        near * near * s + 2 * near * far * m + far * far * e
+        for s, m, e in zip(start, middle, end, strict=True)
+    )
+    chord = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    length = math.dist(chord, middle) or 1.0
+    return x + 17 * (middle[0] - chord[0]) / length, y + 11 * (middle[1] - chord[1]) / length
 
 
 def toward(start: Point, end: Point, by: float) -> Point:

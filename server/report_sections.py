@@ -110,7 +110,7 @@ def arms(findings: Findings, labels: Sequence[str], total: int) -> Markup:
     note = (
         f"Means over {unit}, with 95 % confidence intervals by Student's t; shares by Wilson's "
         "score. Changes are means over who sees whom in a dialogue, from its beginning to its end; "
-        f"who had not met counts from 0.{few}"
+        f"for who had not met, from first sight.{few}"
     )
     pairs = (
         " The difference to the first arm is taken pair by pair, since arms have the same seeds: "
@@ -159,16 +159,23 @@ def controls(found: Controls) -> Markup:
             "Agreeableness bias",
             interval(found.drift, 4, signed=True),
             "Mean change of affinity by a turn in dialogues that begin neutral: among people who "
-            "are indifferent to each other (affinity within ±0.2) and without a narrator. There is "
+            "have not met or are indifferent (affinity within ±0.2), without a narrator. There is "
             "no reason to like anybody more there, so what lies above 0 is the model's or the "
             f"appraiser's kindness. {found.neutral_dialogues:,} of {found.dialogues:,} dialogues "
             "are such.",
             how(found.drift, "dialogues"),
         ],
         [
-            "Warmth in these",
+            "Drift in all dialogues",
+            interval(found.all_drift, 4, signed=True),
+            "The same mean over all dialogues: what scenes, pasts and narrators give reason for is "
+            "in it, too.",
+            how(found.all_drift, "dialogues"),
+        ],
+        [
+            "Warmth in neutral ones",
             interval(found.warmth, 3, signed=True),
-            "Mean warmth, -1 to 1, that turns of the same dialogues are taken to have.",
+            "Mean warmth, -1 to 1, that turns of dialogues that begin neutral are taken to have.",
             how(found.warmth, "dialogues"),
         ],
         [

@@ -246,6 +246,16 @@ def _start(before: Mapping[str, float] | None, priors: Row | None) -> dict[str, 
     return latent_of(before) if before else start
 
 
+def beginnings(outcome: Outcome, laws: RelationshipParams) -> dict[Ends, Mapping[str, float]]:
+    """Return how they saw each other at the beginning; who had not met, at first sight in it."""
+    found: dict[Ends, Mapping[str, float]] = {}
+    for row in outcome.rows.get("relationship_events", []):
+        ends = row["from_id"], row["to_id"]
+        if row["active"] and row["priors"] is not None:
+            found[ends] = shown_of(_start(None, row["priors"]), row["at"], laws)
+    return {**found, **outcome.before}
+
+
 def latent_of(shown: Mapping[str, float]) -> dict[str, float]:
     """Return the latent values of what is shown of an arrow: the inverse of `relationship.shown`.
 

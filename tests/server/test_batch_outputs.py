@@ -169,7 +169,7 @@ def test_a_chat_for_training_has_what_its_persona_heard_and_nothing_else(tmp_pat
         {
             "from": "system",
             "value": "You are Cy.\n\nYou are Cy, of the harbour.\n\n"
-            "An inn, at night.\nTopic: the map\n\nYou talk with Ada, Ben.",
+            "An inn, at night.\nTopic: the map\n\nYou talk with Ada.",
         },
         {"from": "human", "value": "[The door opens.]"},
         {"from": "gpt", "value": "Good evening."},

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.server.batch_store import NAME, BatchStore, open_batch_store, read_progress
+from persona_mcp.server.batch_rows import NAME, read_progress
+from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.state.batch import Finished, RecordedCall
 from persona_mcp.state.batch_codec import call_json
 from persona_mcp.state.errors import StorageUnavailable

@@ -11,14 +11,14 @@ import pytest
 
 from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.batch_casts import Casts, casts_of_text, read_casts
-from persona_mcp.server.batch_store import NAME, BatchStore, open_batch_store
+from persona_mcp.server.batch_retry import failing_call, retry_failed
+from persona_mcp.server.batch_rows import NAME
+from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import (
     Event,
     Summary,
     Turns,
-    failing_call,
-    retry_failed,
     run_batch,
 )
 from persona_mcp.server.dialogue_host import DialogueHost

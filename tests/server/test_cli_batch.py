@@ -4,17 +4,20 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from persona_mcp.server import cli_run
+from persona_mcp.server.batch_progress import Bar, Events, Lines, display, duration
 from persona_mcp.server.cli_batch import SOME_FAILED
+from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.model_server import Behaviour
-from tests.processes import end, eventually, start
+from tests.processes import end, eventually, run, start
 
 SMALL: dict[str, Any] = {
     "repeats": 1,
@@ -149,7 +152,9 @@ def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
     assert "dialogue 0 failed: " in failed.err
     assert (status["status"], status["done"], status["failed"]) == ("finished", 2, 1)
     [one] = status["failures"]
-    assert one["dialogue"] == 0 and one["reason"] in words
+    assert one["dialogue"] == 0
+    assert "openai:test refused the request (400)" in one["reason"]
+    assert "openai:test refused the request (400)" in words
     assert [line["status"] for line in shown] == ["failed", "done", "done"]
     assert shown[0]["error"]["message"] == one["reason"]
     assert results(Path("out")) != results(Path("whole"))
@@ -304,3 +309,154 @@ def talk(**changes: Any) -> dict[str, Any]:
 def prompts_of(cli: Cli, name: str) -> list[str]:
     """Return the prompts that were given to the model for one persona to speak."""
     return [text for text in given_to(cli) if text.startswith(f"You are {name}")]
+
+
+def heard(folder: Path, turn: int) -> set[str]:
+    """Return who heard a spoken turn, or said it."""
+    [row] = [r for r in spoken(folder) if r["turn"] == turn and r["kind"] != "narrated"]
+    return {row["speaker"], *row["heard_by"]}
+
+
+def test_a_late_joiner_knows_only_what_it_heard(cli: Cli) -> None:
+    cli.server.script("hashed", Behaviour(text="The key lies under the anchor stone."))
+    cli.server.default = cli.server.named("hashed")
+
+    late = {"persona": "cleo", "turn": 3}
+    folder, [dialogue] = held(cli, "late", waves=[talk(joins=[late])])
+
+    assert [heard(folder, turn) for turn in (1, 2)] == [{"ada", "bo"}] * 2
+    assert all(heard(folder, turn) == {"ada", "bo", "cleo"} for turn in range(3, 7))
+    assert dialogue["turns"] == 6
+    knowing = [text for text in prompts_of(cli, "Cleo") if "anchor stone" in text]
+    assert prompts_of(cli, "Cleo") and not knowing
+    assert any("anchor stone" in text for text in prompts_of(cli, "Ada"))
+
+
+def test_a_whisper_is_heard_by_whom_it_is_for(cli: Cli) -> None:
+    cli.server.script("hashed", Behaviour(text="The key lies under the anchor stone."))
+    cli.server.default = cli.server.named("hashed")
+
+    whisper = {"turn": 2, "by": "bo", "to": ["ada"]}
+    folder, _ = held(cli, "whisper", waves=[talk(whispers=[whisper])])
+
+    [row] = [row for row in spoken(folder) if row["turn"] == 2]
+    assert (row["speaker"], row["kind"], row["heard_by"]) == ("bo", "whispered", ["ada"])
+    assert heard(folder, 3) == {"ada", "bo", "cleo"}
+    assert not [text for text in prompts_of(cli, "Cleo") if "anchor stone" in text]
+    assert [text for text in prompts_of(cli, "Ada") if "anchor stone" in text]
+
+
+def test_a_leaver_hears_nothing_from_then_on(cli: Cli) -> None:
+    cli.server.default = cli.server.named("hashed")
+
+    leaves = [{"persona": "cleo", "turn": 4}]
+    folder, _ = held(cli, "leaver", waves=[talk(leaves=leaves)])
+
+    assert heard(folder, 3) == {"ada", "bo", "cleo"}
+    assert all(heard(folder, turn) == {"ada", "bo"} for turn in range(4, 7))
+
+
+def test_what_was_heard_is_told_on_in_a_later_wave_as_hearsay(cli: Cli) -> None:
+    cli.server.script(
+        Behaviour(text="Cleo lied to me about the silver, I swear it."),
+        "hashed",
+        Behaviour(text="Ada says that Cleo lied to her about the silver."),
+        "hashed",
+    )
+    cli.server.default = cli.server.named("hashed")
+
+    two = {"max_turns": 2}
+    waves = [
+        {"dialogues": [{"participants": ["ada", "bo"], "first_speaker": "ada", **two}]},
+        {"dialogues": [{"participants": ["bo", "cleo"], "first_speaker": "bo", **two}]},
+    ]
+    folder, _ = held(cli, "hearsay", waves=waves)
+
+    rows = spoken(folder)
+    assert [heard_by["heard_by"] for heard_by in rows if heard_by["dialogue"] == 0] == [
+        ["bo"],
+        ["ada"],
+    ]
+    # Who was told remembers it; who was not there does not, until somebody says it there.
+    [later] = [text for text in prompts_of(cli, "Bo") if "silver" in text][-1:]
+    assert "Cleo lied to me about the silver" in later
+    cleo = prompts_of(cli, "Cleo")
+    assert not any("Cleo lied to me about the silver" in text for text in cleo)
+    assert any("Ada says that Cleo lied" in text for text in cleo)
+
+
+def test_a_narrator_comes_in_at_a_turn_and_when_a_condition_holds(cli: Cli) -> None:
+    cli.server.script("hashed", Behaviour(text="Look, a lantern at sea, a lantern!"))
+    cli.server.default = cli.server.named("hashed")
+
+    interventions = [
+        {"text": "The bell of the church rings.", "turn": 2, "to": ["ada", "bo"]},
+        {"text": "A boat runs aground.", "when": {"says": "lantern", "by": "bo"}},
+    ]
+    folder, [dialogue] = held(cli, "narrator", waves=[talk(interventions=interventions)])
+
+    bell, boat = dialogue["interventions"]
+    assert (bell["turn"], bell["heard_by"]) == (2, ["ada", "bo"])
+    assert (boat["turn"], boat["heard_by"]) == (3, ["ada", "bo", "cleo"])
+    assert not [text for text in prompts_of(cli, "Cleo") if "bell of the church" in text]
+    assert [text for text in prompts_of(cli, "Bo") if "bell of the church" in text]
+    assert [text for text in prompts_of(cli, "Cleo") if "A boat runs aground." in text]
+    assert len([row for row in spoken(folder) if row["kind"] == "narrated"]) == 2
+
+
+# How it is shown.
+
+
+def test_a_bar_is_for_terminals_and_lines_for_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    terminal = open_terminal()
+    shown = Lines(terminal, lambda: now[0])
+    shown.told({"event": "started", "dialogues": 4, "done": 1, "failed": 1, "turns": 9})
+    for _ in range(10):
+        shown.told({"event": "turn", "tokens": 30})
+    now[0] = 15.0
+    shown.told({"event": "dialogue_done", "dialogue": 2})
+    shown.close()
+
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first == "2/4 dialogues, 1 failed, 9 turns, 0 tokens/s"
+    assert second == "3/4 dialogues, 1 failed, 19 turns, 20 tokens/s, 15 s left"
+    assert last == second
+    assert isinstance(display(terminal, as_json=False), Lines)
+    assert isinstance(display(terminal, as_json=True), Events)
+    assert [duration(s) for s in (9.4, 600, 12_000)] == ["9 s", "10 min", "3 h 20 min"]
+
+
+def test_a_bar_moves_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = open_terminal()
+    console = SafeConsole(file=terminal.err.file, force_terminal=True, width=100)
+    bar = display(replace(terminal, err=console), as_json=False)
+    assert isinstance(bar, Bar)
+    bar.told({"event": "started", "dialogues": 4, "done": 1, "failed": 0, "turns": 9})
+    bar.told({"event": "dialogue_failed", "dialogue": 2, "error": {}})
+    bar.close()
+
+    shown = capsys.readouterr().err
+    assert "dialogues" in shown
+
+
+def test_a_script_in_a_pipe_reads_events_and_the_exit_code(cli: Cli, spec: str) -> None:
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    done = run("dialogue", "run", spec, "--out", "out", "--json", **given)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["event"] == "finished"
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_run_and_verified(cli: Cli, example: Path) -> None:
+    cli.server.default = cli.server.named("hashed")
+
+    cli.good("dialogue", "run", str(example), "--out", "out")
+
+    asked = len(cli.server.requests)
+    assert cli.good("dialogue", "verify", "out").out.startswith("verified: ")
+    assert len(cli.server.requests) == asked

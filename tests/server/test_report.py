@@ -16,7 +16,7 @@ from persona_mcp.server.report_html import data, el, html
 from persona_mcp.server.report_sections import interval, number, span
 from persona_mcp.state.batch import Cast, Outcome
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
-from persona_mcp.state.batch_reading import said
+from persona_mcp.state.batch_reading import beginnings, said
 from persona_mcp.state.batch_statistics import Interval
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from tests.browser import CHROMIUM, page
@@ -178,7 +178,7 @@ def test_each_control_has_its_interval_and_says_how_it_was_found(tmp_path: Path)
     text, _ = write(tmp_path, outcomes, plan_of(12))
     section = text.split('<section id="controls">')[1].split("</section>")[0]
 
-    for name in ("Agreeableness bias", "Repetition", "Distinct voices"):
+    for name in ("Agreeableness bias", "Drift in all dialogues", "Repetition", "Distinct voices"):
         row = section.split(f"{name}</th>")[1].split("</tr>")[0]
         assert 'class="interval"' in row, name
     assert "12 of 12 dialogues are such" in section
@@ -231,7 +231,7 @@ def test_runs_are_the_units_where_an_arm_has_several() -> None:
     tally = ArmTally(0, by_run=True)
     for repeat, turns in ((0, 2), (0, 4), (1, 9)):
         outcome = outcome_of(job_of(repeat=repeat), [Line("ada", "A word.")] * turns)
-        tally.add(outcome, said(outcome))
+        tally.add(outcome, said(outcome), beginnings(outcome, LAWS))
     tally.finish()
 
     found = tally.mean("turns a dialogue")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.batch_reading import (
+    beginnings,
     interventions,
     latent_of,
     moved,
@@ -114,6 +115,16 @@ def test_on_the_way_they_are_what_the_laws_say() -> None:
     found = moved(outcome_of(job_of(starts_at=5 * DAY), lines, arrows), LAWS)
 
     assert [dict(one.shown) for one in found] == [pytest.approx(e, abs=1e-4) for e in exact]
+
+
+def test_who_had_not_met_begins_with_the_first_impression() -> None:
+    arrows: Arrows = {("ben", "ada"): Arrow(as_of=0.0, affinity_latent=0.5)}
+    outcome = outcome_of(job_of(), [Line("ada", "Hello."), Line("ben", "Hello.")], arrows)
+
+    found = beginnings(outcome, LAWS)
+
+    assert found["ben", "ada"] == outcome.before["ben", "ada"]
+    assert found["ada", "ben"]["affinity"] == pytest.approx(0.05, abs=1e-4)
 
 
 def test_an_arrow_that_has_no_end_goes_by_its_turns_alone() -> None:

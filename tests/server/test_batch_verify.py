@@ -1,0 +1,197 @@
+"""A finished batch is what its manifest says, and its recording makes the same of it again."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_mcp.server.batch_manifest import SUM, sum_of, versions
+from persona_mcp.server.batch_verify import (
+    Difference,
+    first_in,
+    first_in_lines,
+    other_versions,
+    shown,
+)
+from tests.batches import lines, results, specification, written
+from tests.command_line import Cli
+
+ONE = {"repeats": 1, "waves": [{"dialogues": [{"participants": ["ada", "bo"], "max_turns": 2}]}]}
+OUT = Path("out")
+
+
+@pytest.fixture
+def out(cli: Cli, tmp_path: Path) -> Path:
+    """A finished batch of one dialogue."""
+    cli.server.default = cli.server.named("hashed")
+    cli.good(
+        "dialogue", "run", written(tmp_path / "one.yaml", specification(**ONE)), "--out", "out"
+    )
+    return OUT
+
+
+def verdict(cli: Cli, folder: str = "out", *, good: bool = False) -> dict[str, Any]:
+    done = cli("dialogue", "verify", folder, "--json")
+    assert done.code == (0 if good else 1), done
+    found: dict[str, Any] = done.json
+    assert found["verified"] is good
+    return found
+
+
+def changed(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+
+
+def flipped(path: Path) -> None:
+    """Change one byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def summed_again(out: Path) -> None:
+    """Have the manifest agree with the files, as one who forges would."""
+    from persona_mcp.server.batch_folder import sha256_of
+
+    manifest = json.loads((out / "manifest.json").read_text("utf-8"))
+    for name, its in manifest["files"].items():
+        its.update(sha256=sha256_of(out / name), bytes=(out / name).stat().st_size)
+    manifest[SUM] = sum_of(manifest)
+    (out / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def test_it_needs_neither_the_model_nor_a_data_folder_nor_the_store(
+    cli: Cli, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = len(cli.server.requests)
+    shutil.copytree(out, "elsewhere")
+    for name in ("run.db", "timings.jsonl", "run.lock"):
+        Path("elsewhere", name).unlink()
+    before = results(Path("elsewhere"))
+    monkeypatch.setenv("PERSONA_DATA_DIR", str(Path("nowhere").absolute()))
+    monkeypatch.setenv("PERSONA_CONVERSATION__WINDOW_TURNS", "3")
+    monkeypatch.setenv("PERSONA_LLM__MODEL", "openai:gone")
+
+    found = verdict(cli, "elsewhere", good=True)
+
+    assert (found["dialogues"], found["calls"], found["differences"]) == (1, 2, [])
+    assert found["files"] == len(before) - 1
+    assert len(cli.server.requests) == asked
+    assert results(Path("elsewhere")) == before
+    assert not Path("nowhere").exists()
+
+
+def test_one_byte_that_is_changed_in_any_file_is_found(cli: Cli, out: Path) -> None:
+    for name in results(out):
+        before = (out / name).read_bytes()
+        flipped(out / name)
+
+        found = verdict(cli)["differences"]
+
+        assert [one["file"] for one in found] == [name]
+        (out / name).write_bytes(before)
+    verdict(cli, good=True)
+
+
+def test_a_change_is_told_with_its_line_and_field(cli: Cli, out: Path) -> None:
+    text = lines(out / "recording.jsonl")[1]["text"]
+    changed(out / "recording.jsonl", text.encode(), b"Something else.")
+    changed(out / "dialogues.jsonl", b'"status": "done"', b'"status": "gone"')
+
+    by_file = {one["file"]: one for one in verdict(cli)["differences"]}
+    words = cli("dialogue", "verify", "out").out
+
+    told = by_file["recording.jsonl"]
+    assert (told["line"], told["field"]) == (2, "text")
+    assert set(by_file) == {"recording.jsonl", "dialogues.jsonl"}
+    assert "recording.jsonl, line 2, text: " in words
+    assert words.endswith("not verified\n")
+
+    changed(out / "recording.jsonl", b"Something else.", text.encode())
+    [told] = verdict(cli)["differences"]
+    assert (told["file"], told["line"], told["field"]) == ("dialogues.jsonl", 1, "status")
+    assert told["what"] == '"gone" there, "done" again'
+
+
+def test_a_file_that_is_gone_is_told(cli: Cli, out: Path) -> None:
+    (out / "openai.jsonl").unlink()
+
+    [told] = verdict(cli)["differences"]
+
+    assert (told["file"], told["what"]) == ("openai.jsonl", "it is not there")
+
+
+def test_an_output_that_was_changed_together_with_its_sum_is_found(cli: Cli, out: Path) -> None:
+    changed(out / "dialogues.jsonl", b'"turns": 2', b'"turns": 3')
+    summed_again(out)
+
+    found = verdict(cli)["differences"]
+
+    [told] = [one for one in found if one["file"] == "dialogues.jsonl"]
+    assert (told["line"], told["field"], told["what"]) == (1, "turns", "3 there, 2 again")
+
+
+def test_a_recording_that_was_changed_together_with_its_sum_is_found(cli: Cli, out: Path) -> None:
+    text = lines(out / "recording.jsonl")[0]["text"]
+    changed(out / "recording.jsonl", text.encode(), b"I never said that.")
+    summed_again(out)
+
+    [told] = verdict(cli)["differences"]
+
+    assert told["file"] == "recording.jsonl"
+    assert told["what"].startswith("dialogue 0, call 1 (reply): the recording is of another prompt")
+
+
+def test_a_count_that_was_changed_together_with_its_sum_is_found(cli: Cli, out: Path) -> None:
+    changed(out / "manifest.json", b'"calls": 2', b'"calls": 9')
+    summed_again(out)
+
+    [told] = verdict(cli)["differences"]
+
+    assert (told["file"], told["field"]) == ("manifest.json", "counts")
+
+
+def test_other_versions_are_told_and_do_not_count(cli: Cli, out: Path) -> None:
+    numpy = versions()["numpy"]
+    changed(out / "manifest.json", f'"numpy": "{numpy}"'.encode(), b'"numpy": "0.1"')
+    summed_again(out)
+
+    found = verdict(cli, good=True)
+
+    assert found["notes"] == [f"made with numpy 0.1, here is {numpy}"]
+    assert list(other_versions({"made_with": versions()})) == []
+
+
+def test_a_table_is_compared_by_rows_and_columns(cli: Cli, out: Path) -> None:
+    from pyarrow import compute, parquet
+
+    table = parquet.read_table(out / "turns.parquet")
+    at = table.schema.get_field_index("text")
+    other = compute.utf8_upper(table.column("text"))
+    parquet.write_table(table.set_column(at, "text", other), out / "turns.parquet")
+
+    [told] = verdict(cli)["differences"]
+
+    assert (told["file"], told["line"], told["field"]) == ("turns.parquet", 1, "text")
+
+
+def test_lines_and_values_are_compared() -> None:
+    def compare(one: bytes, other: bytes) -> Difference | None:
+        pair = (iter(text.splitlines(keepends=True)) for text in (one, other))
+        return first_in_lines("f", *pair, as_json=True)
+
+    assert compare(b"1\n2\n", b"1\n2\n") is None
+    assert str(compare(b"1\n", b"1\n2\n")) == "f, line 2: the file ends before it"
+    assert str(compare(b"1\n2\n", b"1\n")) == "f, line 2: it is one too many"
+    assert str(compare(b'{"a": 1}\n', b'{"a":1}\n')) == "f, line 1: it is written in another way"
+    assert str(compare(b"{\n", b"{}\n")) == "f, line 1: it is no JSON"
+    assert first_in({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "") == (
+        "a.1.b",
+        "2 there, 3 again",
+    )
+    assert first_in([1], [1, 2], "a") == ("a.1", "null there, 2 again")
+    assert shown("x" * 100).endswith("…")
