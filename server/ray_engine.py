@@ -4,9 +4,9 @@
 RayEngine        here: who holds what, what is told, what to do when a worker is gone
 └── Worker       elsewhere, one process each (ray_worker): the same `run_dialogue`
 ```
-What a worker makes comes here as it is made, calls before the turns that are made of them, and is
-kept here. So a worker that is gone takes nothing with it but the turn that it was at: another one
-plays the calls that came, and goes on.
+What a worker makes comes here turn by turn, each with the calls that it is made of, and is kept
+here. So a worker that is gone takes nothing with it but the turn that it was at: another one plays
+the calls that came, and goes on.
 """
 
 import asyncio

@@ -71,7 +71,8 @@ class Worker:
     ) -> AsyncGenerator[list[Event]]:
         """Hold one dialogue, and yield what happens, in order; the last event ends it.
 
-        A call comes before the turn that is made of it, so whoever has the turn has the call.
+        A call comes before the turn that is made of it, and with it: whoever has the turn has the
+        call, and one message carries both.
 
         Args:
             job: Which.
@@ -84,8 +85,8 @@ class Worker:
             ended = False
             while not ended:
                 batch = [await events.get()]
-                while not events.empty():
-                    batch.append(events.get_nowait())
+                while isinstance(batch[-1], RecordedCall) or not events.empty():
+                    batch.append(await events.get())
                 ended = isinstance(batch[-1], ENDS)
                 yield batch
         finally:

@@ -45,8 +45,8 @@ def workers() -> Iterator[int]:
     )
     parents, titles = dict[int, int](), dict[int, str]()
     for line in listed.stdout.splitlines():
-        pid, parent, title = line.split(maxsplit=2)
-        parents[int(pid)], titles[int(pid)] = int(parent), title
+        own, parent, title = line.split(maxsplit=2)
+        parents[int(own)], titles[int(own)] = int(parent), title
     for pid, title in titles.items():
         above = pid
         while above in parents and above != os.getpid():

@@ -237,7 +237,7 @@ async def test_a_worker_that_was_told_to_stop_ends_a_dialogue_after_its_turn(
     await worker.close()
 
     assert isinstance(rest[-1], Stopped)
-    assert max(event.turn for event in rest if isinstance(event, TurnTold)) < 5
+    assert max((event.turn for event in rest if isinstance(event, TurnTold)), default=0) < 5
 
 
 def places(model: ModelSpec) -> list[tuple[str, int]] | int | None:
