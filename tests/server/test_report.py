@@ -12,12 +12,14 @@ from persona_mcp.server.report_arms import ArmTally
 from persona_mcp.server.report_controls import evenly
 from persona_mcp.server.report_curves import scale
 from persona_mcp.server.report_findings import FAILED, TALKS, TURNS_DRAWN, Gatherer
+from persona_mcp.server.report_graph import bent, graph
 from persona_mcp.server.report_html import data, el, html
 from persona_mcp.server.report_sections import interval, number, span
+from persona_mcp.server.report_talks import dots
 from persona_mcp.state.batch import Cast, Outcome
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
-from persona_mcp.state.batch_reading import beginnings, said
-from persona_mcp.state.batch_statistics import Interval
+from persona_mcp.state.batch_reading import DIMENSIONS, beginnings, said
+from persona_mcp.state.batch_statistics import Interval, Moments
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from tests.browser import CHROMIUM, page
 from tests.outcomes import LAWS, NARRATOR, Arrows, Line, cast_of, job_of, outcome_of
@@ -248,6 +250,30 @@ def test_an_axis_has_0_on_it_and_few_lines() -> None:
     low, high, step = scale(-0.99, 0.7)
     assert (low, high, step) == (-1.0, 1.0, 0.5)
     assert scale(0.0, 0.0) == (0.0, 0.005, 0.005)
+
+
+def test_arrows_of_opposite_directions_stay_apart() -> None:
+    there, back = bent((0.0, 0.0), (100.0, 0.0)), bent((100.0, 0.0), (0.0, 0.0))
+
+    assert there[1][1] > 20 and back[1][1] < -20
+    assert there[0][0] > 0 and there[2][0] < 100, "they begin and end at the rims"
+
+
+def test_a_graph_has_a_node_for_each_and_an_arrow_for_each_view() -> None:
+    view = {name: Moments([-0.5]) for name in DIMENSIONS}
+    views = {("ada", "ben"): view, ("ada", "elsewhere"): view}
+
+    found = Elements(graph([("ada", "Ada"), ("ben", EVIL)], views, "now"))
+
+    assert found.count("circle", "node") == 2 and found.count("g", "dislike") == 1
+    assert any("affinity -0.500" in text for text in found.texts)
+
+
+def test_a_dot_is_full_for_who_heard_it() -> None:
+    marks = dots(["ada"], {"ada": "Ada", "cy": EVIL}, ["ada", "cy"], ["ada", "cy"])
+
+    assert [mark[-8] for mark in marks] == ["●", "○"]
+    assert "did not hear it" in marks[1] and "<img" not in marks[1]
 
 
 def test_elements_escape_what_is_not_markup() -> None:
