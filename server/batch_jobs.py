@@ -22,8 +22,8 @@ from persona_mcp.server.batch_course import Course
 from persona_mcp.server.batch_holding import Lent, Opened, Waits, batch_path, open_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.batch_rows import BatchLost, BatchRows, BatchStatus, KeptBatch, Key
 from persona_mcp.state.errors import Conflict, InternalError, PersonaError, StorageUnavailable
+from persona_mcp.state.kept_batches import BatchLost, BatchRows, BatchStatus, KeptBatch, Key
 from persona_mcp.state.memory import DAY_S
 from persona_mcp.state.worker import Worker
 

@@ -17,11 +17,11 @@ from persona_mcp.server.dialogue_requests import (
     raw_of_talk,
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import batch_rows
-from persona_mcp.state.batch_rows import AskedBatch, BatchStatus, KeptBatch
+from persona_mcp.state import kept_batches
 from persona_mcp.state.dialogue_spec import PARTICIPANTS_MAX, Seed
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
+from persona_mcp.state.kept_batches import AskedBatch, BatchStatus, KeptBatch
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.request import GENERAL
 from persona_mcp.state.validation import shorten
@@ -88,7 +88,7 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
     """
     now, limits = time.time(), call.store.settings.dialogues
     raw, keep, id = await raw_of(call, arguments, now), keeps(arguments), call.made_id("dialogue")
-    known = await call.store.database.read(batch_rows.find, call.world_id, id)
+    known = await call.store.database.read(kept_batches.find, call.world_id, id)
     if known is not None:  # started before, and the answer was not kept
         raw = same_as_before(known, raw, arguments)
     plan = await asyncio.to_thread(plan_of, raw, limits.largest)
@@ -241,7 +241,7 @@ async def awaited(call: Call, id: str, wait_s: float) -> KeptBatch:
     read = call.store.database.read
     deadline, look_s, told = time.monotonic() + wait_s, LOOK_S, -1
     while True:
-        found = await read(batch_rows.get, call.world_id, id)
+        found = await read(kept_batches.get, call.world_id, id)
         left_s = deadline - time.monotonic()
         if found.is_over or left_s <= 0:
             return found
@@ -334,7 +334,7 @@ class DialogueList(Result):
 async def dialogue_list(call: Call, arguments: DialogueListArguments) -> DialogueList:
     """List the dialogues that dialogue_start began in this world, the last one first."""
     found, total = await call.store.database.read(
-        batch_rows.list_batches,
+        kept_batches.list_batches,
         call.world_id,
         arguments.status,
         arguments.limit + 1,

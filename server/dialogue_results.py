@@ -14,16 +14,17 @@ from persona_mcp.server.batch_casts import casts_of_text
 from persona_mcp.server.batch_folder import CAST, MANIFEST
 from persona_mcp.server.batch_holding import batch_path
 from persona_mcp.server.batch_manifest import read_manifest
-from persona_mcp.server.batch_store import NAME, open_batch_store
+from persona_mcp.server.batch_rows import NAME
+from persona_mcp.server.batch_store import open_batch_store
 from persona_mcp.server.dialogue_operations import STARTED_ID
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import batch_rows
+from persona_mcp.state import kept_batches
 from persona_mcp.state.batch import CastMember, Outcome
 from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_reading import Kind, SaidTurn, participants_of, said
-from persona_mcp.state.batch_rows import BatchStatus
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.fields import WHOLE, Id, Text
+from persona_mcp.state.kept_batches import BatchStatus
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.snapshot_file import canonical
 
@@ -129,7 +130,7 @@ async def dialogue_result(call: Call, arguments: DialogueResultArguments) -> Dia
 
     Wait for that with dialogue_status. Of cancelled dialogues there are those that had ended.
     """
-    found = await call.store.database.read(batch_rows.get, call.world_id, arguments.dialogue_id)
+    found = await call.store.database.read(kept_batches.get, call.world_id, arguments.dialogue_id)
     if not found.is_over:
         raise Conflict(
             f"dialogue '{found.id}' is {found.status}: it is not over; wait for it with "

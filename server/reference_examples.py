@@ -64,7 +64,14 @@ NOTED = Step("memory_store", NOTE)
 IN_THE_FIRST = {"conversation_id": "$persona_chat.conversation_id"}
 TALK = {"conversation_id": "$conversation_start.conversation_id"}
 HELD = {"participants": [ARIA, KIRA], "topic": "the sea", "max_turns": 4, "seed": 7}
-LONG = {"participants": [ARIA, KIRA], "max_turns": 500, "token_budget": 32768, "repeat": 20}
+LONG = {
+    "spec": {
+        "personas": {ARIA: None, KIRA: None},
+        "dialogue": {"max_turns": 500, "token_budget": 32768, "stagnation": 0, "bow_out": False},
+        "repeats": 1000,
+    }
+}
+"""Lasts until it is stopped."""
 SAVED = {"snapshot_id": "$state_save.state.snapshot_id"}
 
 EXAMPLES: dict[str, Example] = {

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Connection, delete
 
 from persona_mcp.state import tables
-from persona_mcp.state.batch_rows import AskedBatch, BatchLost, BatchRows, KeptBatch, Progress
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, LimitExceeded, NotFound
+from persona_mcp.state.kept_batches import AskedBatch, BatchLost, BatchRows, KeptBatch, Progress
 from tests.state.rows import NOW
 
 pytestmark = pytest.mark.anyio
