@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from persona_mcp.server.batch_comparison import compared, parting, transcript
+from persona_mcp.server.cli_batch_fork import at_turn, ended_by, of_pair, pairs_of
+from persona_mcp.state.batch_reading import said
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
+from tests.outcomes import Line, job_of, outcome_of
 
 TWO = {
     "repeats": 1,
@@ -149,10 +153,10 @@ def test_what_cannot_be_is_told_before_anything_runs(cli: Cli, out: Path) -> Non
     asked = len(cli.server.requests)
     at = ("dialogue", "fork", "out", "--dialogue")
 
-    for change, said in REFUSED:
+    for change, message in REFUSED:
         done = cli(*at, "1", "--turn", "2", "--set", change)
         assert done.code == 1, change
-        assert said in done.err, change
+        assert message in done.err, change
     twice = ("--set", "dialogue.scene=a", "--set", "dialogue.scene=b")
     assert "a path once" in cli(*at, "1", "--turn", "2", *twice).err
     assert "--dialogue: allowed is 0..1" in cli(*at, "2", "--turn", "2").err
@@ -165,6 +169,29 @@ def test_what_cannot_be_is_told_before_anything_runs(cli: Cli, out: Path) -> Non
 def test_a_folder_without_a_batch_is_told(cli: Cli) -> None:
     Path("empty").mkdir()
 
-    for folder, said in (("empty", "no finished batch"), ("nowhere", "no finished batch")):
+    for folder, message in (("empty", "no finished batch"), ("nowhere", "no finished batch")):
         done = cli("dialogue", "fork", folder, "--dialogue", "0", "--turn", "0")
-        assert said in done.err, done
+        assert message in done.err, done
+
+
+def test_ways_that_a_dialogue_went_are_laid_side_by_side() -> None:
+    job = job_of(whispers=[{"turn": 2, "to": ["ada"]}])
+    first = Line("ada", "Good evening.")
+    one = outcome_of(job, [first, Line("ben", "Hush.", heard_by=["ada"])], {})
+    gone = {"code": -1, "message": "the model is gone", "data": {}}
+    other = outcome_of(job, [first], {}, error=gone)
+
+    original, fork = compared(one, [other])
+
+    assert parting(said(one), said(one)) is None
+    assert (at_turn(original), at_turn(fork)) == ("-", "2")
+    assert (ended_by(original), ended_by(fork)) == ("time_limit", "failed: the model is gone")
+    assert pairs_of([original, fork]) == [("ada", "ben"), ("ben", "ada")]
+    assert of_pair(fork, "ada", "ben", "trust") == "-"
+    assert of_pair(original, "ada", "ben", "trust").startswith(("+", "-0"))
+    assert list(transcript(one, {"ada": "Ada", "ben": "Ben"})) == [
+        "1. Ada: Good evening.",
+        "2. Ben (to Ada alone): Hush.",
+        "(ended: time_limit)",
+    ]
+    assert list(transcript(other, {}))[-1] == "(failed: the model is gone)"

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from persona_mcp.server import cli_run
 from persona_mcp.server.batch_progress import Bar, Events, Lines, display, duration
 from persona_mcp.server.cli_batch import SOME_FAILED
+from persona_mcp.server.cli_batch_check import check
 from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
@@ -280,6 +282,14 @@ def test_a_folder_that_is_no_batch_is_told(cli: Cli) -> None:
         done = cli("dialogue", command, "nowhere")
         assert done.code == cli_run.FAILED
         assert "'nowhere'" in done.err
+
+
+def test_a_check_of_a_file_that_is_not_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        check(Path("nowhere.yaml"), None, as_json=False)
+
+    assert ended.value.exit_code == cli_run.FAILED
+    assert "no file of this name" in capsys.readouterr().err
 
 
 # What is in the outputs: who hears what.
