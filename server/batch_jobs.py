@@ -132,6 +132,7 @@ class BatchJobs(Worker):
         if watch.cancelled:
             await self._end(batch, watch, "cancelled", None)
         else:
+            await watch.note()
             await self._let_go(batch)
 
     async def _end(
@@ -202,9 +203,10 @@ class Watch:
                 async with asyncio.timeout(self._every_s):
                     await self._look.wait()
             self._look.clear()
-            await self._noted()
+            await self.note()
 
-    async def _noted(self) -> None:
+    async def note(self) -> None:
+        """Write how far it is, and look whether it is to stop."""
         progress = self.course.progress if self.course else self._batch.progress
         try:
             reason = await self._rows.note(self._batch, progress, time.time())

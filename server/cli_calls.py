@@ -133,8 +133,11 @@ async def answered(settings: Settings, work: Work, given: Arguments, live: bool 
         PersonaError: What an operation raises, in the words of the command line.
     """
     catalogue.operations()
-    opened = command_module("service").open_service if live else open_store
-    async with opened(settings) as store:
+    if live:
+        opening = command_module("service").open_service(settings, holds_batches=False)
+    else:
+        opening = open_store(settings)
+    async with opening as store:
         try:
             return await work(partial(call_operation, store), given)
         except InvalidParams as error:

@@ -95,7 +95,7 @@ async def keep_open(
     """Open the service beside the server, so that tools are listed before LangGraph is imported."""
     try:
         service_module = await asyncio.to_thread(command_module, "service")
-        async with service_module.open_service(settings, holds_batches=False) as service:
+        async with service_module.open_service(settings) as service:
             opened.set_result(service)
             await stop.wait()
     except Exception as error:  # told to whoever calls a tool
