@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from persona_mcp.server.batches import Event
-from persona_mcp.state.kept_batches import Progress
+from persona_mcp.state.kept_batch import Progress
 
 
 class Course:

@@ -30,7 +30,8 @@ from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import NotConfigured, PersonaError
 from persona_mcp.state.folding import fold_into
-from persona_mcp.state.kept_batches import BatchRows, KeptBatch
+from persona_mcp.state.kept_batch import KeptBatch
+from persona_mcp.state.kept_batches import BatchRows
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.snapshot_file import canonical
 

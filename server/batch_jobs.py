@@ -23,7 +23,8 @@ from persona_mcp.server.batch_holding import Lent, Opened, Waits, batch_path, op
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import Conflict, InternalError, PersonaError, StorageUnavailable
-from persona_mcp.state.kept_batches import BatchLost, BatchRows, BatchStatus, KeptBatch, Key
+from persona_mcp.state.kept_batch import BatchStatus, KeptBatch, Key
+from persona_mcp.state.kept_batches import BatchLost, BatchRows
 from persona_mcp.state.memory import DAY_S
 from persona_mcp.state.worker import Worker
 

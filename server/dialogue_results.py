@@ -24,7 +24,7 @@ from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_reading import Kind, SaidTurn, participants_of, said
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.fields import WHOLE, Id, Text
-from persona_mcp.state.kept_batches import BatchStatus
+from persona_mcp.state.kept_batch import BatchStatus
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.snapshot_file import canonical
 

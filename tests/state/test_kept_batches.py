@@ -10,7 +10,8 @@ from sqlalchemy import Connection, delete
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, LimitExceeded, NotFound
-from persona_mcp.state.kept_batches import AskedBatch, BatchLost, BatchRows, KeptBatch, Progress
+from persona_mcp.state.kept_batch import AskedBatch, KeptBatch, Progress
+from persona_mcp.state.kept_batches import BatchLost, BatchRows
 from tests.state.rows import NOW
 
 pytestmark = pytest.mark.anyio
