@@ -20,11 +20,11 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +39,7 @@ from persona_mcp.server.batch_store import open_batch_store
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, run_batch
 from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.event_loop import busy_loop
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.server.model_pool import ModelPool, Post
 from persona_mcp.state.batch import Cast, CastMember
@@ -47,6 +48,8 @@ from persona_mcp.state.batch_plan import plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.model import Chunk, Message, Sampling
 from persona_mcp.state.persona import PersonaSpec
+
+T = TypeVar("T")
 
 SLOTS, TURNS = 16, 12
 SLOW = {1.0: 1.05, 0.05: 1.2}
@@ -333,6 +336,12 @@ def show(slow: Sequence[Waited], at_once: Instant) -> None:
     print("\n".join(bars(slow, at_once)))
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on the loop that the command has."""
+    with asyncio.Runner(loop_factory=busy_loop()) as runner:
+        return runner.run(work)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch")
@@ -343,11 +352,11 @@ def main() -> None:
     dialogues, less = (QUICK_DIALOGUES, 10) if given.quick else (DIALOGUES, 1)
     points = [EARLY // less, LATE // less]
     print(f"{points[-1]:,} dialogues, a model that answers at once", file=sys.stderr)
-    at_once = asyncio.run(instant(points))
+    at_once = run(instant(points))
     slow = []
     for seconds in SLOW:
         print(f"{dialogues} dialogues, a model of {seconds:g} s", file=sys.stderr)
-        slow.append(asyncio.run(waited(seconds, dialogues)))
+        slow.append(run(waited(seconds, dialogues)))
     if given.json:
         found = {"slow": [asdict(one) for one in slow], "instant": asdict(at_once)}
         print(json.dumps(found))

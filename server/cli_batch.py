@@ -76,7 +76,7 @@ def run_file(
                 summary = await run_in_folder(out, asked, how, shown.told, stopping)
         ended(shown, terminal, summary, file, out)
 
-    run(work, as_json=as_json, llm=llm(model))
+    run(work, as_json=as_json, busy=True, llm=llm(model))
 
 
 def with_name(model: ModelSpec, name: str | None) -> ModelSpec:

@@ -12,6 +12,7 @@ import typer
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.event_loop import busy_loop
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
@@ -28,25 +29,26 @@ Work = Callable[[Settings, Terminal], Coroutine[Any, Any, None]]
 Loop = Callable[[Settings, Terminal, asyncio.Runner], None]
 
 
-def run(work: Work, *, as_json: bool = False, **overrides: Any) -> None:
+def run(work: Work, *, as_json: bool = False, busy: bool = False, **overrides: Any) -> None:
     """Run a command to its end; exits with 1 on an error and 130 on Ctrl-C.
 
     Args:
         work: What to do.
         as_json: Errors go to stdout as `{"error": ...}` too.
+        busy: It does many things at once, for longer than the faster event loop takes to import.
         overrides: Settings that an option gives; None leaves a setting as it is.
     """
-    run_loop(lambda s, t, runner: runner.run(work(s, t)), as_json=as_json, **overrides)
+    run_loop(lambda s, t, runner: runner.run(work(s, t)), as_json=as_json, busy=busy, **overrides)
 
 
-def run_loop(loop: Loop, *, as_json: bool = False, **overrides: Any) -> None:
+def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrides: Any) -> None:
     """Run a command that asks its user between steps; the steps share one event loop."""
     terminal = open_terminal()
     with correlation(new_correlation_id()):
         try:
             settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
             configure_logging(settings.log)
-            with asyncio.Runner() as runner:
+            with asyncio.Runner(loop_factory=busy_loop() if busy else None) as runner:
                 loop(settings, terminal, runner)
         except PersonaError as error:
             fail(terminal, error, as_json)
