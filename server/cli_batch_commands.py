@@ -23,12 +23,20 @@ Workers = Annotated[
 
 
 @dialogue.command()
-def check(file: File, model: Model = None, as_json: AsJson = False) -> None:
+def check(
+    file: File,
+    model: Model = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe/--no-probe", help="Ask the model once, to estimate the time."),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
     """Check a specification and tell what would be run, how many calls, and for how long.
 
-    Example: persona dialogue check examples/quarrel.yaml
+    Example: persona dialogue check examples/quarrel.yaml --no-probe
     """
-    command("cli_batch_check", "check")(file, model, as_json)
+    command("cli_batch_check", "check")(file, model, as_json, asks=probe)
 
 
 @dialogue.command()

@@ -292,6 +292,16 @@ def test_a_check_of_a_file_that_is_not_there_fails(capsys: pytest.CaptureFixture
     assert "no file of this name" in capsys.readouterr().err
 
 
+def test_a_check_asks_the_model_only_if_it_may(cli: Cli, spec: str) -> None:
+    asked, quiet = (
+        cli("dialogue", "check", spec, "--json", *more) for more in ((), ("--no-probe",))
+    )
+
+    assert (asked.code, quiet.code) == (0, 0)
+    assert json.loads(asked.out)["estimate"] is not None
+    assert json.loads(quiet.out)["estimate"] is None
+
+
 # What is in the outputs: who hears what.
 
 
