@@ -43,7 +43,9 @@ LOST = "persona_mcp.lost"
 INSTRUCTIONS = (
     "AI personas that remember and relate. Call persona_list for ids, then persona_chat with a "
     "persona_id and a message; pass the conversation_id of the reply to go on. memory_search and "
-    "relationship_get show what a persona remembers and feels; system_status says what is down."
+    "relationship_get show what a persona remembers and feels; dialogue_start has personas talk "
+    "among themselves; system_status says what is down. Of every tool: the same request_id gives "
+    "the first answer again; world_id and session_id may be left out."
 )
 
 

@@ -181,7 +181,11 @@ def importance(
         "engagement": _engagement(spoken, occasion.continue_score),
         "relationship": _relationship(occasion) if listener else 0.0,
     }
-    raw = params.base + sum(getattr(params, name) * value for name, value in terms.items())
+    weights = (
+        *(params.emotion, params.significance, params.speaker_interest),
+        *(params.listener_interest, params.engagement, params.relationship),
+    )
+    raw = params.base + sum(w * value for w, value in zip(weights, terms.values(), strict=True))
     kind = occasion.memory_type.casefold()
     factor = params.type_factors.get(kind, TYPE_FACTORS.get(kind, PLAIN))
     terms["type_factor"] = factor

@@ -379,10 +379,14 @@ MOVING = 1e-4
 """What fades or recovers between two calls."""
 
 
+OUTSIDE = ("state_", "system_", "dialogue_")
+"""Saved states, the program and batches are about a world, and no part of it."""
+
+
 def reading_calls() -> list[tuple[str, dict[str, Any]]]:
     found = []
     for one in operations("all"):
-        if one.read_only and not one.name.startswith(("state_", "system_")):
+        if one.read_only and not one.name.startswith(OUTSIDE):
             default = (
                 {"persona_id": "persona-2"} if "persona_id" in one.arguments.model_fields else {}
             )
