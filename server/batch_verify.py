@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.batch_folder import CAST, MANIFEST, OURS, OUTPUTS, RECORDING, SPEC, sha256_of
+from persona_mcp.server.batch_folder import (
+    CAST,
+    MANIFEST,
+    OURS,
+    OUTPUTS,
+    RECORDING,
+    SPEC,
+    sha256_of,
+)
 from persona_mcp.server.batch_manifest import (
     MADE_WITH,
     SUM,
