@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from persona_mcp.server.terminal import printable
 from persona_mcp.state.batch import Outcome
 from persona_mcp.state.batch_reading import SaidTurn, said
 
@@ -57,12 +58,17 @@ def parting(one: Iterable[SaidTurn], other: Iterable[SaidTurn]) -> int | None:
 
 
 def transcript(outcome: Outcome, names: Mapping[str, str]) -> Iterator[str]:
-    """Write a dialogue as lines of text.
+    """Write a dialogue as lines of text, without control characters: it is read in terminals.
 
     Args:
         outcome: Of it.
         names: Of the personas, by id.
     """
+    return map(printable, transcript_lines(outcome, names))
+
+
+def transcript_lines(outcome: Outcome, names: Mapping[str, str]) -> Iterator[str]:
+    """Write a dialogue as lines of text, with all that is in it."""
     for turn in said(outcome):
         speaker = names.get(turn.speaker, turn.speaker)
         if turn.kind == "narrated":

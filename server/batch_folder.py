@@ -159,17 +159,20 @@ def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) 
                 "--force to begin anew"
             )
         return
-    if not force:
-        if SPEC in there:
-            raise Conflict(
-                "that folder holds another batch (its specification is not the same): give another "
-                "--out, or --force to throw the other one away"
-            )
-        if strange := sorted(there - OURS):
-            raise Conflict(
-                f"that folder holds other files ({strange[0]}): give another --out, an empty or "
-                "new one"
-            )
+    strange = sorted(there - OURS)
+    if strange and not there & {STORE, MANIFEST}:  # no batch, whatever its files are called
+        raise Conflict(
+            f"that folder holds other files ({strange[0]}): give another --out, an empty or new one"
+        )
+    if SPEC in there and not force:
+        raise Conflict(
+            "that folder holds another batch (its specification is not the same): give another "
+            "--out, or --force to throw the other one away"
+        )
+    if strange and not force:
+        raise Conflict(
+            f"that folder holds other files ({strange[0]}): give another --out, an empty or new one"
+        )
     clear(path)
     write_file(old, [spec])
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.batch_folder import CAST, MANIFEST, RECORDING, SPEC, sha256_of
+from persona_mcp.server.batch_folder import (
+    CAST,
+    MANIFEST,
+    OURS,
+    OUTPUTS,
+    RECORDING,
+    SPEC,
+    sha256_of,
+)
 from persona_mcp.server.batch_manifest import (
     MADE_WITH,
     SUM,
@@ -67,7 +75,7 @@ class Verdict:
         dialogues: How many were held again.
         calls: Recorded calls that were played.
         differences: What is not as it should be, the first of each file; empty if all is well.
-        notes: What is different and does not count: versions that the batch was made with.
+        notes: What does not count: versions that the batch was made with, files that are not its.
     """
 
     files: int
@@ -107,8 +115,10 @@ async def verify_batch(
     try:
         manifest = await asyncio.to_thread(read_manifest, path)
     except BadSnapshot as error:
-        return refused([Difference(MANIFEST, None, "", error.message)])
-    notes = tuple(other_versions(manifest))
+        what = error.message.removeprefix(f"{MANIFEST}: ")
+        return refused([Difference(MANIFEST, None, "", what)])
+    strange = await asyncio.to_thread(lambda: tuple(strange_files(path, manifest)))
+    notes = (*strange, *other_versions(manifest))
     changed = await asyncio.to_thread(changed_files, path, manifest)
     if any(name in INPUTS for name in changed):
         found = await asyncio.to_thread(lambda: [located(path, name) for name in changed])
@@ -280,6 +290,13 @@ def shown(value: Any) -> str:
     text = value.decode("utf-8", "replace").rstrip("\n") if isinstance(value, bytes) else None
     text = json.dumps(value, ensure_ascii=False, default=str) if text is None else text
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def strange_files(path: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Name what lies in the folder, and the manifest says nothing of."""
+    ours = {MANIFEST, *manifest["files"], *(OURS - {SPEC, CAST, RECORDING, *OUTPUTS})}
+    for name in sorted({entry.name for entry in path.iterdir()} - ours):
+        yield f"{name} lies there too and is no file of the batch; it was not looked at"
 
 
 def other_versions(manifest: Mapping[str, Any]) -> Iterator[str]:

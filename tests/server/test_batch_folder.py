@@ -64,6 +64,17 @@ async def test_another_batch_is_left_alone_unless_it_is_to_be_thrown_away(tmp_pa
     assert (tmp_path / SPEC).read_bytes() == OTHER
 
 
+async def test_force_throws_nothing_away_where_no_batch_is(tmp_path: Path) -> None:
+    (tmp_path / "novel.txt").write_text("Chapter one")
+    (tmp_path / "forks").mkdir()
+    (tmp_path / "forks" / "mine.txt").write_text("kept")
+
+    with pytest.raises(Conflict, match=r"other files \(novel.txt\)"):
+        await begun(tmp_path, force=True)
+
+    assert (tmp_path / "forks" / "mine.txt").read_text() == "kept"
+
+
 async def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("Chapter one")
 

@@ -195,3 +195,13 @@ def test_ways_that_a_dialogue_went_are_laid_side_by_side() -> None:
         "(ended: time_limit)",
     ]
     assert list(transcript(other, {}))[-1] == "(failed: the model is gone)"
+
+
+def test_a_transcript_has_nothing_that_drives_a_terminal() -> None:
+    job = job_of()
+    driving = outcome_of(job, [Line("ada", "Red \x1b[31mor \x1b]0;title\x07not \x9b2J.")], {})
+
+    text = "".join(transcript(driving, {"ada": "Ada"}))
+
+    assert "1. Ada: Red [31mor ]0;titlenot 2J." in text
+    assert not [c for c in text if c < " " or "\x7f" <= c <= "\x9f"]

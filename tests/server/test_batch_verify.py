@@ -166,6 +166,15 @@ def test_other_versions_are_told_and_do_not_count(cli: Cli, out: Path) -> None:
     assert list(other_versions({"made_with": versions()})) == []
 
 
+def test_files_that_are_not_the_batchs_are_told_and_do_not_count(cli: Cli, out: Path) -> None:
+    (out / "notes.txt").write_text("mine")
+
+    found = verdict(cli, good=True)
+
+    said = "notes.txt lies there too and is no file of the batch; it was not looked at"
+    assert found["notes"] == [said]
+
+
 def test_a_table_is_compared_by_rows_and_columns(cli: Cli, out: Path) -> None:
     from pyarrow import compute, parquet
 
