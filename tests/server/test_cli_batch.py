@@ -137,6 +137,14 @@ def test_a_dry_run_tells_what_would_be_and_makes_nothing(cli: Cli, spec: str) ->
     assert len(cli.server.requests) == 1
 
 
+def test_a_check_without_the_probe_does_not_ask_the_model(cli: Cli, spec: str) -> None:
+    told = cli.good("dialogue", "check", spec, "--no-probe", "--json").json
+
+    assert (told["dialogues"], told["estimate"]) == (DIALOGUES, None)
+    assert told["no_estimate"] == "the model was not asked"
+    assert cli.server.requests == []
+
+
 def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
     cli: Cli, spec: str
 ) -> None:
@@ -282,6 +290,7 @@ def test_a_folder_that_is_no_batch_is_told(cli: Cli) -> None:
         done = cli("dialogue", command, "nowhere")
         assert done.code == cli_run.FAILED
         assert "'nowhere'" in done.err
+    assert "no such folder" in cli("dialogue", "verify", "nowhere").err
 
 
 def test_a_check_of_a_file_that_is_not_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
