@@ -73,7 +73,7 @@ def heading(plan: BatchPlan) -> Markup:
     spec = plan.spec
     parts = ((len(plan.arms), "arm"), (plan.repeats, "run"), (plan.waves, "wave"))
     of_arms, runs, waves = (f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
-    first = "seed" if plan.repeats == 1 else "seeds of each arm's runs from"
+    first = "seed" if plan.repeats == 1 else "first seed"
     size = (
         f"{plan.total:,} dialogues: {of_arms} of {runs}, {waves} each, {first} {plan.run_seed(0)}"
     )
