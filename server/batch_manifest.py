@@ -94,9 +94,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError:
+        why = f"it has no {MANIFEST}; `persona dialogue status` tells how far it is"
         raise NotFound(
-            f"no finished batch in '{path.name}': it has no {MANIFEST}; `persona dialogue status` "
-            "tells how far it is",
+            f"no finished batch in '{path.name}': {why if path.is_dir() else 'no such folder'}",
             kind="batch",
             id=path.name,
         ) from None

@@ -11,32 +11,39 @@ dialogue = typer.Typer(
     no_args_is_help=True, help="Batches of dialogues between personas, by a file."
 )
 
-File = Annotated[Path, typer.Argument(help="The specification, YAML or JSON.")]
+File = Annotated[Path, typer.Argument(help="The specification, YAML or JSON.", metavar="FILE")]
 Folder = Annotated[Path, typer.Argument(help="The batch's folder.", metavar="DIR")]
 Events = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line for each event.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Dialogues held at once, or Ray's workers.", min=1, max=10_000),
+    typer.Option(
+        "--workers",
+        help="Dialogues held at once, or Ray's workers; left out: what suits the model's slots.",
+        min=1,
+        max=10_000,
+    ),
 ]
 
 
 @dialogue.command()
 def check(
     file: File,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Do not ask the model how long a call takes.")
+    ] = False,
     model: Model = None,
-    probe: Annotated[
-        bool,
-        typer.Option("--probe/--no-probe", help="Ask the model once, to estimate the time."),
-    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Check a specification and tell what would be run, how many calls, and for how long.
+    """Check a specification, and tell what would be run.
+
+    That is who is cast, how many dialogues, turns and calls of the model there are at most, and
+    about how long that takes.
 
     Example: persona dialogue check examples/quarrel.yaml --no-probe
     """
-    command("cli_batch_check", "check")(file, model, as_json, asks=probe)
+    command("cli_batch_check", "check")(file, model, as_json, asks=not no_probe)
 
 
 @dialogue.command()
@@ -86,9 +93,10 @@ def run(
 
 @dialogue.command()
 def verify(folder: Folder, as_json: AsJson = False) -> None:
-    """Check a finished batch: its files' hashes, then all of it again from its recording.
+    """Check a finished batch, byte for byte.
 
-    No model is asked. Exits with 1, and says where, if a byte is not the same.
+    First its files' hashes, then all of it is held again from its recording. No model is asked.
+    Exits with 1, and says where, if a byte is not the same.
 
     Example: persona dialogue verify quarrel
     """
@@ -114,7 +122,10 @@ def fork(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of both transcripts.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder of both transcripts; left out: below forks.", metavar="DIR"
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option("--repeats", help="Hold the rest so often, each by another lot.", min=1)
@@ -122,7 +133,7 @@ def fork(
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold the rest of one dialogue differently, and compare it with what it was.
+    """Hold the rest of one dialogue differently, and compare.
 
     Example: persona dialogue fork quarrel --dialogue 0 --turn 4 --set model.temperature=0.2
     """

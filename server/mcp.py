@@ -28,10 +28,10 @@ from mcp_types import (
 )
 
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
-from persona_mcp.server.operations import Caller, Operation, call_operation
+from persona_mcp.server.operations import REGISTRY, Caller, Operation, call_operation
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain
 from persona_mcp.server.wire import problem_of
-from persona_mcp.state.errors import InternalError, PersonaError
+from persona_mcp.state.errors import InternalError, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
 
@@ -201,8 +201,10 @@ async def carry_out(
     lost: asyncio.Event | None,
 ) -> CallToolResult:
     """Call an operation; every error becomes a result that a model can act on."""
-    name = params.name if params.name in offered else f"{params.name} (not offered)"
+    name = params.name
     try:
+        if name in REGISTRY and name not in offered:
+            raise not_offered(name)
         with progress.beating():
             caller = Caller(progress.add, lost)
             result = await call_operation(await ready(), name, params.arguments or {}, caller)
@@ -214,6 +216,15 @@ async def carry_out(
     await progress.flush()
     texts = [TextContent(text=text) for text in texts_of(result)]
     return CallToolResult(content=list(texts), structured_content=result)
+
+
+def not_offered(name: str) -> MethodNotFound:
+    """Say that an operation is there, but not in this set of tools, and how to come by it."""
+    return MethodNotFound(
+        f"'{name}' is not among the core tools that are offered here: start `persona mcp --toolset "
+        "all`, or connect to /x/all/mcp over HTTP",
+        suggestions=[],
+    )
 
 
 def texts_of(result: dict[str, Any]) -> list[str]:

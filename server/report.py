@@ -73,13 +73,16 @@ def heading(plan: BatchPlan) -> Markup:
     spec = plan.spec
     parts = ((len(plan.arms), "arm"), (plan.repeats, "run"), (plan.waves, "wave"))
     of_arms, runs, waves = (f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
-    size = f"{plan.total:,} dialogues: {of_arms} of {runs}, {waves} each, seed {plan.run_seed(0)}"
+    first = "seed" if plan.repeats == 1 else "first seed"
+    size = (
+        f"{plan.total:,} dialogues: {of_arms} of {runs}, {waves} each, {first} {plan.run_seed(0)}"
+    )
     links = (el("a", title, href=f"#{name}") for name, title in SECTIONS)
     return el(
         "header",
         el("h1", named(spec.name)),
         el("p", named(spec.description), class_="description") if spec.description else None,
-        el("p", size + (", …" if plan.repeats > 1 else ""), class_="note"),
+        el("p", size, class_="note"),
         el("nav", *links, aria_label="Sections"),
     )
 

@@ -92,7 +92,7 @@ class Counts:
             self.exits[outcome.exit_reason] += 1
         else:
             self.failed += 1
-            self.errors[str((outcome.error or {}).get("code", "unknown"))] += 1
+            self.errors[outcome.failed_with or "unknown"] += 1
 
     @property
     def share_done(self) -> Interval:

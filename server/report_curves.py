@@ -152,7 +152,7 @@ def separators(talks: Sequence[ShownTalk], starts: Sequence[int], total: int) ->
     for at, (talk, start) in enumerate(zip(talks, starts, strict=True)):
         x = f"{x_of(start - 0.5, total):.1f}"
         label = None
-        if at % often == 0:
+        if at % often == 0 and start < total:  # what has no turns, at the end, has no room either
             index = talk.outcome.job.place.index
             label = el("text", f"#{index}", x=f"{float(x) + 4:.1f}", y=HEIGHT - 12, class_="talk")
         parts.append(

@@ -134,8 +134,10 @@ def compared(name: str, shown: Sequence[ArmTally]) -> list[object]:
     ]
     for arm in shown[1:]:
         found = arm.difference(name)
-        cell = interval(found, decimals_of(name), signed=True)
-        sure = found.low is not None and found.high is not None and found.low * found.high > 0
+        decimals = decimals_of(name)
+        cell = interval(found, decimals, signed=True)
+        low, high = (round(bound or 0.0, decimals) for bound in (found.low, found.high))
+        sure = low * high > 0  # as it is shown: nobody believes in a bold +0.000
         cells.append(el("div", cell, class_="differs") if sure else cell)
     return cells
 

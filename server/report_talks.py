@@ -66,7 +66,8 @@ def failure(shown: ShownTalk) -> Markup | None:
     error = shown.outcome.error
     if not error:
         return None
-    return el("p", el("b", error.get("code", "error")), ": ", named(error.get("message", "")))
+    kind = shown.outcome.failed_with or "error"
+    return el("p", el("b", kind.replace("_", " ")), ": ", named(error.get("message", "")))
 
 
 def listeners(index: int, present: Sequence[str], names: Names) -> Markup:

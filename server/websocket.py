@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from persona_mcp.server.batch_order import Touch, clash, touch_of
+from persona_mcp.server.call_order import Touch, clash, touch_of
 from persona_mcp.server.json_rpc import (
     Entry,
     Refused,

@@ -100,7 +100,7 @@ class Outcome:
         job: Of what.
         status: done, or failed.
         exit_reason: Why it ended; empty for one that failed.
-        error: What it failed with, as a problem (code, message); None if it is done.
+        error: What it failed with, as a problem (code, message, data); None if it is done.
         rows: What it added to its small world, by table, as `snapshot_rows` has them: conversation,
             exchanges, turns, witnesses, events, impulses, energy, memories, vectors. A failed one
             has what was said before.
@@ -122,6 +122,12 @@ class Outcome:
     ended_at: float
     calls: int
     measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def failed_with(self) -> str:
+        """What kind of error ended it, in words as `llm_error`; empty for one that is done."""
+        error = self.error or {}
+        return str((error.get("data") or {}).get("code") or error.get("code", ""))
 
 
 @dataclass(frozen=True)

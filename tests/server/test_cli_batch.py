@@ -137,6 +137,14 @@ def test_a_dry_run_tells_what_would_be_and_makes_nothing(cli: Cli, spec: str) ->
     assert len(cli.server.requests) == 1
 
 
+def test_a_check_without_the_probe_does_not_ask_the_model(cli: Cli, spec: str) -> None:
+    told = cli.good("dialogue", "check", spec, "--no-probe", "--json").json
+
+    assert (told["dialogues"], told["estimate"]) == (DIALOGUES, None)
+    assert told["no_estimate"] == "the model was not asked"
+    assert cli.server.requests == []
+
+
 def test_a_failed_dialogue_is_told_and_held_again_with_what_came_after_it(
     cli: Cli, spec: str
 ) -> None:
@@ -282,6 +290,7 @@ def test_a_folder_that_is_no_batch_is_told(cli: Cli) -> None:
         done = cli("dialogue", command, "nowhere")
         assert done.code == cli_run.FAILED
         assert "'nowhere'" in done.err
+    assert "no such folder" in cli("dialogue", "verify", "nowhere").err
 
 
 def test_a_check_of_a_file_that_is_not_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,16 +299,6 @@ def test_a_check_of_a_file_that_is_not_there_fails(capsys: pytest.CaptureFixture
 
     assert ended.value.exit_code == cli_run.FAILED
     assert "no file of this name" in capsys.readouterr().err
-
-
-def test_a_check_asks_the_model_only_if_it_may(cli: Cli, spec: str) -> None:
-    asked, quiet = (
-        cli("dialogue", "check", spec, "--json", *more) for more in ((), ("--no-probe",))
-    )
-
-    assert (asked.code, quiet.code) == (0, 0)
-    assert json.loads(asked.out)["estimate"] is not None
-    assert json.loads(quiet.out)["estimate"] is None
 
 
 # What is in the outputs: who hears what.

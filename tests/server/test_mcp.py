@@ -202,6 +202,18 @@ async def test_an_unknown_tool_is_an_error_that_names_the_nearest(
     assert "persona_chat" in error_of(result)["data"]["suggestions"]
 
 
+async def test_a_tool_of_the_larger_set_is_an_error_that_says_how_to_come_by_it(
+    service: Service, way: Way
+) -> None:
+    async with talking(service, way) as client:
+        result = await client.call_tool("dialogue_cancel", {"dialogue_id": "one"})
+
+    assert error_of(result)["data"]["code"] == "method_not_found"
+    assert "'dialogue_cancel' is not among the core tools" in text_of(result)
+    assert "--toolset all" in text_of(result)
+    assert "/x/all/mcp" in text_of(result)
+
+
 async def test_a_client_that_gives_up_stops_the_model(
     service: Service, model: ScriptedModel, way: Way
 ) -> None:

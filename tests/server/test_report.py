@@ -153,15 +153,14 @@ def test_arms_stand_side_by_side_with_what_is_different(tmp_path: Path) -> None:
 
 
 def test_a_failed_dialogue_is_counted_and_its_reason_told(tmp_path: Path) -> None:
-    failed = outcome_of(
-        job_of(1, repeat=1), [Line("ada", "Hm.")], error={"code": "model_timeout", "message": EVIL}
-    )
+    error = {"code": -32002, "message": EVIL, "data": {"code": "model_timeout"}}
+    failed = outcome_of(job_of(1, repeat=1), [Line("ada", "Hm.")], error=error)
 
     text, _ = write(tmp_path, [next(talks(1, 1)), failed], plan_of(2))
 
     assert "model timeout: 1" in text
     assert '<div class="card"><b>1</b><span>failed</span>' in text
-    assert "<b>model_timeout</b>" in text
+    assert "<b>model timeout</b>" in text and "-32002" not in text
 
 
 def test_an_empty_batch_still_has_a_report(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.server.batch_order import Touch, clash, touch_of
+from persona_mcp.server.call_order import Touch, clash, touch_of
 from persona_mcp.server.json_rpc import Request
 from persona_mcp.server.rpc_methods import Methods
 from persona_mcp.server.service import Service

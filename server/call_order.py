@@ -1,4 +1,4 @@
-"""Which members of a batch wait for which: calls of one persona keep their order, others do not."""
+"""Which calls of a JSON-RPC batch wait for which: those of one persona keep their order."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
