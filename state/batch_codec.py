@@ -96,20 +96,6 @@ def read_call(text: str | bytes) -> RecordedCall:
     return read("call", text, lambda found: RecordedCall(**found))
 
 
-def job_json(job: Job) -> str:
-    """Write a job."""
-    return canonical(from_job(job))
-
-
-def read_job(text: str | bytes) -> Job:
-    """Read a job.
-
-    Raises:
-        BadSnapshot: It is none.
-    """
-    return read("job", text, to_job)
-
-
 def cast_json(cast: Cast) -> str:
     """Write a cast."""
     return canonical(

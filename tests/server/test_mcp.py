@@ -37,11 +37,14 @@ from tests.mcp_client import (
 
 pytestmark = pytest.mark.anyio
 
-SPEAKING = ("persona_chat", "conversation_advance")
+SPEAKING = ("persona_chat", "conversation_advance", "dialogue_start")
 WRITING = (
     *("persona_create", "persona_switch", "memory_store", "conversation_start", "conversation_end"),
     *SPEAKING,
 )
+
+COMMON = {"world_id", "session_id", "request_id"}
+"""The same in every tool: a model that reads the list is told of them once, in the instructions."""
 
 
 @pytest.fixture
@@ -60,10 +63,6 @@ def era(request: pytest.FixtureRequest) -> Era:
 def way(request: pytest.FixtureRequest) -> Way:
     found: Way = request.param
     return found
-
-
-COMMON = {"world_id", "session_id", "request_id"}
-"""The same in every tool: a model that reads the list is told of them once, in the instructions."""
 
 
 async def test_the_core_tools_are_listed_with_strict_schemas_and_truthful_hints(
