@@ -39,7 +39,7 @@ from persona_mcp.server.batch_store import open_batch_store
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, run_batch
 from persona_mcp.server.dialogue_host import dialogue_host
-from persona_mcp.server.event_loop import busy_loop
+from persona_mcp.server.event_loop import busy_runner
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.server.model_pool import ModelPool, Post
 from persona_mcp.state.batch import Cast, CastMember
@@ -337,8 +337,8 @@ def show(slow: Sequence[Waited], at_once: Instant) -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on the loop that the command has."""
-    with asyncio.Runner(loop_factory=busy_loop()) as runner:
+    """Run to the end as the command does."""
+    with busy_runner() as runner:
         return runner.run(work)
 
 

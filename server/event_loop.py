@@ -1,16 +1,29 @@
-"""The event loop of what does many things at once."""
+"""How what does many things at once is run: its event loop, and its garbage collection."""
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def busy_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the faster event loop that uvicorn brings, None where there is none.
+@contextmanager
+def busy_runner() -> Iterator[asyncio.Runner]:
+    """Run what does many things at once for long: on the faster loop, with less garbage collection.
 
-    Windows has none; a command that does one thing would only wait longer for its import.
+    The loop is the one that uvicorn brings; Windows has none. What is loaded by now stays as long
+    as the process, so the collector need not look through it again and again: that took a quarter
+    of a batch's processor time. A command that does one thing would only wait longer for both.
     """
+    gc.collect()
+    gc.freeze()
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
-        return None
-    return uvloop.new_event_loop
+        loop_factory = None
+    else:
+        loop_factory = uvloop.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            yield runner
+    finally:
+        gc.unfreeze()

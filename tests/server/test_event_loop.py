@@ -1,22 +1,26 @@
-"""The event loop of what does many things at once."""
+"""How what does many things at once is run."""
 
 import asyncio
+import gc
 import importlib.util
-import sys
 
-from persona_mcp.server.event_loop import busy_loop
+from persona_mcp.server.event_loop import busy_runner
 
 
-async def said() -> str:
+async def loop_module() -> str:
     await asyncio.sleep(0)
-    return "done"
+    return type(asyncio.get_running_loop()).__module__
 
 
 def test_many_things_run_on_the_faster_loop_where_there_is_one() -> None:
-    made = busy_loop()
+    with busy_runner() as runner:
+        found = runner.run(loop_module())
 
-    with asyncio.Runner(loop_factory=made) as runner:
-        assert runner.run(said()) == "done"
+    assert (found == "uvloop") == (importlib.util.find_spec("uvloop") is not None)
 
-    there = importlib.util.find_spec("uvloop") is not None
-    assert (made is not None) == there or sys.platform == "win32"
+
+def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_after() -> None:
+    with busy_runner():
+        assert gc.get_freeze_count() > 0
+
+    assert gc.get_freeze_count() == 0
