@@ -15,7 +15,7 @@ from persona_mcp.server.store import laws_of
 from persona_mcp.state import small_turns
 from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.batch import Cast
-from persona_mcp.state.embedding import Embedder, Vector, pack
+from persona_mcp.state.embedding import Embedder, RecentQueries, Vector, pack
 from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory_params import RetrievalParams
@@ -27,7 +27,7 @@ TEXTS_KEPT = 4096
 """Vectors of texts that may be asked for again, by other dialogues too; 6 MB at 384 dimensions."""
 
 
-class TextEmbedder:
+class TextEmbedder(RecentQueries):
     """Embeds one text at a time, and keeps what it has embedded.
 
     A model of several texts at once may round each of them otherwise than alone: what a dialogue
@@ -36,19 +36,8 @@ class TextEmbedder:
 
     def __init__(self, embedder: Embedder, most: int = TEXTS_KEPT) -> None:
         """Ask this embedder for what is not kept, and keep no more than `most` of each kind."""
-        self._embedder = embedder
-        self._most = most
+        super().__init__(embedder, most)
         self._documents: OrderedDict[str, Vector] = OrderedDict()
-        self._queries: OrderedDict[str, Vector] = OrderedDict()
-
-    @property
-    def model_id(self) -> str:
-        """Name of the embedder behind it."""
-        return self._embedder.model_id
-
-    async def dimension(self) -> int:
-        """Length of a vector."""
-        return await self._embedder.dimension()
 
     async def embed_documents(self, texts: Sequence[str]) -> Vector:
         """Embed texts to be found, one after the other: float32, shape (n, d).
@@ -66,29 +55,6 @@ class TextEmbedder:
         if known is None:
             known = (await self._embedder.embed_documents([text]))[0]
         return self._keep(self._documents, text, known)
-
-    async def embed_query(self, text: str) -> Vector:
-        """Embed a text to find with, or return what it was embedded to: float32, shape (d,).
-
-        Raises:
-            ModelError: The embedder did not answer.
-            DeadlineExceeded: It took longer than its limit.
-        """
-        known = self._queries.get(text)
-        if known is None:
-            known = await self._embedder.embed_query(text)
-        return self._keep(self._queries, text, known)
-
-    def _keep(self, kept: OrderedDict[str, Vector], text: str, vector: Vector) -> Vector:
-        kept[text] = vector
-        kept.move_to_end(text)
-        if len(kept) > self._most:
-            kept.popitem(last=False)
-        return vector
-
-    async def aclose(self) -> None:
-        """Let go of the model."""
-        await self._embedder.aclose()
 
 
 @dataclass(frozen=True)

@@ -84,14 +84,17 @@ class RecentQueries:
             ModelError: The embedder did not answer.
             DeadlineExceeded: It took longer than its limit.
         """
-        if text in self._kept:
-            self._kept.move_to_end(text)
-            return self._kept[text]
-        vector = await self._embedder.embed_query(text)
+        known = self._kept.get(text)
+        if known is None:
+            known = await self._embedder.embed_query(text)
+        return self._keep(self._kept, text, known)
+
+    def _keep(self, kept: OrderedDict[str, Vector], text: str, vector: Vector) -> Vector:
         vector.flags.writeable = False
-        self._kept[text] = vector
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        kept[text] = vector
+        kept.move_to_end(text)
+        if len(kept) > self._most:
+            kept.popitem(last=False)
         return vector
 
     async def aclose(self) -> None:
