@@ -112,6 +112,21 @@ class PersonaSqliteSaver(AsyncSqliteSaver):
             *((f"DELETE FROM {t} WHERE {old}", (thread_id, thread_id, count)) for t in TABLES)
         )
 
+    async def acheck(self) -> None:
+        """Read through the file.
+
+        Raises:
+            StorageUnavailable: It is damaged.
+        """
+        await self.setup()
+        async with self.lock, self.conn.execute("PRAGMA integrity_check(1)") as cursor:
+            row = await cursor.fetchone()
+        if row is None or row[0] != "ok":
+            raise StorageUnavailable(
+                f"damaged: checkpoints.db ({row and row[0]}); take it away and a new one is made: "
+                "conversations and memories are not in it"
+            )
+
     async def _transact(self, *statements: Statement) -> None:
         await self.setup()
         async with self.lock:

@@ -25,6 +25,8 @@ from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
+MIGRATION_LOCK = "migration.lock"
+"""Held by the one process that changes the schema; everybody else waits for it at the start."""
 PAGE_BYTES = 1024
 """Of worlds in memory: most of their tables are small, and each has a page and more."""
 
@@ -90,7 +92,7 @@ def upgrade_database(settings: Settings) -> tuple[str | None, str]:
     """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(settings.data_dir / "migration.lock", timeout=settings.database.upgrade_s):
+        with FileLock(settings.data_dir / MIGRATION_LOCK, timeout=settings.database.upgrade_s):
             return upgrade_alone(settings)
     except Timeout as error:
         raise DeadlineExceeded(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DatabaseError
 
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.llm import open_model
@@ -15,6 +16,7 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
+from persona_mcp.state.full_text import COMPARE_WORDS
 from persona_mcp.state.model import ChatModel, Message, Sampling
 
 PROBE = "Say hello."
@@ -72,22 +74,59 @@ async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 
 
 async def database(service: Service) -> str:
-    """Check the file's integrity and count what is in it."""
+    """Check that the database is sound, and count what is in it.
+
+    Raises:
+        StorageUnavailable: It is damaged.
+    """
+    sqlite = service.database.engine.dialect.name == "sqlite"
 
     def read(connection: Connection) -> list[Any]:
-        return [
-            connection.scalar(query)
-            for query in (
-                text("PRAGMA quick_check(1)"),
-                select(func.count()).select_from(tables.Exchange),
-                select(func.count()).select_from(tables.Memory),
-            )
-        ]
+        if sqlite:
+            look_for_damage(connection)
+        counted = (select(func.count()).select_from(t) for t in (tables.Exchange, tables.Memory))
+        return [connection.scalar(query) for query in counted]
 
-    state, exchanges, memories = await service.database.read(read)
-    if state != "ok":
-        raise StorageUnavailable(f"damaged ({state}): restore a copy of persona.db")
+    exchanges, memories = await service.database.read(read)
+    if sqlite:
+        await service.database.write(compare_words)
+        await service.checkpointer.acheck()
     return f"sound; {exchanges} exchanges, {memories} memories"
+
+
+def look_for_damage(connection: Connection) -> None:
+    """Read through an SQLite database, its indexes, and what refers to what.
+
+    Raises:
+        StorageUnavailable: It is damaged.
+    """
+    state = connection.scalar(text("PRAGMA integrity_check(1)"))
+    if state != "ok":
+        raise damaged(f"persona.db ({' '.join(str(state).strip('* ').split())})")
+    astray = connection.execute(text("PRAGMA foreign_key_check")).first()
+    if astray is not None:
+        raise damaged(
+            f"persona.db (a row of {astray[0]} refers to one of {astray[2]} that is gone)"
+        )
+
+
+def compare_words(connection: Connection) -> None:
+    """Compare the full-text index with the memories.
+
+    Raises:
+        StorageUnavailable: They do not agree.
+    """
+    try:
+        connection.exec_driver_sql(COMPARE_WORDS)
+    except DatabaseError as error:
+        raise damaged("the full-text index of persona.db") from error
+
+
+def damaged(what: str) -> StorageUnavailable:
+    """Say what is damaged, and what to do."""
+    return StorageUnavailable(
+        f"damaged: {what}; put a backup back (`persona db restore`), and look at the disk"
+    )
 
 
 async def index(service: Service) -> str:

@@ -276,6 +276,38 @@ def upgrade() -> None:
     command("cli_system", "upgrade")()
 
 
+@database.command("backup")
+def backup(
+    folder: Annotated[Path, typer.Argument(help="To be made.", metavar="FOLDER")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the data folder while it is in use: databases and background dialogues.
+
+    The copy is checked. Chroma's index is left out: it is made anew from the database.
+
+    Example: persona db backup ~/backups/persona-monday
+    """
+    command("cli_backup", "backup")(folder, as_json)
+
+
+@database.command("restore")
+def restore(
+    folder: Annotated[Path, typer.Argument(help="A backup.", metavar="FOLDER")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the backup, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Restore without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the data folder's content, which is kept beside it.
+
+    No other process may use the data folder.
+
+    Example: persona db restore ~/backups/persona-monday --dry-run
+    """
+    command("cli_backup", "restore")(folder, dry_run, yes, as_json)
+
+
 def main() -> None:
     """Run the command line."""
     app()

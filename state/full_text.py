@@ -58,6 +58,8 @@ NAMES = "indexed_text, scope"
 NEW, OLD = (f"{row}.indexed_text, {SCOPE.format(row=row)}" for row in ("new", "old"))
 FORGET = f"INSERT INTO {TABLE}({TABLE}, rowid, {NAMES}) VALUES ('delete', old.seq, {OLD});"
 LEARN = f"INSERT INTO {TABLE}(rowid, {NAMES}) VALUES (new.seq, {NEW});"
+COMPARE_WORDS = f"INSERT INTO {TABLE}({TABLE}, rank) VALUES ('integrity-check', 1)"
+"""Fails where the index and the memories do not agree; changes nothing."""
 CHANGED = "indexed_text, world_id, persona_id, visibility"
 SQLITE_SCHEMA = (
     f"CREATE VIEW {SOURCE} AS "

@@ -1,14 +1,20 @@
 """The doctor's checks, one by one."""
 
-import pytest
+import sqlite3
 
+import pytest
+from sqlalchemy import Connection
+
+from persona_mcp.config.database import database_path
 from persona_mcp.server import checks
 from persona_mcp.server.cli_personas import call
 from persona_mcp.server.service import Service
-from persona_mcp.state.errors import ModelError
+from persona_mcp.state.errors import ModelError, StorageUnavailable
 from tests.doubles import ScriptedModel
 
 pytestmark = pytest.mark.anyio
+
+SNAPSHOT = "'n', 1, '', 0, 1.0, 'f', 'h', 1, '{}', x'00', 'nowhere', 's'"
 
 
 async def test_a_part_that_fails_says_why_and_is_not_ok() -> None:
@@ -30,6 +36,39 @@ async def test_each_part_is_really_used(service: Service, model: ScriptedModel) 
     assert "exact" in await checks.index(service)
     assert "64 dimensions" in await checks.embedder(service.embedder)
     assert "'Hello there'" in await checks.model(service.model)
+
+
+async def test_words_that_do_not_agree_with_the_memories_are_damage(service: Service) -> None:
+    def add_words(connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "INSERT INTO memory_words (rowid, indexed_text, scope) VALUES (1, 'tea', 'o')"
+        )
+
+    await service.database.write(add_words)
+
+    with pytest.raises(StorageUnavailable, match="the full-text index"):
+        await checks.database(service)
+
+
+async def test_a_row_that_refers_to_nothing_is_damage(service: Service) -> None:
+    with sqlite3.connect(database_path(service.settings)) as connection:
+        connection.execute("INSERT INTO snapshots VALUES (" + SNAPSHOT + ")")
+    connection.close()
+
+    with pytest.raises(StorageUnavailable, match="a row of snapshots refers to one of worlds"):
+        await checks.database(service)
+
+
+async def test_damaged_checkpoints_are_named(service: Service) -> None:
+    connection = service.checkpointer.conn
+    await connection.execute("CREATE TABLE sums (a INTEGER CHECK (a > 0))")
+    await connection.execute("PRAGMA ignore_check_constraints=ON")
+    await connection.execute("INSERT INTO sums VALUES (-1)")
+    await connection.commit()
+    await connection.execute("PRAGMA ignore_check_constraints=OFF")
+
+    with pytest.raises(StorageUnavailable, match="damaged: checkpoints"):
+        await checks.database(service)
 
 
 async def test_the_command_line_needs_no_model_to_list_personas(service: Service) -> None:

@@ -205,7 +205,7 @@ def test_the_doctor_says_what_to_do_about_a_damaged_database(cli: Cli) -> None:
     assert done.code == cli_run.FAILED
     [wrong] = [check for check in done.json["checks"] if not check["ok"]]
     assert wrong["part"] == "database"
-    assert "restore a copy" in wrong["detail"]
+    assert "put a backup back (`persona db restore`)" in wrong["detail"]
 
 
 def test_the_doctor_mends_an_index_that_lacks_vectors(
