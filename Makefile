@@ -2,7 +2,7 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format migration crash bench suite conformance
+.PHONY: help check lint test coverage wheel docs format migration crash bench audit suite conformance
 
 SUITE = tests/conformance/node_modules/.package-lock.json
 
@@ -53,6 +53,11 @@ crash: ## Kill processes that talk, write memories, update relationships or run 
 	uv run python -m benchmarks.crash_memory --rounds 50
 	uv run python -m benchmarks.crash_relationships --rounds 50
 	uv run python -m benchmarks.crash_batch --rounds 30
+
+audit: ## Ask the advisory databases about every locked package: needs a network
+	mkdir -p build
+	uv export --quiet --locked --all-extras --no-dev --no-emit-project --output-file build/locked.txt
+	uvx pip-audit --disable-pip --requirement build/locked.txt
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite, the Inspector and their Node: needs npm and a network
 

@@ -146,7 +146,12 @@ def _await_loop(url: str, key: str) -> None:
     A server that is dropped before its loop runs never stops, and hangs the interpreter with it.
     """
     headers = {"Authorization": f"Bearer {key}"}
-    httpx.get(f"{url}/slots", headers=headers, timeout=None, trust_env=False)
+    httpx.get(  # its caller waits no longer than a model may take to load
+        f"{url}/slots",
+        headers=headers,
+        timeout=None,  # noqa: S113
+        trust_env=False,
+    )
 
 
 def _drop(loading: asyncio.Task[Running], load: Load) -> None:

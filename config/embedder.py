@@ -360,7 +360,9 @@ def open_openai(settings: EmbedderSettings, name: str) -> Client:
     # A proxy of the environment is for the world outside, never for this machine.
     proxies = urlsplit(settings.openai_url).hostname not in LOOPBACK
     http = httpx.AsyncClient(
-        trust_env=proxies, timeout=None, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S)
+        trust_env=proxies,
+        timeout=None,  # noqa: S113 - each request has `request_timeout`, below
+        limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S),
     )
     embeddings = OpenAIEmbeddings(
         model=name,

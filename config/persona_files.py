@@ -107,7 +107,7 @@ def fields_of(text: str, name: str) -> dict[str, Any]:
         InvalidParams: It is no YAML (with the line), or something else.
     """
     try:
-        raw: Any = yaml.load(text, Loader=StrictLoader)
+        raw: Any = yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
     except UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else "the text"

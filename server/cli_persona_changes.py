@@ -72,7 +72,7 @@ def pair_of(text: str) -> tuple[str, Any]:
     if not found or not field.strip():
         raise wrong("--set", "FIELD=VALUE, such as charisma=12", text)
     try:
-        return field.strip(), yaml.load(value, Loader=StrictLoader)
+        return field.strip(), yaml.load(value, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
     except UNREADABLE:
         raise wrong("--set", f"a value for {field} that is YAML", value) from None
 

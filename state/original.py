@@ -92,16 +92,21 @@ def read_tables(db: sqlite3.Connection, file: str, found: Original) -> None:
         found.unread.append(f"{file}: it has no table personas, so it is not the original's")
         return
     for name in names:
-        count = db.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
+        count = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]
         if name in TABLES:
             found.rows[name] += read_rows(db, name, found)
         elif count and not name.startswith("sqlite_"):
             found.unread.append(f"{file}: table {name} with {count} rows is not known")
 
 
+def quoted(name: str) -> str:
+    """Write a table's name, whatever is in it, as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def read_rows(db: sqlite3.Connection, table: str, found: Original) -> Iterator[Row]:
     """Read a table's rows, with their JSON."""
-    for row in db.execute(f'SELECT * FROM "{table}"'):
+    for row in db.execute(f"SELECT * FROM {quoted(table)}"):
         values = dict(row)
         for column in set(JSON_COLUMNS) & set(values):
             values[column] = json_in(values[column], f"{table}.{column}", found)

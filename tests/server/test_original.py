@@ -1,5 +1,7 @@
 """The original server's data: read from its files as they are, and imported once."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def test_what_cannot_be_read_is_told(folder: Path) -> None:
     for what in ("other.db: ", "text.db: file is not a database", "table rooms with 1 rows"):
         assert what in told
     assert "personas.personality_traits: no JSON" in told
+
+
+def test_a_table_of_any_name_is_told_of(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "personas.db")) as db, db:
+        db.execute('CREATE TABLE "a"" UNION SELECT ""b" (x)')
+        db.execute('INSERT INTO "a"" UNION SELECT ""b" VALUES (1)')
+
+    told = "\n".join(read_original(folder).unread)
+
+    assert 'table a" UNION SELECT "b with 1 rows' in told
 
 
 def test_a_folder_without_its_data_is_refused(tmp_path: Path) -> None:
