@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persona_mcp.state.table_base import ID, Base, WorldKey, to_world
+from persona_mcp.state.table_base import ID, Base, Called, WorldKey, to_world
 
 
 class Snapshot(WorldKey, Base):
@@ -29,7 +29,7 @@ class Snapshot(WorldKey, Base):
     """Compressed with zlib."""
 
 
-class Answer(Base):
+class Answer(Called, Base):
     """A call that was sent with a request_id, and what was answered: the same call gets it again.
 
     Calls of persona_chat are kept as exchanges instead.
@@ -49,7 +49,7 @@ class Answer(Base):
     created_at: Mapped[float]
 
 
-class Batch(WorldKey, Base):
+class Batch(WorldKey, Called, Base):
     """A batch of dialogues that runs in the background; its files lie in the data folder."""
 
     __tablename__ = "batches"

@@ -24,7 +24,7 @@ from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
-HEAD = "0011"
+HEAD = "0012"
 
 START = """
 import asyncio, sys
