@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from persona_mcp.state.callers import LOCAL, Identity, Scope, called_by
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
 from persona_mcp.state.ids import derived_id, new_id
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # these import LangGraph and Alembic; tools are listed before
 Toolset = Literal[
     "persona", "conversation", "dialogue", "memory", "relationship", "emotion", "system"
 ]
-Scope = Literal["read", "chat", "manage", "admin"]
 Progress = Callable[[str], Awaitable[None]]
 A = TypeVar("A", bound="Arguments")
 Run = TypeVar("Run", bound="Callable[[Call, Any], Awaitable[Result]]")
@@ -71,10 +71,12 @@ class Caller:
         progress: Takes pieces of a reply as they come.
         lost: Set when the caller's connection is lost; None where that cannot be told from a wish
             to stop.
+        identity: For whom it is.
     """
 
     progress: Progress = silent
     lost: asyncio.Event | None = None
+    identity: Identity = LOCAL
 
 
 UNSEEN = Caller()
@@ -289,7 +291,7 @@ async def call_operation(
         PersonaError: What the operation raises.
     """
     found = operation_named(name)
-    with store.metrics.call(name):
+    with store.metrics.call(name), called_by(caller.identity):
         accepted_call, arguments = await accepted(store, found.arguments, raw)
         request_id: str | None = getattr(arguments, "request_id", None)
         call = replace(accepted_call, caller=caller, request_id=request_id)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from persona_mcp.state.callers import LOCAL
+
 BatchStatus = Literal["queued", "running", "completed", "cancelled", "failed"]
 STATUSES: tuple[BatchStatus, ...] = get_args(BatchStatus)
 Key = tuple[str, str]
@@ -49,6 +51,7 @@ class AskedBatch:
         keep: What happens in it becomes part of this world at its end.
         dialogues: How many there are.
         turns_max: Turns, if each of them goes to its end.
+        caller_id: Who asks for it.
     """
 
     world_id: str
@@ -58,6 +61,7 @@ class AskedBatch:
     keep: bool
     dialogues: int
     turns_max: int
+    caller_id: str = LOCAL.id
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class KeptBatch:
         created_at: When it was asked for, in seconds since the epoch, UTC.
         started_at: When a process first began to hold it.
         finished_at: When it was over.
+        caller_id: Who asked for it.
     """
 
     world_id: str
@@ -95,6 +100,7 @@ class KeptBatch:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    caller_id: str
 
     @property
     def key(self) -> Key:

@@ -84,6 +84,7 @@ class BatchRows:
                     spec=dict(asked.spec),
                     status="queued",
                     keep=asked.keep,
+                    caller_id=asked.caller_id,
                     progress=asdict(progress),
                     created_at=now,
                 )

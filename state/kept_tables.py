@@ -6,7 +6,7 @@ from sqlalchemy import Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persona_mcp.state.dialect import text_type
-from persona_mcp.state.table_base import ID, Base, WorldKey, to_world
+from persona_mcp.state.table_base import ID, Base, Called, WorldKey, to_world
 
 
 class Snapshot(WorldKey, Base):
@@ -30,7 +30,7 @@ class Snapshot(WorldKey, Base):
     """Compressed with zlib."""
 
 
-class Answer(Base):
+class Answer(Called, Base):
     """A call that was sent with a request_id, and what was answered: the same call gets it again.
 
     Calls of persona_chat are kept as exchanges instead.
@@ -50,7 +50,7 @@ class Answer(Base):
     created_at: Mapped[float]
 
 
-class Batch(WorldKey, Base):
+class Batch(WorldKey, Called, Base):
     """A batch of dialogues that runs in the background; its files lie in the data folder."""
 
     __tablename__ = "batches"

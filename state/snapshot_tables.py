@@ -112,7 +112,9 @@ KEPT: tuple[Kept, ...] = (
     Kept(
         tables.Exchange,
         "conversations",
-        left_out=frozenset({"owner", "correlation_id", "prompt_id", "prompt_until", "prompt"}),
+        left_out=frozenset(
+            {"owner", "caller_id", "correlation_id", "prompt_id", "prompt_until", "prompt"}
+        ),
         defaults={"owner": ""},
         refers={**TO_PERSONA, "conversation_id": "conversations", "follows_id": "exchanges"},
     ),

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Double, ForeignKeyConstraint, MetaData
+from sqlalchemy import JSON, Double, ForeignKeyConstraint, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from persona_mcp.state.dialect import INTEGER, text_type
@@ -47,6 +47,13 @@ def in_world(table: str, *columns: str) -> ForeignKeyConstraint:
 def to_world() -> ForeignKeyConstraint:
     """Refer to the world, which takes this row with it when it is deleted."""
     return ForeignKeyConstraint(["world_id"], ["worlds.id"], ondelete="CASCADE")
+
+
+class Called:
+    """The column of rows that callers make and that are theirs."""
+
+    caller_id: Mapped[str] = mapped_column(ID, server_default=text("'local'"))
+    """Who made it (`state/callers.py`)."""
 
 
 class Effect(WorldKey):

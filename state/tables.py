@@ -12,6 +12,9 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.access_tables import Process as Process
+from persona_mcp.state.access_tables import Spending as Spending
+from persona_mcp.state.access_tables import Token as Token
 from persona_mcp.state.dialect import text_type
 from persona_mcp.state.kept_tables import Answer as Answer
 from persona_mcp.state.kept_tables import Batch as Batch
@@ -28,7 +31,7 @@ from persona_mcp.state.memory_tables import Upkeep as Upkeep
 from persona_mcp.state.persona_tables import PersonaCard as PersonaCard
 from persona_mcp.state.persona_tables import PersonaVersion as PersonaVersion
 from persona_mcp.state.persona_tables import VisualContext as VisualContext
-from persona_mcp.state.table_base import ID, Base, Effect, WorldKey, in_world, to_world
+from persona_mcp.state.table_base import ID, Base, Called, Effect, WorldKey, in_world, to_world
 
 
 class World(Base):
@@ -72,7 +75,7 @@ class Persona(WorldKey, Base):
     deleted_at: Mapped[float | None]
 
 
-class Session(Base):
+class Session(Called, Base):
     """A handle that a client sends with its calls: whom it talks to, and where it goes on."""
 
     __tablename__ = "sessions"
@@ -118,7 +121,7 @@ class Conversation(WorldKey, Base):
     lease_until: Mapped[float | None]
 
 
-class Exchange(WorldKey, Base):
+class Exchange(WorldKey, Called, Base):
     """One graph run: a message and its reply, from its acceptance to its end."""
 
     __tablename__ = "exchanges"

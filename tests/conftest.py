@@ -4,7 +4,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from persona_mcp.config.settings import ConversationSettings, IndexSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from tests.doubles import ScriptedModel, WordEmbedder
+from tests.postgres import OTHER_URL, Postgres, fresh_database, postgres_server
 
 # A shell that runs the tests in the background switches Ctrl-C off for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,3 +79,30 @@ async def service(settings: Settings, model: ScriptedModel) -> AsyncIterator[Ser
     """Everything opened, over the really compiled graph and SQLite."""
     async with open_service(settings, model=model, embedder=WordEmbedder()) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that the test may stop: one for all tests of a worker, started late."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(own_postgres: Postgres) -> Iterator[Postgres]:
+    """The server, running before and after the test."""
+    if not own_postgres.runs:
+        own_postgres.start()
+    yield own_postgres
+    if own_postgres.runs:
+        own_postgres.resume()
+    else:
+        own_postgres.start()
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of an empty database of the test's own."""
+    url = OTHER_URL or request.getfixturevalue("postgres").url()
+    with fresh_database(url) as database:
+        yield database

@@ -19,12 +19,13 @@ from persona_mcp.config.database import (
     ready_database,
     upgrade_database,
 )
-from persona_mcp.config.settings import DatabaseSettings, Settings
+from persona_mcp.config.database_settings import DatabaseSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
-HEAD = "0011"
+HEAD = "0012"
 
 START = """
 import asyncio, sys
