@@ -46,11 +46,14 @@ class DatabaseSettings(Section):
         le=86400,
         description="An unused connection for checkpoints is closed after this long, in seconds",
     )
-    checkpoint_connections: int = Field(
-        8,
-        ge=1,
+    connections: int = Field(
+        5,
+        ge=2,
         le=200,
-        description="Most connections to PostgreSQL for checkpoints; all else has at most five",
+        description="Most connections of a process to PostgreSQL: one writes, the others read",
+    )
+    checkpoint_connections: int = Field(
+        8, ge=1, le=200, description="Most connections to PostgreSQL for checkpoints, beside these"
     )
     echo: bool = Field(False, description="Log each SQL statement (level DEBUG)")
     checkpoints_kept: int = Field(

@@ -223,6 +223,9 @@ def fresh_database(server_url: str, template: str = "template1") -> Iterator[str
         template: What it is a copy of; nobody may be connected to that one.
     """
     name = f"persona_test_{os.getpid()}_{next(NUMBERS)}"
+    server_url = (
+        with_database(server_url, "postgres") if name_of(server_url) == template else server_url
+    )
     execute(server_url, "CREATE DATABASE {} TEMPLATE {}", name, template)
     try:
         yield with_database(server_url, name)
@@ -235,9 +238,14 @@ def execute(url: str, statement: str, *names: str) -> None:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+def name_of(url: str) -> str:
+    """Return the database that an address names; empty for none."""
+    return str(conninfo_to_dict(url).get("dbname") or "")
+
+
 def with_database(url: str, name: str) -> str:
     """Return the address of another database of the same server."""
-    before = str(conninfo_to_dict(url).get("dbname") or "")
+    before = name_of(url)
     assert before, "PERSONA_TEST_POSTGRES_URL names no database"
     head, _, tail = url.partition("?")
     assert head.endswith(f"/{before}"), "PERSONA_TEST_POSTGRES_URL is no postgresql://.../database"
