@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DatabaseError
 
+from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.llm import open_model
 from persona_mcp.config.settings import Settings
@@ -90,6 +91,7 @@ async def database(service: Service) -> str:
     exchanges, memories = await service.database.read(read)
     if sqlite:
         await service.database.write(compare_words)
+    if isinstance(service.checkpointer, PersonaSqliteSaver):
         await service.checkpointer.acheck()
     return f"sound; {exchanges} exchanges, {memories} memories"
 

@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 from sqlalchemy import Connection
 
+from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.database import database_path
 from persona_mcp.server import checks
 from persona_mcp.server.cli_personas import call
@@ -60,6 +61,7 @@ async def test_a_row_that_refers_to_nothing_is_damage(service: Service) -> None:
 
 
 async def test_damaged_checkpoints_are_named(service: Service) -> None:
+    assert isinstance(service.checkpointer, PersonaSqliteSaver)
     connection = service.checkpointer.conn
     await connection.execute("CREATE TABLE sums (a INTEGER CHECK (a > 0))")
     await connection.execute("PRAGMA ignore_check_constraints=ON")
