@@ -56,18 +56,18 @@ class Server:
         url: Its base address.
     """
 
-    def __init__(self, settings: dict[str, str], folder: Path, wrapper: Sequence[str] = ()) -> None:
+    def __init__(self, settings: dict[str, str], folder: Path, program: Sequence[str]) -> None:
         """Say how it is started.
 
         Args:
             settings: Its variables.
             folder: Where its log goes.
-            wrapper: A command that is put before it.
+            program: What it is, without arguments.
         """
         self.settings = settings
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = folder / "server.log"
-        self._wrapper = wrapper
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,7 +87,7 @@ class Server:
         port = self.url.rpartition(":")[2]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._wrapper, PERSONA, "serve", "--port", port],
+                [*self._program, "serve", "--port", port],
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -317,7 +317,7 @@ async def scene(
     database_url: str = "",
     clients: int = CLIENTS,
     data_dir: Path | None = None,
-    wrapper: Sequence[str] = (),
+    program: Sequence[str] = (PERSONA,),
     **more: str,
 ) -> AsyncIterator[Scene]:
     """Start a server and a model, and end both with the block.
@@ -327,7 +327,7 @@ async def scene(
         database_url: A PostgreSQL database; empty for SQLite.
         clients: How many talk.
         data_dir: The data folder.
-        wrapper: A command that is put before the server's.
+        program: The server's, in place of the installed one.
         more: Further variables.
     """
     data = data_dir or folder / "data"
@@ -335,7 +335,7 @@ async def scene(
         chosen = {**variables(data, model.openai_url), **LIMITS, **more}
         if database_url:
             chosen["PERSONA_DATABASE__URL"] = database_url
-        server = Server(chosen, folder, wrapper)
+        server = Server(chosen, folder, program)
         settings = settings_of(data, database_url)
         try:
             yield Scene(server, model, settings, folder, clients)
