@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -181,6 +181,17 @@ class PersonaPostgresSaver(AsyncPostgresSaver, PersonaSaver):
             await cursor.execute(OLD, (thread_id, count))
             if old := await cursor.fetchone():
                 await cursor.execute(FORGET.format(which=UP_TO), (thread_id, old["checkpoint_id"]))
+
+    def connections(self) -> Mapping[str, int]:
+        """Count the pool's connections by state, and the calls that wait for one."""
+        found = self.conn.get_stats()
+        there = found.get("pool_size", 0)
+        return {
+            "size": found["pool_max"],
+            "open": there,
+            "used": there - found.get("pool_available", 0),
+            "waiting": found.get("requests_waiting", 0),
+        }
 
     async def _transact(self, *statements: Statement) -> None:
         async with self._cursor() as cursor, cursor.connection.transaction():

@@ -1,5 +1,7 @@
 """What the program asks of LangGraph's savers beyond what LangGraph does."""
 
+from collections.abc import Mapping
+
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 
@@ -9,3 +11,10 @@ class PersonaSaver(BaseCheckpointSaver[str]):
     async def akeep(self, thread_id: str, count: int) -> None:
         """Delete all but the `count` newest checkpoints of a thread; ids grow with time."""
         raise NotImplementedError
+
+    def connections(self) -> Mapping[str, int]:
+        """Count its connections by state: size (the most), open, used, and waiting for one.
+
+        Empty where there is no pool.
+        """
+        return {}

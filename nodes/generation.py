@@ -12,6 +12,7 @@ from persona_mcp.nodes.prompts import Brief, Prompt, compose
 from persona_mcp.nodes.validation import SENTENCE_END
 from persona_mcp.state import continuation
 from persona_mcp.state.dialogue import sampling_seed
+from persona_mcp.state.fields import without_refused
 from persona_mcp.state.model import Chunk, ModelInfo, Sampling
 from persona_mcp.state.prompt_params import PromptParams
 
@@ -83,7 +84,7 @@ class Spoken:
     def take(self, chunk: Chunk) -> str:
         """Take a chunk and return what of it is said; white space at both ends never is."""
         before, self.last = len(self.text), chunk
-        self.text += chunk.text
+        self.text += without_refused(chunk.text)
         self.ended = chunk.finish_reason is not None
         if self._sentences is not None:
             ends = [match.start() for match in SENTENCE_END.finditer(self.text)]

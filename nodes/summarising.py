@@ -10,6 +10,7 @@ from persona_mcp.nodes.prompts import plain
 from persona_mcp.nodes.validation import LAST_STOP
 from persona_mcp.state import personas
 from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.fields import without_refused
 from persona_mcp.state.importance import Interests, Occasion, importance
 from persona_mcp.state.model import Message, ModelInfo, Sampling, asking_for
 from persona_mcp.state.summaries import Outgrown, Span, add_summary, unsummed
@@ -126,7 +127,7 @@ async def by_model(parts: Parts, info: ModelInfo, span: Span, names: dict[str, s
     with asking_for("summary"):
         async with aclosing(stream) as chunks:
             async for chunk in chunks:
-                text += chunk.text
+                text += without_refused(chunk.text)
                 finish = chunk.finish_reason or finish
     if finish == "length":  # what was cut off is not told
         whole = LAST_STOP.match(text)

@@ -308,6 +308,7 @@ class Service(Store):
                 run.partial,
             )
         except PersonaError as second:
+            self.exchanges.leave(lease)
             log.warning("exchange not marked", exchange_id=lease.exchange_id, reason=second.message)
 
 

@@ -1,6 +1,6 @@
 """What is told of a database that did not do what it was asked to."""
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from persona_mcp.state.errors import StorageUnavailable
@@ -22,13 +22,13 @@ STATES = {
     "42P01": "the schema is not there: run `persona db upgrade`",
     "42703": "the schema is of another version of the program: run `persona db upgrade`",
     "42501": "PostgreSQL does not let this user at the tables: see its privileges",
-    "22021": "PostgreSQL cannot keep one of the characters that it was given",
 }
 """By what PostgreSQL calls them (SQLSTATE)."""
 NO_CONNECTION = (
     "no connection to the database became free within PERSONA_DATABASE__POOL_S: too much was asked "
     "at once, or PostgreSQL is slow"
 )
+NOT_KEPT = "PostgreSQL cannot keep one of the characters or numbers that it was given"
 UNKNOWN = (
     "the connection to PostgreSQL was lost while a change was being stored: it may be stored or "
     "not; ask again with the same request_id, or read what is there first"
@@ -39,9 +39,11 @@ def fault_of(error: DBAPIError | PoolTimeout) -> StorageUnavailable:
     """Return what callers are told of an error of the driver or the pool."""
     if isinstance(error, PoolTimeout):
         return StorageUnavailable(NO_CONNECTION)
-    if (state := state_of(error)) in STATES:
-        return StorageUnavailable(STATES[state])
-    return StorageUnavailable(POSTGRES if hasattr(error.orig, "sqlstate") else SQLITE)
+    if not hasattr(error.orig, "sqlstate"):
+        return StorageUnavailable(SQLITE)
+    if isinstance(error, DataError):
+        return StorageUnavailable(NOT_KEPT)
+    return StorageUnavailable(STATES.get(state_of(error), POSTGRES))
 
 
 def state_of(error: DBAPIError) -> str:

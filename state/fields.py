@@ -36,6 +36,11 @@ def clean_text(value: object) -> object:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def without_refused(text: str) -> str:
+    """Take out what a text from outside may not have: of what a model says nobody is told off."""
+    return REFUSED.sub("", text)
+
+
 def whole_number(value: object) -> object:
     """Take 5.0 for 5, as JSON does; 5.5 and the rest pass, for the type check to refuse."""
     if isinstance(value, float) and value.is_integer():

@@ -6,6 +6,7 @@ taken off and what is no letter or digit becomes a space before PostgreSQL split
 """
 
 from functools import cache
+from string import ascii_uppercase
 from unicodedata import combining, normalize
 
 from sqlalchemy import (
@@ -25,7 +26,6 @@ from sqlalchemy.dialects.postgresql import REGCONFIG
 
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.full_text import TABLE, owned_by, readable_words, terms_of
-from persona_mcp.state.lexical import words_of
 from persona_mcp.state.prepared import listed
 from persona_mcp.state.tables import Memory
 
@@ -38,7 +38,7 @@ CONFIGURATION = cast("persona_words", REGCONFIG)
 LETTERS = ((0x80, 0x530), (0x1E00, 0x2000))
 """Latin, Greek and Cyrillic: where case and accents are taken off."""
 NO_WORD = (
-    r"\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf"
+    r"\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00a9\u00ab-\u00b4\u00b6-\u00b8\u00bb-\u00bf"
     r"\u00d7\u00f7\u2000-\u206f\u20a0-\u20cf\u2190-\u2bff\u3000-\u3004\u3008-\u3020\u3030"
     r"\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
@@ -101,6 +101,14 @@ def plain_letters() -> tuple[str, str]:
     return "".join(found), "".join(found.values())
 
 
+@cache
+def plain() -> dict[int, str | None]:
+    """Return what takes case and accents off, for `str.translate`; as `plain_words` does in SQL."""
+    marks = dict.fromkeys(range(0x300, 0x370))
+    upper = {ord(letter): letter.lower() for letter in ascii_uppercase}
+    return {**marks, **upper, **{ord(a): b for a, b in zip(*plain_letters(), strict=True)}}
+
+
 def create_words(connection: Connection) -> None:
     """Make the index and what keeps it in step, and fill it."""
     for statement in schema():
@@ -118,8 +126,8 @@ def any_of(query: str) -> str:
 
     A word is of letters and digits alone, so nothing of a query is taken as an operator.
     """
-    words = (f"'{word}'" for term in terms_of(query) for word in words_of(term))
-    return " | ".join(dict.fromkeys(words))
+    words = (word for term in terms_of(query) if (word := term.translate(plain())))
+    return " | ".join(f"'{word}'" for word in dict.fromkeys(words))
 
 
 def readable_by(world_id: str, reader: str) -> str:

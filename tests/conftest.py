@@ -73,7 +73,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
     """Where the data of the test is."""
-    return getattr(request, "param", DATABASE)
+    kind: str = getattr(request, "param", DATABASE)
+    if kind != "sqlite" and request.node.get_closest_marker("sqlite"):
+        pytest.skip("it looks into SQLite itself")
+    return kind
 
 
 @pytest.fixture

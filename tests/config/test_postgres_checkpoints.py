@@ -169,9 +169,15 @@ async def test_a_wait_for_a_connection_has_a_limit_and_says_what_it_waited_for(
     async with open_checkpointer(chosen) as saver:
         assert isinstance(saver, PersonaPostgresSaver)
         async with saver.conn.connection():
+            waiting = asyncio.create_task(put(saver, "t1", 1, told=[1]))
+            while not saver.connections()["waiting"]:
+                await asyncio.sleep(0)
+            busy = saver.connections()
             with pytest.raises(StorageUnavailable, match=r"no connection .* within 0\.3 s.*all 1"):
-                await put(saver, "t1", 1, told=[1])
+                await waiting
 
+        assert busy == {"size": 1, "open": 1, "used": 1, "waiting": 1}
+        assert saver.connections() == {"size": 1, "open": 1, "used": 0, "waiting": 0}
         await put(saver, "t1", 1, told=[1])
 
 

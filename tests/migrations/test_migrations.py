@@ -1,34 +1,40 @@
+import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Column, Engine, MetaData, String, create_engine, inspect
+from sqlalchemy import Column, MetaData, String, inspect
 
 from persona_mcp import migrations
-from persona_mcp.config.database import alembic_config, database_path, upgrade_database
+from persona_mcp.config.database import alembic_config, migration_engine, upgrade_database
+from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.migrations.new import write_revision
 from persona_mcp.state import tables
+
+pytestmark = pytest.mark.databases
 
 FOLDER = Path(migrations.__file__).parent
 MODELS: MetaData = tables.World.metadata
 HEAD = "0012"
 
-WORDS = "SELECT count(*) FROM memory_words WHERE memory_words MATCH 'harbour'"
+WORDS = {
+    "sqlite": "SELECT count(*) FROM memory_words WHERE memory_words MATCH 'harbour'",
+    "postgresql": "SELECT count(*) FROM memory_words WHERE words @@ "
+    "to_tsquery('persona_words', 'harbour')",
+}
 
 MEMORY = """
 INSERT INTO memories (world_id, id, version, persona_id, content, indexed_text, memory_type,
     importance, importance_terms, emotional_valence, visibility, related_personas, details, pinned,
     active, created_at, updated_at)
 VALUES ('main', 'm1', 1, 'mara', 'x', 'The harbour froze.', 'conversation', 0.5, '{}', 0.0,
-    'private', '[]', '{}', 0, 1, 0.0, 0.0)
+    'private', '[]', '{}', false, true, 0.0, 0.0)
 """
 
 UPGRADE = """
@@ -37,7 +43,7 @@ from pathlib import Path
 from persona_mcp.config.database import upgrade_database
 from persona_mcp.config.settings import Settings
 
-settings = Settings(data_dir=Path(sys.argv[1]), _env_file=None)
+settings = Settings(data_dir=Path(sys.argv[1]), _env_file=None)  # the address: environment
 sys.stdin.readline()
 print(*upgrade_database(settings))
 """
@@ -66,24 +72,49 @@ def config_of(settings: Settings, folder: Path = FOLDER) -> Config:
     return config
 
 
+def execute(settings: Settings, *statements: str) -> None:
+    engine = migration_engine(settings)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
 def fill(settings: Settings) -> None:
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        connection.execute("INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)")
-        connection.execute(MEMORY)
-        connection.commit()
+    execute(settings, "INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)", MEMORY)
 
 
 def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        return connection.execute(query).fetchall()
+    engine = migration_engine(settings)
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(query)]
+    engine.dispose()
+    return found
 
 
-def engine_of(settings: Settings) -> Engine:
-    return create_engine(f"sqlite:///{database_path(settings)}")
+def words(settings: Settings) -> int:
+    """Count the memories that the full-text index has under `harbour`."""
+    found = ask(settings, WORDS["postgresql" if is_postgres(settings) else "sqlite"])
+    return int(str(found[0][0]))
+
+
+def names_in(settings: Settings) -> set[str]:
+    """Name what there is: tables and views, on PostgreSQL functions and searches too."""
+    if not is_postgres(settings):
+        query = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+    else:
+        parts = [
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v', 'S') AND relnamespace",
+            "SELECT proname FROM pg_proc WHERE pronamespace",
+            "SELECT cfgname FROM pg_ts_config WHERE cfgnamespace",
+            "SELECT dictname FROM pg_ts_dict WHERE dictnamespace",
+        ]
+        query = " UNION ALL ".join(f"{part} = 'public'::regnamespace" for part in parts)
+    return {str(name) for (name,) in ask(settings, query)}
 
 
 def columns_of(settings: Settings, table: str) -> set[str]:
-    engine = engine_of(settings)
+    engine = migration_engine(settings)
     names = {column["name"] for column in inspect(engine).get_columns(table)}
     engine.dispose()
     return names
@@ -94,7 +125,7 @@ def test_the_tables_and_the_migrations_agree(settings: Settings) -> None:
 
     command.check(config_of(settings))
 
-    engine = engine_of(settings)
+    engine = migration_engine(settings)
     made = set(inspect(engine).get_table_names())
     engine.dispose()
     assert set(MODELS.tables) <= made
@@ -106,11 +137,10 @@ def test_a_schema_can_be_taken_down_and_put_up_again(settings: Settings) -> None
 
     command.downgrade(config_of(settings), "base")
 
-    left = ask(settings, "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
-    assert left == [("alembic_version",)]
+    assert names_in(settings) == {"alembic_version"}
     assert upgrade_database(settings) == (None, HEAD)
     fill(settings)
-    assert ask(settings, WORDS) == [(1,)]
+    assert words(settings) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,9 +174,7 @@ def test_each_revision_goes_up_and_down_alone(settings: Settings, revision: str)
 def test_an_upgrade_keeps_what_is_stored(settings: Settings) -> None:
     settings.data_dir.mkdir()
     command.upgrade(config_of(settings), "0001")
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        connection.execute("INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)")
-        connection.commit()
+    execute(settings, "INSERT INTO worlds VALUES ('main', 'Main', 1.0, NULL)")
 
     assert upgrade_database(settings) == ("0001", HEAD)
 
@@ -156,8 +184,16 @@ def test_an_upgrade_keeps_what_is_stored(settings: Settings) -> None:
 def test_two_processes_that_upgrade_at_once_both_succeed(settings: Settings) -> None:
     pipe = subprocess.PIPE
     arguments = [sys.executable, "-c", UPGRADE, str(settings.data_dir)]
+    where = {"PERSONA_DATABASE__URL": settings.database.url.get_secret_value()}
     processes = [
-        subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        subprocess.Popen(
+            arguments,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env={**os.environ, **where},
+        )
         for _ in range(2)
     ]
     for process in processes:
@@ -213,20 +249,19 @@ def test_a_schema_change_is_made_as_the_page_says(
     assert "nickname" not in columns_of(settings, "personas")
     assert ask(settings, "SELECT id, name FROM personas") == [("mara", "Mara")]
     assert ask(settings, "SELECT id FROM worlds") == [("main",)]
-    assert ask(settings, WORDS) == [(1,)]
+    assert words(settings) == 1
 
 
 def fill_persona(settings: Settings) -> None:
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        connection.execute(
-            "INSERT INTO personas (world_id, id, version, name, name_key, description,"
-            " personality_traits, topic_preferences, charisma, intelligence, social_rank,"
-            " social_energy, available_time, current_priority, tags, system_prompt, exit_lines,"
-            " examples, created_at, updated_at, nickname) VALUES ('main', 'mara', 1, 'Mara',"
-            " 'mara', '', '{}', '{}', 1, 1, '', 1.0, 1.0, 'none', '[]', '', '{}', '[]', 0.0, 0.0,"
-            " 'M')"
-        )
-        connection.commit()
+    execute(
+        settings,
+        "INSERT INTO personas (world_id, id, version, name, name_key, description,"
+        " personality_traits, topic_preferences, charisma, intelligence, social_rank,"
+        " social_energy, available_time, current_priority, tags, system_prompt, exit_lines,"
+        " examples, created_at, updated_at, nickname) VALUES ('main', 'mara', 1, 'Mara',"
+        " 'mara', '', '{}', '{}', 1, 1, '', 1.0, 1.0, 'none', '[]', '', '{}', '[]', 0.0, 0.0,"
+        " 'M')",
+    )
 
 
 def test_a_revision_that_copies_memories_keeps_their_words(
@@ -247,19 +282,15 @@ def test_a_revision_that_copies_memories_keeps_their_words(
     upgrade_database(settings)
     fill(settings)
     witness = "INSERT INTO memory_witnesses VALUES ('main', 'm1', 'ann')"
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        connection.execute(witness)
-        connection.commit()
+    execute(settings, witness)
 
     command.upgrade(config_of(settings, copied), "head")
 
     assert "details" not in columns_of(settings, "memories")
-    assert ask(settings, WORDS) == [(1,)]
+    assert words(settings) == 1
     assert ask(settings, "SELECT party_id FROM memory_witnesses") == [("ann",)]
-    with closing(sqlite3.connect(database_path(settings))) as connection:
-        connection.execute("DELETE FROM memories")
-        connection.commit()
-    assert ask(settings, WORDS) == [(0,)]
+    execute(settings, "DELETE FROM memories")
+    assert words(settings) == 0
 
 
 def test_the_command_writes_an_empty_revision_when_nothing_changed(copied: Path) -> None:

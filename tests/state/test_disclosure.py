@@ -149,6 +149,7 @@ async def test_what_was_said_with_a_secret_at_hand_is_as_personal_as_the_secret(
 
 
 @pytest.mark.anyio
+@pytest.mark.sqlite
 async def test_no_reply_goes_through_all_that_was_ever_used(database: Database, world: str) -> None:
     """Else the thousandth exchange of a world would cost more than the tenth."""
     statement = held_back_query().compile(dialect=sqlite.dialect(paramstyle="named"))

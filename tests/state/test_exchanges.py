@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -371,7 +372,10 @@ async def test_what_a_killed_process_was_running_can_be_taken_at_once(
     await store.accept(request(), "x1", liveness.owner, None, NOW)
     pipe = asyncio.subprocess.PIPE
     arguments = (sys.executable, "-c", HOLDER, str(settings.data_dir), str(NOW))
-    holder = await asyncio.create_subprocess_exec(*arguments, stdout=pipe)
+    where = {"PERSONA_DATABASE__URL": settings.database.url.get_secret_value()}
+    holder = await asyncio.create_subprocess_exec(
+        *arguments, stdout=pipe, env={**os.environ, **where}
+    )
     assert holder.stdout is not None
     assert (await holder.stdout.readline()).split() == [b"True"]
 

@@ -108,7 +108,7 @@ async def test_more_and_rarer_words_come_first_and_ties_by_age(
     database: Database, world: str
 ) -> None:
     for number, text in enumerate(
-        ["the harbour", "a harbour", "frozen harbour of ice", "a boat", "a dog", "a cat"]
+        ["the harbour", "our harbour", "frozen harbour of ice", "a boat", "a dog", "a cat"]
     ):
         await remember(database, f"m{number}", text)
 

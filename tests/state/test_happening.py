@@ -75,6 +75,7 @@ async def test_the_same_act_under_another_name_counts_again(
     assert second.backward.interactions == first.backward.interactions + 1
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("what", list(READ_TO_APPEND))
 async def test_what_is_read_to_append_is_read_by_key(database: Database, what: str) -> None:
     run: list[tuple[str, Any]] = []

@@ -214,6 +214,7 @@ async def test_a_memory_that_is_deleted_takes_its_words_witnesses_and_uses_with_
     assert await rows_of(database, tables.MemoryUse) == []
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("query", [CANDIDATES, NEIGHBOURS, WITNESSES, BY_IDS, USED])
 async def test_memories_are_looked_up_by_key_and_no_query_walks_through_a_world(
     database: Database, world: str, query: Prepared

@@ -203,6 +203,7 @@ async def test_an_undo_leaves_alone_what_others_disposed_since(
     assert list(await archived(database)) == [ids[1]]
 
 
+@pytest.mark.sqlite
 async def test_a_run_that_fails_leaves_nothing_behind(
     database: Database, store: PruneStore
 ) -> None:

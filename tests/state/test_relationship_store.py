@@ -198,6 +198,7 @@ QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", QUERIES)
 async def test_no_read_goes_through_more_than_its_world_and_sorts_nothing(
     database: Database, world: str, name: str
@@ -209,6 +210,7 @@ async def test_no_read_goes_through_more_than_its_world_and_sorts_nothing(
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
+@pytest.mark.sqlite
 async def test_the_arrows_of_a_persona_are_found_by_its_key(database: Database, world: str) -> None:
     plan = plan_of(database, OUTGOING, world="main", who="p1")
 

@@ -546,6 +546,7 @@ async def test_a_part_without_its_personas_loads_only_beside_them(database: Data
     assert done.written["memories"] == 12
 
 
+@pytest.mark.sqlite
 async def test_words_are_found_in_a_loaded_world(database: Database) -> None:
     made(database)
     await load(database, rows_in(await payload(database)), wish())
