@@ -1,11 +1,14 @@
 """The SQL engine, and its migrations."""
 
 import asyncio
+import importlib
 import sqlite3
 import tempfile
-from contextlib import closing
-from functools import cache
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -14,17 +17,27 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 from persona_mcp import migrations
+from persona_mcp.config.database_settings import DatabaseSettings
+from persona_mcp.config.postgres import check_extra, is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.database import Database
+from persona_mcp.state.database_faults import fault_of, state_of
+from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
+MIGRATIONS = 0x506572736F6E62
+"""The advisory lock of whoever migrates a database of PostgreSQL."""
+MIGRATIONS_LOCK = "the lock of migrations"
+LOCKED = "55P03"
+LATER_S = 5.0
+"""The wait for that lock ends by its own limit, and not by that of its statement."""
 PAGE_BYTES = 1024
 """Of worlds in memory: most of their tables are small, and each has a page and more."""
 
@@ -39,13 +52,47 @@ def database_url(settings: Settings) -> URL:
     return URL.create("sqlite", database=str(database_path(settings)))
 
 
+def sqlite_in(folder: Path) -> Settings:
+    """Return settings for a database in a folder of its own, whatever the environment says."""
+    settings = Settings(data_dir=folder, _env_file=None)
+    return settings.model_copy(update={"database": DatabaseSettings()})
+
+
 def open_database(settings: Settings) -> Database:
-    """Open the database; the schema must be there (`upgrade_database`)."""
-    engine = create_engine(
-        database_url(settings),
-        hide_parameters=True,
-        connect_args={"timeout": settings.database.busy_s},
-    )
+    """Open the database; the schema must be there (`upgrade_database`).
+
+    Raises:
+        NotConfigured: It is on PostgreSQL, and the extra for it is not installed.
+    """
+    if is_postgres(settings):
+        engine = postgres_engine().open_engine(settings)
+        database = Database(engine, readers=settings.database.connections - 1)
+    else:
+        database = Database(open_sqlite(settings))
+    if settings.database.echo:
+
+        @event.listens_for(database.engine, "before_cursor_execute")
+        def echo(
+            _: Connection, cursor: DBAPICursor, statement: str, parameters: Any, *rest: object
+        ) -> None:
+            log.debug("sql", statement=statement)
+
+    return database
+
+
+def postgres_engine() -> ModuleType:
+    """Return the module that needs PostgreSQL's driver.
+
+    Raises:
+        NotConfigured: The extra for it is not installed.
+    """
+    check_extra()
+    return importlib.import_module("persona_mcp.config.postgres_engine")
+
+
+def open_sqlite(settings: Settings) -> Engine:
+    """Return the engine of the file in the data folder."""
+    engine = sqlite_engine(settings, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: object) -> None:
@@ -56,15 +103,25 @@ def open_database(settings: Settings) -> Database:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
-    if settings.database.echo:
+    return engine
 
-        @event.listens_for(engine, "before_cursor_execute")
-        def echo(
-            _: Connection, cursor: DBAPICursor, statement: str, parameters: Any, *rest: object
-        ) -> None:
-            log.debug("sql", statement=statement)
 
-    return Database(engine)
+def sqlite_engine(settings: Settings, **how: Any) -> Engine:
+    """Return an engine of the file that waits for other processes as the settings say."""
+    arguments = {"timeout": settings.database.busy_s}
+    return create_engine(database_url(settings), connect_args=arguments, **how)
+
+
+def migration_engine(settings: Settings) -> Engine:
+    """Return the engine that a migration runs on.
+
+    Raises:
+        NotConfigured: It is on PostgreSQL, and the extra for it is not installed.
+    """
+    if not is_postgres(settings):
+        return sqlite_engine(settings)
+    engine: Engine = postgres_engine().open_alone(settings, settings.database.busy_s)
+    return engine
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -72,8 +129,7 @@ def alembic_config(settings: Settings) -> Config:
     config = Config()
     folder = str(Path(migrations.__file__).parent)
     config.set_main_option("script_location", folder.replace("%", "%%"))
-    config.attributes["url"] = database_url(settings)
-    config.attributes["busy_s"] = settings.database.busy_s
+    config.attributes["open"] = partial(migration_engine, settings)
     return config
 
 
@@ -89,23 +145,63 @@ def upgrade_database(settings: Settings) -> tuple[str | None, str]:
             newer version of the program made it.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(settings.data_dir / "migration.lock", timeout=settings.database.upgrade_s):
+        with migrating(settings):
             return upgrade_alone(settings)
-    except Timeout as error:
-        raise DeadlineExceeded(
-            "another process has been migrating the database for "
-            f"{settings.database.upgrade_s:g} s; end it, or raise PERSONA_DATABASE__UPGRADE_S"
-        ) from error
     except OSError as error:
         raise StorageUnavailable(
             "the data folder cannot be written; set PERSONA_DATA_DIR to one that can"
         ) from error
     except DBAPIError as error:
-        raise StorageUnavailable(
+        raise not_upgraded(settings, error) from error
+
+
+@contextmanager
+def migrating(settings: Settings) -> Iterator[None]:
+    """Be the one process that migrates the database.
+
+    Raises:
+        DeadlineExceeded: Another process has been migrating for longer than `database.upgrade_s`.
+        OSError: The data folder cannot be written.
+        DBAPIError: PostgreSQL cannot be reached.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            FileLock(settings.data_dir / "migration.lock", timeout=settings.database.upgrade_s),
+            migrating_postgres(settings) if is_postgres(settings) else nullcontext(),
+        ):
+            yield
+    except Timeout as error:
+        raise DeadlineExceeded(
+            "another process has been migrating the database for "
+            f"{settings.database.upgrade_s:g} s; end it, or raise PERSONA_DATABASE__UPGRADE_S"
+        ) from error
+
+
+@contextmanager
+def migrating_postgres(settings: Settings) -> Iterator[None]:
+    """Hold the lock of migrations, which processes on other machines see too."""
+    wait_s = settings.database.upgrade_s
+    engine: Engine = postgres_engine().open_alone(settings, wait_s, wait_s + LATER_S)
+    # Outside of a transaction, or PostgreSQL would end it for being silent.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATIONS})")
+        except DBAPIError as error:
+            if state_of(error) == LOCKED:
+                raise Timeout(MIGRATIONS_LOCK) from error
+            raise
+        yield
+
+
+def not_upgraded(settings: Settings, error: DBAPIError) -> StorageUnavailable:
+    """Return what is told of an upgrade that the database refused."""
+    if not is_postgres(settings):
+        return StorageUnavailable(
             "the database cannot be opened or upgraded (locked, full, read-only, damaged, or not a "
             "database); nothing was changed"
-        ) from error
+        )
+    return StorageUnavailable(f"{fault_of(error).message}; the schema was not changed")
 
 
 def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
@@ -121,6 +217,20 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
     return before, newest
 
 
+def has_database(settings: Settings) -> bool:
+    """Tell whether anything was stored yet; nothing is made.
+
+    Raises:
+        StorageUnavailable: PostgreSQL did not answer.
+    """
+    if not is_postgres(settings):
+        return database_path(settings).is_file()
+    try:
+        return current_revision(settings) is not None
+    except DBAPIError as error:
+        raise fault_of(error) from error
+
+
 def check_revision(settings: Settings) -> None:
     """Make sure that a database can be read as it is; nothing is upgraded.
 
@@ -130,6 +240,8 @@ def check_revision(settings: Settings) -> None:
     try:
         before, newest = revisions(settings, alembic_config(settings))
     except DBAPIError as error:
+        if is_postgres(settings):
+            raise fault_of(error) from error
         raise StorageUnavailable(
             "the database cannot be opened (locked, damaged, or not a database)"
         ) from error
@@ -160,20 +272,33 @@ def revisions(settings: Settings, config: Config) -> tuple[str | None, str]:
 
 def current_revision(settings: Settings) -> str | None:
     """Read the schema's revision; None when there is no database yet."""
-    if not database_path(settings).exists():
+    if not is_postgres(settings) and not database_path(settings).exists():
         return None
-    engine = create_engine(
-        database_url(settings), connect_args={"timeout": settings.database.busy_s}
-    )
+    engine = migration_engine(settings)
     try:
         with engine.connect() as connection:
+            if connection.dialect.name == POSTGRES:
+                check_encoding(connection)
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
 
 
+def check_encoding(connection: Connection) -> None:
+    """Make sure that a database of PostgreSQL can keep every text.
+
+    Raises:
+        StorageUnavailable: It cannot.
+    """
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise StorageUnavailable(
+            f"the database keeps text as {encoding}; create one with ENCODING 'UTF8'"
+        )
+
+
 async def ready_database(settings: Settings) -> Database:
-    """Upgrade, then open: what a program does at its start on SQLite."""
+    """Upgrade, then open: what a program does at its start."""
     await asyncio.to_thread(upgrade_database, settings)
     return open_database(settings)
 
@@ -188,7 +313,7 @@ def empty_database() -> bytes:
         StorageUnavailable: There is no room for temporary files.
     """
     with tempfile.TemporaryDirectory(prefix="persona-schema-") as folder:
-        settings = Settings(data_dir=Path(folder), _env_file=None)
+        settings = sqlite_in(Path(folder))
         upgrade_database(settings)
         with closing(sqlite3.connect(database_path(settings))) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")  # what is in memory has no log

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persona_mcp.config.database_settings import DatabaseSettings
 from persona_mcp.config.dialogue_settings import DialogueSettings
 from persona_mcp.config.limit_settings import LimitSettings
 from persona_mcp.config.section import Seconds, Section
@@ -190,20 +191,6 @@ class EmbedderSettings(Section):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
-
-
-class DatabaseSettings(Section):
-    """SQL: the record of everything."""
-
-    busy_s: Seconds = Field(10.0, description="Wait for another process's write, in seconds")
-    upgrade_s: Seconds = Field(60.0, description="Wait for another process's migration, in seconds")
-    echo: bool = Field(False, description="Log each SQL statement (level DEBUG)")
-    checkpoints_kept: int = Field(
-        200,
-        ge=1,
-        le=1_000_000,
-        description="Checkpoints kept for a conversation; older ones are dropped",
-    )
 
 
 class IndexSettings(Section):

@@ -1,7 +1,7 @@
 """Alembic's entry: runs the revisions in one transaction on the database that the caller names."""
 
 from alembic import context
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from persona_mcp.state import tables
@@ -14,7 +14,7 @@ def include_name(name: str | None, kind: str, parent: object) -> bool:
 
 
 def begin_for_real(engine: Engine) -> None:
-    """Let SQLAlchemy begin transactions: Python's driver would leave changes of the schema out."""
+    """Let SQLAlchemy begin transactions: SQLite's driver would leave changes of the schema out."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _: object) -> None:
@@ -30,10 +30,10 @@ def begin_for_real(engine: Engine) -> None:
 
 
 def run() -> None:
-    """Upgrade or downgrade `config.attributes["url"]`; all of it or nothing."""
-    given = context.config.attributes
-    engine = create_engine(given["url"], connect_args={"timeout": given["busy_s"]})
-    begin_for_real(engine)
+    """Upgrade or downgrade what `config.attributes["open"]` opens; all of it or nothing."""
+    engine: Engine = context.config.attributes["open"]()
+    if engine.dialect.name == "sqlite":
+        begin_for_real(engine)
     try:
         with engine.connect() as connection:
             context.configure(

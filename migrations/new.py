@@ -7,8 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from persona_mcp.config.database import alembic_config
-from persona_mcp.config.settings import Settings
+from persona_mcp.config.database import alembic_config, sqlite_in
 
 DIGITS = 4
 
@@ -21,7 +20,7 @@ def write_revision(name: str, folder: Path) -> Path:
         folder: The folder `migrations`.
     """
     with tempfile.TemporaryDirectory() as data_dir:
-        config = alembic_config(Settings(data_dir=Path(data_dir), _env_file=None))
+        config = alembic_config(sqlite_in(Path(data_dir)))
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         head = ScriptDirectory.from_config(config).get_current_head() or "0"
         number = f"{int(head) + 1:0{DIGITS}}"

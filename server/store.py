@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from persona_mcp.config.database import (
     check_revision,
-    database_path,
+    has_database,
     open_database,
     ready_database,
 )
@@ -83,7 +83,7 @@ async def read_store(settings: Settings) -> AsyncIterator[Store | None]:
     Raises:
         StorageUnavailable: It is of another version, or cannot be read.
     """
-    if not database_path(settings).is_file():
+    if not await asyncio.to_thread(has_database, settings):
         yield None
         return
     await asyncio.to_thread(check_revision, settings)

@@ -1,8 +1,9 @@
 """The SQL tables of who may call, what they have spent, and which processes serve them."""
 
-from sqlalchemy import JSON, Index, String
+from sqlalchemy import JSON, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.dialect import text_type
 from persona_mcp.state.table_base import ID, Base
 
 
@@ -14,8 +15,8 @@ class Token(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     """What stands for the caller wherever rows and the log name one."""
-    name: Mapped[str] = mapped_column(String(80))
-    digest: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(text_type(80))
+    digest: Mapped[str] = mapped_column(text_type(64))
     """SHA-256 of the token, in hexadecimal."""
     worlds: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     """Ids of the worlds that it opens; empty for every world."""
@@ -34,7 +35,7 @@ class Spending(Base):
     __table_args__ = (Index(None, "day"),)
 
     caller_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    day: Mapped[str] = mapped_column(text_type(10), primary_key=True)
     """YYYY-MM-DD, UTC."""
     tokens: Mapped[int]
 

@@ -1,7 +1,6 @@
 """How much there is in a world, and how much of it is free now: counted in SQL."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 )
 
 from persona_mcp.state import tables
+from persona_mcp.state.dialect import larger, number_in
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.prepared import Prepared
 
@@ -27,17 +27,17 @@ WORLD = bindparam("world", type_=String)
 NOW = bindparam("now", type_=Double)
 
 
-def left(name: str) -> ColumnElement[Any]:
+def left(name: str) -> ColumnElement[float]:
     """Return what a persona had left of something after its last talk."""
-    return func.json_extract(S.interaction, f"$.{name}")
+    return number_in(S.interaction, name)
 
 
-RESTED = func.max(0.0, NOW - left("as_of"))
-"""Seconds since then."""
+RESTED = larger(0.0, NOW - left("as_of"))
+"""Seconds since its last talk."""
 FREE = or_(
     S.persona_id.is_(None),  # it has never talked
     and_(
-        func.coalesce(left("cooldown_until"), 0.0) <= func.max(NOW, left("as_of")),
+        func.coalesce(left("cooldown_until"), 0.0) <= larger(NOW, left("as_of")),
         left("energy") + RESTED / bindparam("energy_seconds", type_=Double)
         > bindparam("energy_needed", type_=Double),
         left("time") + RESTED * P.available_time / bindparam("refill_seconds", type_=Double)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.conversations import to_conversation
+from persona_mcp.state.dialect import members
 from persona_mcp.state.exchange import Conversation, ConversationStatus
 
 C = tables.Conversation
@@ -59,8 +60,8 @@ def conditions(world_id: str, wanted: WantedTalks) -> tuple[ColumnElement[bool],
     """Return the conditions that conversations are listed under."""
     which: list[ColumnElement[bool]] = [C.world_id == world_id]
     if wanted.participant is not None:
-        parties = func.json_each(C.participants).table_valued("value")
-        mine = select(parties.c.value).where(parties.c.value == wanted.participant).correlate(C)
+        party = members(C.participants)
+        mine = select(party).where(party == wanted.participant).correlate(C)
         which.append(mine.exists())
     if wanted.status is not None:
         which.append(C.status == wanted.status)

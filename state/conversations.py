@@ -8,7 +8,6 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Connection,
-    Integer,
     Row,
     Select,
     String,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
@@ -270,7 +270,7 @@ def chain_of(most: ColumnElement[int]) -> CTE:
 
 def window_query() -> Select[*tuple[Any, ...]]:
     """Return the query of `window`: it walks along the chain, then reads the turns on it."""
-    world, most = bindparam("world", type_=String), bindparam("most", type_=Integer)
+    world, most = bindparam("world", type_=String), bindparam("most", type_=INTEGER)
     chain = chain_of(most)
     heard = and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == bindparam("reader"))
     return (

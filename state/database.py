@@ -2,6 +2,9 @@
 
 A transaction is a function of a connection that runs in a thread, from its first statement to its
 last: one change of threads a transaction, and none for its statements.
+
+One transaction writes at a time, on both databases and in all processes: numbers that grow are in
+the order of the commits, and what a transaction has read nobody changes before it has written.
 """
 
 import asyncio
@@ -17,13 +20,22 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from persona_mcp.state.database_faults import UNKNOWN, fault_of
+from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import StorageUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BEGIN = {"sqlite": ("BEGIN", "BEGIN IMMEDIATE")}
-"""How a transaction that reads and one that writes begin, where the driver does not do it."""
+WRITERS = 0x506572736F6E61
+"""The advisory lock of whoever writes: "Persona"."""
+BEGIN = {
+    "sqlite": ("BEGIN", "BEGIN IMMEDIATE"),
+    POSTGRES: (None, f"SELECT pg_advisory_xact_lock({WRITERS})"),
+}
+"""The first statement of a transaction that reads and of one that writes. A read that must see one
+moment needs more of PostgreSQL than that: `READING`."""
+READING = {POSTGRES: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 READERS = 4
 """Reads at once; they share the processor, so more of them would only wait for it."""
 
@@ -35,12 +47,18 @@ class Database:
         engine: The pool behind it; its dialect tells SQLite and PostgreSQL apart.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Wrap an engine made by `persona_mcp.config.database`."""
+    def __init__(self, engine: Engine, readers: int = READERS) -> None:
+        """Wrap an engine made by `persona_mcp.config.database`.
+
+        Args:
+            engine: With a connection for each reader and one more.
+            readers: Transactions that read at once.
+        """
         self.engine = engine
-        begin: tuple[str | None, str | None] = BEGIN.get(engine.dialect.name, (None, None))
-        self._begin_read, self._begin_write = begin
-        self._reads = ThreadPoolExecutor(READERS, thread_name_prefix="sql reads")
+        name = engine.dialect.name
+        self._begin_read, self._begin_write = BEGIN[name]
+        self._reader = engine.execution_options(**READING[name]) if name in READING else engine
+        self._reads = ThreadPoolExecutor(readers, thread_name_prefix="sql reads")
         # SQLite has one writer at a time and no queue: waiting here is fair, waiting there is not.
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql writes")
 
@@ -91,7 +109,7 @@ class Database:
         Raises:
             StorageUnavailable: The database did not answer.
         """
-        with translated(), self.engine.connect() as connection:
+        with translated(), self._reader.connect() as connection:
             if self._begin_read:
                 connection.exec_driver_sql(self._begin_read)
             yield connection
@@ -101,12 +119,21 @@ class Database:
         """Open a transaction that writes, in this thread; any exception rolls it back.
 
         Raises:
-            StorageUnavailable: The database did not answer, or another process kept it locked.
+            StorageUnavailable: The database did not answer, or another process kept it locked; or
+                the connection was lost in the end, and nobody knows whether it is stored.
         """
-        with translated(), self.engine.begin() as connection:
-            if self._begin_write:
-                connection.exec_driver_sql(self._begin_write)
-            yield connection
+        ended = False
+        with translated():
+            try:
+                with self.engine.begin() as connection:
+                    connection.exec_driver_sql(self._begin_write)
+                    yield connection
+                    ended = True
+            except DBAPIError as error:
+                # PostgreSQL may have stored it and then been unable to say so.
+                if ended and error.connection_invalidated:
+                    raise StorageUnavailable(UNKNOWN) from error
+                raise
 
     async def aclose(self) -> None:
         """Wait for what still runs, and close every connection."""
@@ -137,7 +164,4 @@ class translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise StorageUnavailable in place of an error of the driver or the pool."""
         if isinstance(error, (DBAPIError, PoolTimeout)) and not isinstance(error, IntegrityError):
-            raise StorageUnavailable(
-                "the database did not answer (locked, full, read-only or damaged); "
-                "`persona doctor` tells more",
-            ) from error
+            raise fault_of(error) from error

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
+from persona_mcp.state.dialect import members
 from persona_mcp.state.memories import READER, reading, visible
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.prompt_params import PromptParams
@@ -86,10 +87,10 @@ def told_from() -> ColumnElement[bool]:
         # through all uses of the world.
         .where(U.world_id == M.world_id, U.active, used.memory_type.in_(listed("types")))
     )
-    merged = func.json_each(M.origin, "$.sources").table_valued("value")
+    merged = members(M.origin, "sources")
     of_sources = (
         select(source.exchange_id)
-        .where(source.world_id == M.world_id, source.id.in_(select(merged.c.value)))
+        .where(source.world_id == M.world_id, source.id.in_(select(merged)))
         .correlate(M)
     )
     of_talk = (

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select
 
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Vector, dots
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.tables import Memory, MemoryVector
@@ -274,7 +275,7 @@ NEWER = Prepared(
     .join(Memory, its_memory())
     .where(
         # By the key of the table: the conditions on it that an index knows are kept from it.
-        MemoryVector.seq > bindparam("after", type_=Integer),
+        MemoryVector.seq > bindparam("after", type_=INTEGER),
         MemoryVector.world_id + "" == bindparam("world"),
         MemoryVector.model_id + "" == bindparam("model"),
     )

@@ -14,6 +14,7 @@ from sqlalchemy import JSON, Connection, Integer, bindparam, func, literal_colum
 from persona_mcp.state import conversations, dialogues, personas
 from persona_mcp.state.arrow import Priors
 from persona_mcp.state.batch import Outcome
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.errors import NotFound
@@ -39,7 +40,7 @@ row_number = literal_column("rowid", Integer)
 NEW = {
     kept.name: Prepared(
         select(*kept.columns)
-        .where(row_number > bindparam("after", type_=Integer))
+        .where(row_number > bindparam("after", type_=INTEGER))
         .order_by(row_number)
     )
     for kept in ADDED

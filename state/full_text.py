@@ -1,7 +1,8 @@
 """Full-text search over memories, in SQL.
 
 SQLite: an FTS5 table that keeps no text of its own (a view of `memories` has it) and is kept in
-step by triggers, so that a row and its words are written in one transaction.
+step by triggers, so that a row and its words are written in one transaction. PostgreSQL:
+`full_text_postgres`.
 """
 
 import re
@@ -9,7 +10,6 @@ import re
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Select,
     String,
     and_,
@@ -21,6 +21,7 @@ from sqlalchemy import (
     table,
 )
 
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.prepared import listed
 from persona_mcp.state.tables import Memory
 
@@ -68,6 +69,7 @@ SQLITE_SCHEMA = (
     f"CREATE TRIGGER memories_words_delete AFTER DELETE ON memories BEGIN {FORGET} END",
     f"CREATE TRIGGER memories_words_update AFTER UPDATE OF {CHANGED} ON memories "
     f"BEGIN {FORGET} {LEARN} END",
+    f"INSERT INTO {TABLE}({TABLE}) VALUES ('rebuild')",
 )
 SQLITE_DROP = (
     "DROP TRIGGER memories_words_insert",
@@ -79,7 +81,7 @@ SQLITE_DROP = (
 
 
 def create_words(connection: Connection) -> None:
-    """Make the full-text index and what keeps it in step (a migration calls it)."""
+    """Make the full-text index and what keeps it in step, on SQLite, and fill it."""
     for statement in SQLITE_SCHEMA:
         connection.exec_driver_sql(statement)
 
@@ -114,16 +116,21 @@ def match_of(query: str, world_id: str, reader: str) -> str:
     if not (terms := terms_of(query)):
         return ""
     words = " OR ".join(f'"{term}"' for term in terms)
-    readable = (
-        owned_by(world_id, reader),
-        *(seen_as(world_id, how) for how in ("public", "shared")),
-    )
-    return f"indexed_text : ({words}) AND scope : ({' OR '.join(readable)})"
+    readable = " OR ".join(readable_words(world_id, reader))
+    return f"indexed_text : ({words}) AND scope : ({readable})"
 
 
 def match_own(term: str, world_id: str, owner: str) -> str:
     """Write a query for a word of `terms_of` in the memories of one persona."""
     return f'indexed_text : "{term}" AND scope : {owned_by(world_id, owner)}'
+
+
+def readable_words(world_id: str, reader: str) -> tuple[str, ...]:
+    """Return the words of `SCOPE` of which everything that a reader may find has one."""
+    return (
+        owned_by(world_id, reader),
+        *(seen_as(world_id, how) for how in ("public", "shared")),
+    )
 
 
 def owned_by(world_id: str, owner: str) -> str:
@@ -150,7 +157,7 @@ def words_query(fits: ColumnElement[bool]) -> Select[int, float, bool]:
         select(WORDS.c.rowid, score)
         .where(matched)
         .order_by(score.desc(), WORDS.c.rowid)
-        .limit(bindparam("most", type_=Integer))
+        .limit(bindparam("most", type_=INTEGER))
         .subquery()
     )
     return (

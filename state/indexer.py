@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Row,
     and_,
     bindparam,
@@ -26,10 +25,11 @@ from sqlalchemy import (
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
 from persona_mcp.state.exact_index import found, its_memory
-from persona_mcp.state.prepared import Prepared, listed
+from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.worker import Worker
 
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
 V = tables.MemoryVector
-SEQS = listed("seqs")
+SEQS = listed_numbers("seqs")
 CLAIMS = Prepared(select(O.claimed_by).where(O.claimed_until >= bindparam("now")).distinct())
 FREE = Prepared(
     select(O.seq, O.attempts)
@@ -51,7 +51,7 @@ FREE = Prepared(
         O.operation == "upsert",
     )
     .order_by(O.attempts, O.seq)
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("most", type_=INTEGER))
 )
 CLAIM = Prepared(
     update(O)

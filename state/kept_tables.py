@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.dialect import text_type
 from persona_mcp.state.table_base import ID, Base, Called, WorldKey, to_world
 
 
@@ -14,14 +15,14 @@ class Snapshot(WorldKey, Base):
     __tablename__ = "snapshots"
     __table_args__ = (to_world(), UniqueConstraint("world_id", "name", "version"))
 
-    name: Mapped[str] = mapped_column(String(80))
+    name: Mapped[str] = mapped_column(text_type(80))
     version: Mapped[int]
-    note: Mapped[str] = mapped_column(String(500))
+    note: Mapped[str] = mapped_column(text_type(500))
     automatic: Mapped[bool] = mapped_column(default=False)
     """Made before a load replaced the world."""
     created_at: Mapped[float]
-    format: Mapped[str] = mapped_column(String(40))
-    sha256: Mapped[str] = mapped_column(String(64))
+    format: Mapped[str] = mapped_column(text_type(40))
+    sha256: Mapped[str] = mapped_column(text_type(64))
     size: Mapped[int]
     """Bytes of the payload before it was compressed."""
     counts: Mapped[dict[str, Any]]
@@ -40,9 +41,9 @@ class Answer(Called, Base):
 
     world_id: Mapped[str] = mapped_column(ID, primary_key=True)
     request_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    operation: Mapped[str] = mapped_column(String(40))
-    request_hash: Mapped[str] = mapped_column(String(64))
-    owner: Mapped[str] = mapped_column(String(64))
+    operation: Mapped[str] = mapped_column(text_type(40))
+    request_hash: Mapped[str] = mapped_column(text_type(64))
+    owner: Mapped[str] = mapped_column(text_type(64))
     """The process that carries it out."""
     answer: Mapped[dict[str, Any] | None]
     """Empty while it runs."""
@@ -55,18 +56,18 @@ class Batch(WorldKey, Called, Base):
     __tablename__ = "batches"
     __table_args__ = (to_world(), Index(None, "status"))
 
-    name: Mapped[str] = mapped_column(String(80))
+    name: Mapped[str] = mapped_column(text_type(80))
     spec: Mapped[dict[str, Any]]
     """What it was asked for with, checked and with its cast filled in."""
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(text_type(16))
     """queued, running, completed, cancelled or failed."""
     keep: Mapped[bool]
     """What happens in it becomes part of this world at its end."""
     kept_at: Mapped[float | None]
     """When that was done; empty before."""
-    owner: Mapped[str | None] = mapped_column(String(64))
+    owner: Mapped[str | None] = mapped_column(text_type(64))
     """The process that carries it out."""
-    reason: Mapped[str | None] = mapped_column(String(200))
+    reason: Mapped[str | None] = mapped_column(text_type(200))
     """Why it was asked to stop; empty if it was not."""
     progress: Mapped[dict[str, Any]]
     error: Mapped[dict[str, Any] | None]

@@ -22,17 +22,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
-from persona_mcp.state.full_text import count_query, match_of, match_own, terms_of, words_query
-from persona_mcp.state.lexical import Statistics
 from persona_mcp.state.memory import ANYTHING, Sought
-from persona_mcp.state.prepared import Prepared, listed
+from persona_mcp.state.memory_params import RetrievalParams
+from persona_mcp.state.memory_words import WordQuery, WordSearch
+from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 
 M = tables.Memory
 W = tables.MemoryWitness
 V = tables.MemoryVector
 
-WIDER = 2
-"""The full-text index is asked for so many times more than wanted: not all may be shown."""
+PARAMS = RetrievalParams()
 READER, NAMED = bindparam("reader", type_=String), bindparam("named", type_=String)
 WORLD = bindparam("world", type_=String)
 
@@ -86,7 +85,7 @@ def picked() -> Subquery:
     SQLite reads through the whole world.
     """
     by_id = select(M.seq).where(M.world_id == WORLD, M.id.in_(listed("ids")))
-    return union(by_id, listed("seqs")).subquery()
+    return union(by_id, listed_numbers("seqs")).subquery()
 
 
 def sought_for() -> ColumnElement[bool]:
@@ -154,11 +153,9 @@ def sought_vectors_query() -> Select[*tuple[Any, ...]]:
     )
 
 
-WORDS = Prepared(words_query(recallable()))
-SOUGHT_WORDS = Prepared(words_query(and_(recallable(), sought_for())))
+WORDS = WordSearch(recallable())
+SOUGHT_WORDS = WordSearch(and_(recallable(), sought_for()))
 SOUGHT_VECTORS = Prepared(sought_vectors_query())
-HAVING = Prepared(count_query())
-OWN = Prepared(select(func.count()).where(M.world_id == WORLD, M.persona_id == READER))
 NEIGHBOURS = Prepared(neighbours_query())
 
 
@@ -210,6 +207,7 @@ def search_words(
     reader: str,
     limit: int,
     sought: Sought = ANYTHING,
+    params: RetrievalParams = PARAMS,
 ) -> dict[int, float]:
     """Find memories by their words, among those that the reader may know.
 
@@ -220,23 +218,16 @@ def search_words(
         reader: Who asks.
         limit: How many, at most.
         sought: Which ones.
+        params: How words are scored on PostgreSQL.
 
     Returns:
-        Score (above 0, higher is better) by the memory's `seq`. Source: SQLite's bm25(), negated.
+        Score (above 0, higher is better) by the memory's `seq`, the best first.
     """
-    matched = match_of(query, world_id, reader)
-    if not matched:
-        return {}
-    statement, who = WORDS, reading(world_id, reader)
-    if sought != ANYTHING:
-        statement, who = SOUGHT_WORDS, seeking(world_id, reader, sought)
-    most = WIDER * limit
-    while True:
-        rows = statement.all(connection, matched=matched, most=most, **who)
-        found = {seq: score for seq, score, fits in rows if fits}
-        if len(found) >= limit or len(rows) < most:
-            return dict(list(found.items())[:limit])
-        most *= WIDER
+    if sought == ANYTHING:
+        statement, fitting = WORDS, reading(world_id, reader)
+    else:
+        statement, fitting = SOUGHT_WORDS, seeking(world_id, reader, sought)
+    return statement.best(connection, WordQuery(query, world_id, reader, limit, params), fitting)
 
 
 def sought_vectors(
@@ -245,15 +236,6 @@ def sought_vectors(
     """Read the vector of every memory that is sought and that the reader may know, by id."""
     rows = SOUGHT_VECTORS.all(connection, model=model_id, **seeking(world_id, reader, sought))
     return {row.id: row.vector for row in rows}
-
-
-def statistics(connection: Connection, query: str, world_id: str, owner: str) -> Statistics:
-    """Count a persona's own memories, and those that have each word of a query."""
-    memories = OWN.scalar(connection, world=world_id, reader=owner)
-    searches = {match_own(term, world_id, owner): term for term in terms_of(query)}
-    counted = HAVING.all(connection, searches=list(searches))
-    having = {searches[search]: number for search, number in counted}
-    return Statistics(memories, having)
 
 
 def neighbours(

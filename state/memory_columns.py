@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     SQLColumnExpression,
     String,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 )
 
 from persona_mcp.state import tables
+from persona_mcp.state.dialect import named, written
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.pruning import Columns, Numbers
 
@@ -34,20 +34,15 @@ BLOCKS = 67
 nothing to do for each memory; a prime spreads memories evenly that were written in turns."""
 
 
-def joined(column: SQLColumnExpression[Any]) -> ColumnElement[str]:
-    """Write the numbers of a block one after another; JSON would round them to 15 digits."""
-    return func.group_concat(func.printf("%!.17g", column))
-
-
 def numbers_of(*which: SQLColumnExpression[bool]) -> Prepared:
     """Return the query for the numbers of memories, a row a block."""
     return Prepared(
         select(
-            func.json_group_array(M.id),
-            func.group_concat(M.seq),
-            joined(M.importance),
-            joined(M.created_at),
-            func.group_concat(M.pinned),
+            named(M.id),
+            written(M.seq),
+            written(M.importance),
+            written(M.created_at),
+            written(M.pinned),
         )
         .where(*which)
         .group_by(M.seq % BLOCKS)
@@ -73,7 +68,7 @@ def uses_of(*which: SQLColumnExpression[bool]) -> Prepared:
         .group_by(first.c.seq)
         .subquery()
     )
-    columns = func.group_concat(used.c.seq), func.group_concat(used.c.times), joined(used.c.last)
+    columns = written(used.c.seq), written(used.c.times), written(used.c.last)
     return Prepared(select(*columns).group_by(used.c.seq % BLOCKS))
 
 

@@ -15,6 +15,7 @@ from persona_mcp.state.memories import Found
 from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
 from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_store import read_memories
+from persona_mcp.state.memory_words import statistics
 from persona_mcp.state.retrieval import Candidate, Scored, Spoken, rank
 from persona_mcp.state.vector_index import Hit, ranked
 
@@ -79,7 +80,7 @@ class MemorySearch:
         most, model_id = params.candidates, self._embedder.model_id
 
         def read(connection: Connection) -> Recall:
-            words = memories.search_words(connection, text, world_id, reader, most, sought)
+            words = memories.search_words(connection, text, world_id, reader, most, sought, params)
             close = near
             if not all_of_them and vector is not None:
                 some = memories.sought_vectors(connection, world_id, reader, model_id, sought)
@@ -88,7 +89,7 @@ class MemorySearch:
             rows = memories.read_candidates(
                 connection, world_id, reader, model_id, close, {*words, *around}
             )
-            known = memories.statistics(connection, text, world_id, reader)
+            known = statistics(connection, text, world_id, reader)
             pool = pool_of(rows, bm25(text, [r.indexed_text for r in rows], known, params), vector)
             # What stands around a turn counts for it, whether it is sought itself or not.
             wanted = {row.id for row in rows if is_sought(row, reader, sought)}

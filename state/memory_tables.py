@@ -6,13 +6,12 @@ from sqlalchemy import (
     JSON,
     ForeignKeyConstraint,
     Index,
-    Integer,
     LargeBinary,
-    String,
     UniqueConstraint,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.dialect import INTEGER, text_type
 from persona_mcp.state.table_base import ID, Base, to_world
 
 
@@ -30,7 +29,7 @@ class Memory(Base):
         {"sqlite_autoincrement": True},
     )
 
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(INTEGER, primary_key=True, autoincrement=True)
     """Order of writing; the full-text index refers to it."""
     world_id: Mapped[str] = mapped_column(ID)
     id: Mapped[str] = mapped_column(ID)
@@ -41,12 +40,12 @@ class Memory(Base):
     """The bare text."""
     indexed_text: Mapped[str]
     """With day and speaker in front: what is embedded and searched."""
-    memory_type: Mapped[str] = mapped_column(String(32))
+    memory_type: Mapped[str] = mapped_column(text_type(32))
     speaker_id: Mapped[str | None] = mapped_column(ID)
     importance: Mapped[float]
     importance_terms: Mapped[dict[str, Any]]
     emotional_valence: Mapped[float] = mapped_column(default=0.0)
-    visibility: Mapped[str] = mapped_column(String(8), default="private")
+    visibility: Mapped[str] = mapped_column(text_type(8), default="private")
     related_personas: Mapped[list[str]]
     details: Mapped[dict[str, Any]]
     """What the caller wants to keep beside it (`metadata` outside)."""
@@ -135,12 +134,12 @@ class MemoryVector(Base):
         {"sqlite_autoincrement": True},
     )
 
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(INTEGER, primary_key=True, autoincrement=True)
     """Grows with every write, so that a reader can fetch what is new."""
     world_id: Mapped[str] = mapped_column(ID)
     memory_id: Mapped[str] = mapped_column(ID)
     persona_id: Mapped[str] = mapped_column(ID)
-    model_id: Mapped[str] = mapped_column(String(200))
+    model_id: Mapped[str] = mapped_column(text_type(200))
     version: Mapped[int]
     """Of the memory that was embedded."""
     vector: Mapped[bytes] = mapped_column(LargeBinary)
@@ -156,15 +155,15 @@ class OutboxEntry(Base):
         {"sqlite_autoincrement": True},
     )
 
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(INTEGER, primary_key=True, autoincrement=True)
     world_id: Mapped[str] = mapped_column(ID)
     memory_id: Mapped[str] = mapped_column(ID)
-    operation: Mapped[str] = mapped_column(String(8))
+    operation: Mapped[str] = mapped_column(text_type(8))
     """upsert: its vector is to be made; delete: an index that has its vector is to forget it."""
     version: Mapped[int]
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None]
-    claimed_by: Mapped[str | None] = mapped_column(String(128))
+    claimed_by: Mapped[str | None] = mapped_column(text_type(128))
     claimed_until: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[float]
 
@@ -178,9 +177,9 @@ class PruneRun(Base):
     world_id: Mapped[str] = mapped_column(ID, primary_key=True)
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     persona_id: Mapped[str] = mapped_column(ID)
-    origin: Mapped[str] = mapped_column(String(16))
+    origin: Mapped[str] = mapped_column(text_type(16))
     """asked, all, upkeep or share: what wanted it"""
-    strategy: Mapped[str] = mapped_column(String(32))
+    strategy: Mapped[str] = mapped_column(text_type(32))
     params: Mapped[dict[str, Any]]
     """The settings of pruning and of fading that it went by."""
     memory_ids: Mapped[list[str]]
@@ -237,7 +236,7 @@ class Upkeep(Base):
     """It also prunes what is too much, beside archiving what has faded."""
     last_run: Mapped[float | None]
     """When the last whole cycle began; the next one is due an interval later."""
-    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_owner: Mapped[str | None] = mapped_column(text_type(128))
     lease_until: Mapped[float] = mapped_column(default=0.0)
     cycles: Mapped[int] = mapped_column(default=0)
     errors: Mapped[int] = mapped_column(default=0)

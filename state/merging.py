@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Integer,
     Row,
     String,
     and_,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 
 from persona_mcp.state import tables
 from persona_mcp.state.consolidation import Mergeable, groups_of
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
@@ -61,7 +61,7 @@ MERGEABLE = Prepared(
     )
     .where(*ITS_OWN)
     .order_by(M.created_at.desc(), M.id)
-    .limit(bindparam("newest", type_=Integer))
+    .limit(bindparam("newest", type_=INTEGER))
 )
 PRESENT = Prepared(
     select(W.memory_id, W.party_id)

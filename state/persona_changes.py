@@ -18,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from persona_mcp.state import tables
+from persona_mcp.state.dialect import members, savepoint
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.erasing import count_persona, erase_persona
@@ -41,11 +42,11 @@ RESTS = ("personality_traits", "social_energy", "available_time")
 DELETED = "persona_deleted"
 """Why its conversations ended."""
 STOPPED = {"code": "cancelled", "message": "the persona was deleted while it answered"}
-PARTIES = func.json_each(C.participants).table_valued("value")
+PARTY = members(C.participants)
 ITS_TALKS = (
     C.world_id == WORLD,
     C.status == "active",
-    or_(C.persona_id == PERSONA, exists(select(PARTIES.c.value).where(PARTIES.c.value == PERSONA))),
+    or_(C.persona_id == PERSONA, exists(select(PARTY).where(PARTY == PERSONA))),
 )
 ITS_RUNS = (
     X.world_id == WORLD,
@@ -155,11 +156,12 @@ def update_persona(
     if "name" in changed:
         values["name_key"] = name_key(spec.name)
     try:
-        connection.execute(
-            update(T)
-            .where(T.world_id == world_id, T.id == found.id)
-            .values(**values, version=version, updated_at=now)
-        )
+        with savepoint(connection):
+            connection.execute(
+                update(T)
+                .where(T.world_id == world_id, T.id == found.id)
+                .values(**values, version=version, updated_at=now)
+            )
     except IntegrityError as error:
         raise name_taken(spec.name) from error
     keep_version(connection, world_id, found.id, version, spec, at)

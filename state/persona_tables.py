@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
+from persona_mcp.state.dialect import text_type
 from persona_mcp.state.table_base import ID, Base, in_world, to_world
 
 
@@ -29,10 +30,10 @@ class PersonaCard(Base):
 
     world_id: Mapped[str] = mapped_column(ID, primary_key=True)
     persona_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    spec: Mapped[str] = mapped_column(String(40))
+    spec: Mapped[str] = mapped_column(text_type(40))
     """v1, v2 or v3."""
-    spec_version: Mapped[str] = mapped_column(String(40))
-    carrier: Mapped[str] = mapped_column(String(8))
+    spec_version: Mapped[str] = mapped_column(text_type(40))
+    carrier: Mapped[str] = mapped_column(text_type(8))
     """json, png or charx."""
     card: Mapped[str]
     """Its JSON as it was written: order of keys and spelling of numbers are kept."""
@@ -48,10 +49,10 @@ class VisualContext(Base):
     __table_args__ = (to_world(), Index(None, "world_id", "expires_at"))
 
     world_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    target_kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    target_kind: Mapped[str] = mapped_column(text_type(8), primary_key=True)
     """persona or scene."""
-    target: Mapped[str] = mapped_column(String(80), primary_key=True)
-    type: Mapped[str] = mapped_column(String(32), primary_key=True)
+    target: Mapped[str] = mapped_column(text_type(80), primary_key=True)
+    type: Mapped[str] = mapped_column(text_type(32), primary_key=True)
     version: Mapped[int] = mapped_column(default=1)
     data: Mapped[dict[str, Any]]
     description: Mapped[str]

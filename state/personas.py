@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialect import savepoint
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Conflict, InvalidParams, NotFound
 from persona_mcp.state.feelings import Feelings, at_rest, at_time, to_feelings
@@ -254,7 +255,8 @@ def add(
         "updated_at": now,
     }
     try:
-        connection.execute(insert(T).values(values))
+        with savepoint(connection):
+            connection.execute(insert(T).values(values))
     except IntegrityError as error:
         raise name_taken(spec.name) from error
     keep_version(connection, world_id, persona_id, 1, spec, now)

@@ -11,10 +11,10 @@ from sqlalchemy import (
     Select,
     UpdateBase,
     bindparam,
-    func,
     select,
 )
 
+from persona_mcp.state.dialect import members, whole
 from persona_mcp.state.plans import Plan, Values, is_direct, plan_of
 
 
@@ -109,10 +109,14 @@ class Prepared:
 
 
 def listed(name: str) -> Select[Any]:
-    """Return the query for the values of a list that is one parameter.
+    """Return the query for the texts of a list that is one parameter.
 
     `column.in_(listed("ids"))` is the same statement for a list of any length; a parameter for each
     value would have it written anew at each run.
     """
-    values = func.json_each(bindparam(name, type_=JSON)).table_valued("value")
-    return select(values.c.value)
+    return select(members(bindparam(name, type_=JSON)))
+
+
+def listed_numbers(name: str) -> Select[Any]:
+    """Return the query for the whole numbers of a list that is one parameter, as `listed` does."""
+    return select(whole(members(bindparam(name, type_=JSON))))

@@ -6,9 +6,10 @@ What a server does in several writes, since others may be at the same conversati
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Integer, String, bindparam, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, func, insert, select, update
 
 from persona_mcp.state import dialogues, exchange_statements, relationship_store, tables
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.dialogue import Plan
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.exchanges import Lease
@@ -50,7 +51,7 @@ SAID = Prepared(
 )
 UNEMBEDDED = Prepared(
     select(M.seq, M.id, M.persona_id, M.version, M.indexed_text)
-    .where(M.seq > bindparam("after", type_=Integer))
+    .where(M.seq > bindparam("after", type_=INTEGER))
     .order_by(M.seq)
 )
 REASON = Prepared(select(C.exit_reason).where(C.world_id == WORLD, C.id == KEY))

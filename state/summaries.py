@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, Select, String, bindparam, select
+from sqlalchemy import Connection, Row, Select, String, bindparam, select
 
 from persona_mcp.state import conversations, tables
 from persona_mcp.state.conversations import chain_of, witnesses_of
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.importance import Importance
@@ -46,7 +47,7 @@ OF_TALK = Prepared(
 
 def recent_query() -> Select[*tuple[Any, ...]]:
     """Return the query for the last summaries on the line of exchanges that ends with a head."""
-    chain = chain_of(bindparam("deep", type_=Integer))
+    chain = chain_of(bindparam("deep", type_=INTEGER))
     return (
         select(*COLUMNS)
         .where(
@@ -56,7 +57,7 @@ def recent_query() -> Select[*tuple[Any, ...]]:
             M.exchange_id.in_(select(chain.c.id)),
         )
         .order_by(M.seq.desc())
-        .limit(bindparam("most", type_=Integer))
+        .limit(bindparam("most", type_=INTEGER))
     )
 
 

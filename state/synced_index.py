@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import structlog
-from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex, found, its_memory
-from persona_mcp.state.prepared import Prepared, listed
+from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.vector_index import (
     OPEN,
     Hit,
@@ -41,12 +42,12 @@ ENTRIES = HELD.add_columns(V.seq, V.persona_id, V.vector, M.visibility)
 NEW_ENTRIES = Prepared(
     ENTRIES.where(
         # By the key of the table: the conditions on it that an index knows are kept from it.
-        V.seq > bindparam("after", type_=Integer),
+        V.seq > bindparam("after", type_=INTEGER),
         V.world_id + "" == bindparam("world"),
         V.model_id + "" == bindparam("model"),
     )
     .order_by(V.seq)
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("most", type_=INTEGER))
 )
 EMBEDDED_WORLDS = Prepared(
     select(V.world_id).where(V.model_id == bindparam("model")).distinct().order_by(V.world_id)
@@ -57,9 +58,9 @@ TO_FORGET = Prepared(
     select(O.seq, O.world_id, O.memory_id)
     .where(O.operation == "delete")
     .order_by(O.seq)
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("most", type_=INTEGER))
 )
-FORGOTTEN = Prepared(delete(O).where(O.seq.in_(listed("seqs"))))
+FORGOTTEN = Prepared(delete(O).where(O.seq.in_(listed_numbers("seqs"))))
 STILL_HELD = Prepared(
     ENTRIES.where(
         V.world_id == bindparam("world"),

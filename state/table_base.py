@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, ForeignKeyConstraint, MetaData, String, Text, text
+from sqlalchemy import JSON, Double, ForeignKeyConstraint, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-ID = String(64)
+from persona_mcp.state.dialect import INTEGER, text_type
+
+ID = text_type(64)
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -22,7 +24,9 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[str]: JSON,
         list[dict[str, Any]]: JSON,
-        str: Text,
+        str: text_type(),
+        int: INTEGER,
+        float: Double(),
     }
 
 

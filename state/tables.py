@@ -9,12 +9,13 @@ A change here needs a migration: docs/migrations.md.
 
 from typing import Any
 
-from sqlalchemy import Index, String, UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persona_mcp.state.access_tables import Process as Process
 from persona_mcp.state.access_tables import Spending as Spending
 from persona_mcp.state.access_tables import Token as Token
+from persona_mcp.state.dialect import text_type
 from persona_mcp.state.kept_tables import Answer as Answer
 from persona_mcp.state.kept_tables import Batch as Batch
 from persona_mcp.state.kept_tables import Snapshot as Snapshot
@@ -39,7 +40,7 @@ class World(Base):
     __tablename__ = "worlds"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    name: Mapped[str] = mapped_column(String(80))
+    name: Mapped[str] = mapped_column(text_type(80))
     created_at: Mapped[float]
     bundled_at: Mapped[float | None]
     """When the bundled personas were put in; a deleted one does not come back."""
@@ -52,18 +53,18 @@ class Persona(WorldKey, Base):
     __table_args__ = (to_world(), UniqueConstraint("world_id", "name_key"))
 
     version: Mapped[int] = mapped_column(default=1)
-    name: Mapped[str] = mapped_column(String(80))
-    name_key: Mapped[str | None] = mapped_column(String(320))
+    name: Mapped[str] = mapped_column(text_type(80))
+    name_key: Mapped[str | None] = mapped_column(text_type(320))
     """NFC and casefolded; empty once deleted, which frees the name."""
     description: Mapped[str]
     personality_traits: Mapped[dict[str, Any]]
     topic_preferences: Mapped[dict[str, Any]]
     charisma: Mapped[int]
     intelligence: Mapped[int]
-    social_rank: Mapped[str] = mapped_column(String(40))
+    social_rank: Mapped[str] = mapped_column(text_type(40))
     social_energy: Mapped[float]
     available_time: Mapped[float]
-    current_priority: Mapped[str] = mapped_column(String(16))
+    current_priority: Mapped[str] = mapped_column(text_type(16))
     tags: Mapped[list[str]]
     system_prompt: Mapped[str]
     exit_lines: Mapped[dict[str, Any]]
@@ -98,25 +99,25 @@ class Conversation(WorldKey, Base):
         Index(None, "world_id", "user_id", "persona_id", "updated_at"),
     )
 
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(text_type(16))
     persona_id: Mapped[str | None] = mapped_column(ID)
     user_id: Mapped[str | None] = mapped_column(ID)
     participants: Mapped[list[str]]
-    topic: Mapped[str] = mapped_column(String(200))
-    scene: Mapped[str | None] = mapped_column(String(80))
+    topic: Mapped[str] = mapped_column(text_type(200))
+    scene: Mapped[str | None] = mapped_column(text_type(80))
     """Where it takes place: visual contexts of a scene bear on it."""
     plan: Mapped[dict[str, Any] | None]
     """Of a talk between personas: budgets, seed, who begins, who listens."""
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(text_type(16))
     head_exchange_id: Mapped[str | None] = mapped_column(ID)
     """The last exchange that is done and active; the next one follows it."""
     turn_count: Mapped[int] = mapped_column(default=0)
     started_at: Mapped[float]
     updated_at: Mapped[float]
     ended_at: Mapped[float | None]
-    exit_reason: Mapped[str | None] = mapped_column(String(200))
+    exit_reason: Mapped[str | None] = mapped_column(text_type(200))
     """Why it ended; empty while it is active."""
-    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_owner: Mapped[str | None] = mapped_column(text_type(128))
     lease_until: Mapped[float | None]
 
 
@@ -133,12 +134,12 @@ class Exchange(WorldKey, Called, Base):
 
     conversation_id: Mapped[str] = mapped_column(ID)
     request_id: Mapped[str] = mapped_column(ID)
-    request_hash: Mapped[str] = mapped_column(String(64))
+    request_hash: Mapped[str] = mapped_column(text_type(64))
     number: Mapped[int]
     """1, 2, ... in the conversation, in order of acceptance."""
     follows_id: Mapped[str | None] = mapped_column(ID)
     """The exchange that was the head when this one ran."""
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(text_type(16))
     active: Mapped[bool] = mapped_column(default=True)
     persona_id: Mapped[str] = mapped_column(ID)
     persona_version: Mapped[int | None]
@@ -146,7 +147,7 @@ class Exchange(WorldKey, Called, Base):
     message: Mapped[str]
     response: Mapped[str | None]
     partial: Mapped[str | None]
-    response_type: Mapped[str | None] = mapped_column(String(16))
+    response_type: Mapped[str | None] = mapped_column(text_type(16))
     continue_score: Mapped[float | None]
     score_terms: Mapped[dict[str, Any] | None]
     trimmed: Mapped[list[str] | None]
@@ -154,7 +155,7 @@ class Exchange(WorldKey, Called, Base):
     tokens_used: Mapped[int | None]
     tokens_estimated: Mapped[bool | None]
     processing_s: Mapped[float | None]
-    model: Mapped[str | None] = mapped_column(String(200))
+    model: Mapped[str | None] = mapped_column(text_type(200))
     error: Mapped[dict[str, Any] | None]
     prompt_id: Mapped[str | None] = mapped_column(ID)
     """Of the prompt that a host's own model is to answer."""
@@ -163,7 +164,7 @@ class Exchange(WorldKey, Called, Base):
     prompt: Mapped[dict[str, Any] | None]
     """What the host was given with it."""
     attempts: Mapped[int] = mapped_column(default=0)
-    owner: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str] = mapped_column(text_type(64))
     """The process that accepted it last."""
     correlation_id: Mapped[str | None] = mapped_column(ID)
     created_at: Mapped[float]
@@ -216,8 +217,8 @@ class RelationshipEvent(Effect, Base):
 
     from_id: Mapped[str] = mapped_column(ID)
     to_id: Mapped[str] = mapped_column(ID)
-    kind: Mapped[str] = mapped_column(String(16))
-    context: Mapped[str] = mapped_column(String(60))
+    kind: Mapped[str] = mapped_column(text_type(16))
+    context: Mapped[str] = mapped_column(text_type(60))
     appraisal: Mapped[dict[str, Any] | None]
     size: Mapped[float]
     weight: Mapped[float]
@@ -228,10 +229,10 @@ class RelationshipEvent(Effect, Base):
     """What it adds to each latent value, as computed then."""
     priors: Mapped[dict[str, Any] | None]
     """Baselines, on the event that begins the arrow."""
-    bond: Mapped[str | None] = mapped_column(String(16))
+    bond: Mapped[str | None] = mapped_column(text_type(16))
     source_id: Mapped[str | None] = mapped_column(ID)
     """Who told it; empty for what the arrow's owner witnessed."""
-    appraiser: Mapped[str | None] = mapped_column(String(16))
+    appraiser: Mapped[str | None] = mapped_column(text_type(16))
     """local, model, quality or given; empty where nobody could say."""
     note: Mapped[str | None]
     """Why the appraiser that was asked did not answer."""

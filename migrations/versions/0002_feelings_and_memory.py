@@ -8,14 +8,15 @@ Create Date: 2026-11-22
 import sqlalchemy as sa
 from alembic import op
 
-from persona_mcp.state.full_text import create_words, drop_words
+from persona_mcp.state.dialect import INTEGER, text_type
+from persona_mcp.state.memory_words import create_words, drop_words
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-ID = sa.String(64)
+ID = text_type(64)
 TABLES = (
     "relationship_events",
     "relationship_states",
@@ -52,9 +53,9 @@ def effect_columns() -> list[sa.Column[object]]:
         sa.Column("exchange_id", ID, nullable=True),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("why", sa.Text(), nullable=False),
-        sa.Column("params_version", sa.Integer(), nullable=False),
+        sa.Column("seq", INTEGER, nullable=False),
+        sa.Column("why", text_type(), nullable=False),
+        sa.Column("params_version", INTEGER, nullable=False),
     ]
 
 
@@ -79,8 +80,8 @@ def create_relationships() -> None:
         *effect_columns(),
         sa.Column("from_id", ID, nullable=False),
         sa.Column("to_id", ID, nullable=False),
-        sa.Column("kind", sa.String(16), nullable=False),
-        sa.Column("context", sa.String(60), nullable=False),
+        sa.Column("kind", text_type(16), nullable=False),
+        sa.Column("context", text_type(60), nullable=False),
         sa.Column("appraisal", sa.JSON(), nullable=True),
         sa.Column("size", sa.Double(), nullable=False),
         sa.Column("weight", sa.Double(), nullable=False),
@@ -89,7 +90,7 @@ def create_relationships() -> None:
         sa.Column("direct", sa.Boolean(), nullable=False),
         sa.Column("deltas", sa.JSON(), nullable=False),
         sa.Column("priors", sa.JSON(), nullable=True),
-        sa.Column("bond", sa.String(16), nullable=True),
+        sa.Column("bond", text_type(16), nullable=True),
         sa.Column("source_id", ID, nullable=True),
         sa.PrimaryKeyConstraint("world_id", "id", name="pk_relationship_events"),
         sa.UniqueConstraint(
@@ -110,7 +111,7 @@ def create_relationships() -> None:
         sa.Column("to_id", ID, nullable=False),
         sa.Column("arrow", sa.JSON(), nullable=False),
         sa.Column("as_of", sa.Double(), nullable=False),
-        sa.Column("last_seq", sa.Integer(), nullable=False),
+        sa.Column("last_seq", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("world_id", "from_id", "to_id", name="pk_relationship_states"),
         to_world("relationship_states"),
     )
@@ -132,9 +133,9 @@ def create_feelings() -> None:
         sa.Column("world_id", ID, nullable=False),
         sa.Column("persona_id", ID, nullable=False),
         sa.Column("emotion", sa.JSON(), nullable=False),
-        sa.Column("emotion_seq", sa.Integer(), nullable=False),
+        sa.Column("emotion_seq", INTEGER, nullable=False),
         sa.Column("interaction", sa.JSON(), nullable=False),
-        sa.Column("interaction_seq", sa.Integer(), nullable=False),
+        sa.Column("interaction_seq", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("world_id", "persona_id", name="pk_persona_states"),
         sa.ForeignKeyConstraint(
             ["world_id", "persona_id"],
@@ -163,19 +164,19 @@ def create_effects_of_a_persona(table: str, *columns: sa.Column[object]) -> None
 def create_memories() -> None:
     op.create_table(
         "memories",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", INTEGER, autoincrement=True, nullable=False),
         sa.Column("world_id", ID, nullable=False),
         sa.Column("id", ID, nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("persona_id", ID, nullable=False),
-        sa.Column("content", sa.Text(), nullable=False),
-        sa.Column("indexed_text", sa.Text(), nullable=False),
-        sa.Column("memory_type", sa.String(32), nullable=False),
+        sa.Column("content", text_type(), nullable=False),
+        sa.Column("indexed_text", text_type(), nullable=False),
+        sa.Column("memory_type", text_type(32), nullable=False),
         sa.Column("speaker_id", ID, nullable=True),
         sa.Column("importance", sa.Double(), nullable=False),
         sa.Column("importance_terms", sa.JSON(), nullable=False),
         sa.Column("emotional_valence", sa.Double(), nullable=False),
-        sa.Column("visibility", sa.String(8), nullable=False),
+        sa.Column("visibility", text_type(8), nullable=False),
         sa.Column("related_personas", sa.JSON(), nullable=False),
         sa.Column("details", sa.JSON(), nullable=False),
         sa.Column("pinned", sa.Boolean(), nullable=False),
@@ -228,12 +229,12 @@ def create_uses() -> None:
 def create_vectors() -> None:
     op.create_table(
         "memory_vectors",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", INTEGER, autoincrement=True, nullable=False),
         sa.Column("world_id", ID, nullable=False),
         sa.Column("memory_id", ID, nullable=False),
         sa.Column("persona_id", ID, nullable=False),
-        sa.Column("model_id", sa.String(200), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("model_id", text_type(200), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_memory_vectors"),
         sa.UniqueConstraint(
@@ -250,14 +251,14 @@ def create_vectors() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", INTEGER, autoincrement=True, nullable=False),
         sa.Column("world_id", ID, nullable=False),
         sa.Column("memory_id", ID, nullable=False),
-        sa.Column("operation", sa.String(8), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("last_error", sa.Text(), nullable=True),
-        sa.Column("claimed_by", sa.String(128), nullable=True),
+        sa.Column("operation", text_type(8), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
+        sa.Column("attempts", INTEGER, nullable=False),
+        sa.Column("last_error", text_type(), nullable=True),
+        sa.Column("claimed_by", text_type(128), nullable=True),
         sa.Column("claimed_until", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_outbox"),

@@ -8,12 +8,14 @@ Create Date: 2026-11-25
 import sqlalchemy as sa
 from alembic import op
 
+from persona_mcp.state.dialect import text_type
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-ID = sa.String(64)
+ID = text_type(64)
 
 
 def upgrade() -> None:

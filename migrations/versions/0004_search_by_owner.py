@@ -8,7 +8,8 @@ Create Date: 2026-11-25
 import sqlalchemy as sa
 from alembic import op
 
-from persona_mcp.state.full_text import create_words, drop_words
+from persona_mcp.state.dialect import INTEGER
+from persona_mcp.state.memory_words import create_words, drop_words
 
 revision = "0004"
 down_revision = "0003"
@@ -20,7 +21,7 @@ PLACE = ["world_id", "persona_id", "conversation_id", "turn_number"]
 
 
 def upgrade() -> None:
-    op.add_column("memories", sa.Column("turn_number", sa.Integer(), nullable=True))
+    op.add_column("memories", sa.Column("turn_number", INTEGER, nullable=True))
     op.execute(
         "UPDATE memories SET turn_number = (SELECT number FROM turns"
         " WHERE turns.world_id = memories.world_id AND turns.id = memories.turn_id)"
@@ -28,7 +29,6 @@ def upgrade() -> None:
     op.create_index(INDEX, "memories", PLACE)
     drop_words(op.get_bind())
     create_words(op.get_bind())
-    op.execute("INSERT INTO memory_words(memory_words) VALUES ('rebuild')")
 
 
 def downgrade() -> None:

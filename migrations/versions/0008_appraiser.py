@@ -8,6 +8,8 @@ Create Date: 2026-11-25
 import sqlalchemy as sa
 from alembic import op
 
+from persona_mcp.state.dialect import text_type
+
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
@@ -15,9 +17,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("relationship_events", sa.Column("appraiser", sa.String(16), nullable=True))
-    op.add_column("relationship_events", sa.Column("note", sa.Text(), nullable=True))
-    op.add_column("relationship_events", sa.Column("turn_id", sa.String(64), nullable=True))
+    op.add_column("relationship_events", sa.Column("appraiser", text_type(16), nullable=True))
+    op.add_column("relationship_events", sa.Column("note", text_type(), nullable=True))
+    op.add_column("relationship_events", sa.Column("turn_id", text_type(64), nullable=True))
 
 
 def downgrade() -> None:

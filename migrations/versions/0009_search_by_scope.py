@@ -7,7 +7,7 @@ Create Date: 2026-11-25
 
 from alembic import op
 
-from persona_mcp.state.full_text import create_words, drop_words
+from persona_mcp.state.memory_words import create_words, drop_words
 
 revision = "0009"
 down_revision = "0008"
@@ -18,7 +18,6 @@ depends_on = None
 def upgrade() -> None:
     drop_words(op.get_bind())
     create_words(op.get_bind())
-    op.execute("INSERT INTO memory_words(memory_words) VALUES ('rebuild')")
 
 
 def downgrade() -> None:

@@ -8,6 +8,8 @@ Create Date: 2026-11-28
 import sqlalchemy as sa
 from alembic import op
 
+from persona_mcp.state.dialect import INTEGER, text_type
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -17,11 +19,11 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "answers",
-        sa.Column("world_id", sa.String(length=64), nullable=False),
-        sa.Column("request_id", sa.String(length=64), nullable=False),
-        sa.Column("operation", sa.String(length=40), nullable=False),
-        sa.Column("request_hash", sa.String(length=64), nullable=False),
-        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("world_id", text_type(64), nullable=False),
+        sa.Column("request_id", text_type(64), nullable=False),
+        sa.Column("operation", text_type(40), nullable=False),
+        sa.Column("request_hash", text_type(64), nullable=False),
+        sa.Column("owner", text_type(64), nullable=False),
         sa.Column("answer", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -33,18 +35,18 @@ def upgrade() -> None:
 
     op.create_table(
         "snapshots",
-        sa.Column("name", sa.String(length=80), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("note", sa.String(length=500), nullable=False),
+        sa.Column("name", text_type(80), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
+        sa.Column("note", text_type(500), nullable=False),
         sa.Column("automatic", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("format", sa.String(length=40), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("format", text_type(40), nullable=False),
+        sa.Column("sha256", text_type(64), nullable=False),
+        sa.Column("size", INTEGER, nullable=False),
         sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
-        sa.Column("world_id", sa.String(length=64), nullable=False),
-        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("world_id", text_type(64), nullable=False),
+        sa.Column("id", text_type(64), nullable=False),
         sa.ForeignKeyConstraint(
             ["world_id"],
             ["worlds.id"],
@@ -58,14 +60,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "visual_contexts",
-        sa.Column("world_id", sa.String(length=64), nullable=False),
-        sa.Column("target_kind", sa.String(length=8), nullable=False),
-        sa.Column("target", sa.String(length=80), nullable=False),
-        sa.Column("type", sa.String(length=32), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("world_id", text_type(64), nullable=False),
+        sa.Column("target_kind", text_type(8), nullable=False),
+        sa.Column("target", text_type(80), nullable=False),
+        sa.Column("type", text_type(32), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("description", text_type(), nullable=False),
+        sa.Column("size", INTEGER, nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -87,12 +89,12 @@ def upgrade() -> None:
 
     op.create_table(
         "persona_cards",
-        sa.Column("world_id", sa.String(length=64), nullable=False),
-        sa.Column("persona_id", sa.String(length=64), nullable=False),
-        sa.Column("spec", sa.String(length=40), nullable=False),
-        sa.Column("spec_version", sa.String(length=40), nullable=False),
-        sa.Column("carrier", sa.String(length=8), nullable=False),
-        sa.Column("card", sa.Text(), nullable=False),
+        sa.Column("world_id", text_type(64), nullable=False),
+        sa.Column("persona_id", text_type(64), nullable=False),
+        sa.Column("spec", text_type(40), nullable=False),
+        sa.Column("spec_version", text_type(40), nullable=False),
+        sa.Column("carrier", text_type(8), nullable=False),
+        sa.Column("card", text_type(), nullable=False),
         sa.Column("file", sa.LargeBinary(), nullable=True),
         sa.Column("imported_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -105,9 +107,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "persona_versions",
-        sa.Column("world_id", sa.String(length=64), nullable=False),
-        sa.Column("persona_id", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("world_id", text_type(64), nullable=False),
+        sa.Column("persona_id", text_type(64), nullable=False),
+        sa.Column("version", INTEGER, autoincrement=False, nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -120,11 +122,11 @@ def upgrade() -> None:
             "world_id", "persona_id", "version", name=op.f("pk_persona_versions")
         ),
     )
-    op.add_column("conversations", sa.Column("scene", sa.String(length=80), nullable=True))
+    op.add_column("conversations", sa.Column("scene", text_type(80), nullable=True))
     op.add_column("conversations", sa.Column("plan", sa.JSON(), nullable=True))
-    op.add_column("conversations", sa.Column("exit_reason", sa.String(length=200), nullable=True))
+    op.add_column("conversations", sa.Column("exit_reason", text_type(200), nullable=True))
 
-    op.add_column("exchanges", sa.Column("prompt_id", sa.String(length=64), nullable=True))
+    op.add_column("exchanges", sa.Column("prompt_id", text_type(64), nullable=True))
     op.add_column("exchanges", sa.Column("prompt_until", sa.Double(), nullable=True))
     op.add_column("exchanges", sa.Column("prompt", sa.JSON(), nullable=True))
     op.create_index(

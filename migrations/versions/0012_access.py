@@ -8,6 +8,8 @@ Create Date: 2026-11-28
 import sqlalchemy as sa
 from alembic import op
 
+from persona_mcp.state.dialect import INTEGER, text_type
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -20,9 +22,9 @@ CALLED = ("sessions", "answers", "exchanges", "batches")
 def upgrade() -> None:
     op.create_table(
         "tokens",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("name", sa.String(length=80), nullable=False),
-        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("id", text_type(64), nullable=False),
+        sa.Column("name", text_type(80), nullable=False),
+        sa.Column("digest", text_type(64), nullable=False),
         sa.Column("worlds", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -35,15 +37,15 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tokens_name"), "tokens", ["name"], unique=True)
     op.create_table(
         "spending",
-        sa.Column("caller_id", sa.String(length=64), nullable=False),
-        sa.Column("day", sa.String(length=10), nullable=False),
-        sa.Column("tokens", sa.Integer(), nullable=False),
+        sa.Column("caller_id", text_type(64), nullable=False),
+        sa.Column("day", text_type(10), nullable=False),
+        sa.Column("tokens", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("caller_id", "day", name=op.f("pk_spending")),
     )
     op.create_index(op.f("ix_spending_day"), "spending", ["day"], unique=False)
     op.create_table(
         "processes",
-        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("id", text_type(64), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_processes")),
     )
@@ -52,7 +54,7 @@ def upgrade() -> None:
         op.add_column(
             table,
             sa.Column(
-                "caller_id", sa.String(length=64), nullable=False, server_default=sa.text("'local'")
+                "caller_id", text_type(64), nullable=False, server_default=sa.text("'local'")
             ),
         )
 

@@ -19,7 +19,8 @@ from persona_mcp.config.database import (
     ready_database,
     upgrade_database,
 )
-from persona_mcp.config.settings import DatabaseSettings, Settings
+from persona_mcp.config.database_settings import DatabaseSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio

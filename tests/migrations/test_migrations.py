@@ -236,14 +236,13 @@ def test_a_revision_that_copies_memories_keeps_their_words(
     (copied / "versions" / "0013_no_details.py").write_text(
         '"""Copy the table."""\n'
         "from alembic import op\n"
-        "from persona_mcp.state.full_text import create_words, drop_words\n"
+        "from persona_mcp.state.memory_words import create_words, drop_words\n"
         'revision, down_revision = "0013", "0012"\n'
         "def upgrade():\n"
         "    drop_words(op.get_bind())\n"
         '    with op.batch_alter_table("memories") as batch_op:\n'
         '        batch_op.drop_column("details")\n'
         "    create_words(op.get_bind())\n"
-        "    op.execute(\"INSERT INTO memory_words(memory_words) VALUES ('rebuild')\")\n"
     )
     upgrade_database(settings)
     fill(settings)

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.config.database import database_path, open_database, upgrade_database
+from persona_mcp.config.database import (
+    database_path,
+    open_database,
+    sqlite_in,
+    upgrade_database,
+)
 from persona_mcp.config.index import open_index
+from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state.database import Database
 from persona_mcp.state.personas import PersonaStore
@@ -18,7 +24,7 @@ from tests.state.rows import NOW, spec
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that the migrations made, once."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"), _env_file=None)
+    settings = sqlite_in(tmp_path_factory.mktemp("migrated"))
     upgrade_database(settings)
     return database_path(settings)
 
@@ -26,7 +32,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def database(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
     settings.data_dir.mkdir(parents=True)
-    shutil.copy(migrated, database_path(settings))
+    if not is_postgres(settings):
+        shutil.copy(migrated, database_path(settings))
     opened = open_database(settings)
     yield opened
     await opened.aclose()

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from persona_mcp.config.database import database_path, open_database, ready_database
-from persona_mcp.config.settings import DatabaseSettings, Settings
+from persona_mcp.config.database_settings import DatabaseSettings
+from persona_mcp.config.settings import Settings
 from persona_mcp.state.correlation import correlation, current_correlation_id
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import StorageUnavailable

@@ -13,9 +13,10 @@ from persona_mcp.state.decay_store import DecayStore
 from persona_mcp.state.embedding import pack
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exact_index import ExactIndex
-from persona_mcp.state.memories import search_words, statistics
+from persona_mcp.state.memories import search_words
 from persona_mcp.state.memory_params import PruningParams, RetentionParams
 from persona_mcp.state.memory_store import add_uses
+from persona_mcp.state.memory_words import statistics
 from persona_mcp.state.prune_store import PruneStore
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.vector_index import VectorIndex
