@@ -73,9 +73,14 @@ async def test_who_is_cut_off_as_the_place_comes_hands_it_on() -> None:
 async def test_all_places_of_one_caller_are_no_others() -> None:
     places = Places("streams", 9, 1)
 
-    with await places.take("ann"), await places.take("bob"), await places.take(None):
-        with pytest.raises(RateLimited, match="1 streams are under way of one caller") as refused:
-            await places.take("ann")
+    told = "1 streams are under way of one caller"
+    with (
+        await places.take("ann"),
+        await places.take("bob"),
+        await places.take(None),
+        pytest.raises(RateLimited, match=told) as refused,
+    ):
+        await places.take("ann")
 
     assert refused.value.data == {
         "limit": "streams_caller",
