@@ -66,11 +66,12 @@ def open_database(settings: Settings) -> Database:
     Raises:
         NotConfigured: It is on PostgreSQL, and the extra for it is not installed.
     """
+    queue_s = settings.database.queue_s
     if is_postgres(settings):
         engine = postgres_engine().open_engine(settings)
-        database = Database(engine, readers=settings.database.connections - 1)
+        database = Database(engine, settings.database.connections - 1, queue_s)
     else:
-        database = Database(open_sqlite(settings))
+        database = Database(open_sqlite(settings), queue_s=queue_s)
     if settings.database.echo:
 
         @event.listens_for(database.engine, "before_cursor_execute")

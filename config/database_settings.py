@@ -17,6 +17,9 @@ class DatabaseSettings(Section):
         json_schema_extra={"allowed": ADDRESS},
     )
     busy_s: Seconds = Field(10.0, description="Wait for another process's write, in seconds")
+    queue_s: Seconds = Field(
+        30.0, description="Limit of the wait for this process's other reads or writes, in seconds"
+    )
     upgrade_s: Seconds = Field(60.0, description="Wait for another process's migration, in seconds")
     connect_s: float = Field(
         5.0, ge=2, le=600, description="Limit of connecting to PostgreSQL, in seconds"

@@ -30,7 +30,7 @@ from persona_mcp.config.llm_providers import (
     remembering,
 )
 from persona_mcp.config.settings import LLMSettings
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import PersonaError, RateLimited
 from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ FILTERED = "withheld its reply (content filter): say it differently, or take ano
 TOO_LONG = (
     "made a reply of more than {} characters: ask for less, or raise PERSONA_LLM__MAX_REPLY_CHARS"
 )
+
+FULL_RETRY_S = 2.0
+"""When to come back to a full queue, in seconds; nobody knows how long replies will be."""
 
 log = structlog.get_logger()
 
@@ -168,6 +171,7 @@ class LimitedModel:
         self._provider: Provider | None = None
         self._opened: Opened | None = None
         self._lock = asyncio.Lock()
+        self._waiting = 0
 
     async def info(self) -> ModelInfo:
         """Say which model answers; see `ChatModel`."""
@@ -229,12 +233,24 @@ class LimitedModel:
     @asynccontextmanager
     async def _place(self, opened: Opened) -> AsyncIterator[None]:
         """Hold one of the provider's places."""
-        limit = self._settings.queue_s
+        limit, most = self._settings.queue_s, self._settings.queued
+        if opened.places.locked() and self._waiting >= most:
+            raise RateLimited(
+                f"{most} replies wait for a place at the model, which is the most; come back in "
+                f"{FULL_RETRY_S:g} s, or raise PERSONA_LLM__QUEUED",
+                stage="queue",
+                limit="queued",
+                allowed=most,
+                retry_after_seconds=FULL_RETRY_S,
+            )
+        self._waiting += 1
         try:
             async with asyncio.timeout(limit):
                 await opened.places.acquire()
         except TimeoutError as error:
             raise opened.provider.late("had no free place", "queue", "queue_s", limit) from error
+        finally:
+            self._waiting -= 1
         try:
             yield
         finally:

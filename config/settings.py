@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persona_mcp.config.database_settings import DatabaseSettings
 from persona_mcp.config.dialogue_settings import DialogueSettings
+from persona_mcp.config.limit_settings import LimitSettings
 from persona_mcp.config.section import Seconds, Section
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
 from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
@@ -115,6 +116,12 @@ class LLMSettings(Section):
     total_s: Seconds = Field(180.0, description="Limit of one reply, in seconds")
     queue_s: Seconds = Field(
         60.0, description="Limit of the wait for a free place at the model, in seconds"
+    )
+    queued: int = Field(
+        2000,
+        ge=0,
+        le=1_000_000,
+        description="Replies that wait for a free place; those beyond are refused",
     )
     concurrency: int = Field(4, ge=1, le=1024, description="Replies made at once by this process")
     retries: int = Field(
@@ -296,6 +303,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     sessions: SessionSettings = SessionSettings()
+    limits: LimitSettings = LimitSettings()
     prompts: PromptParams = PromptParams()
     summaries: SummaryParams = SummaryParams()
     retrieval: RetrievalParams = RetrievalParams()

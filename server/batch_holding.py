@@ -1,7 +1,7 @@
 """One batch of a world, held in its folder from wherever it was left to its outputs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from persona_mcp.server.batch_settings import Begun, as_begun, begun_with
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, run_batch
-from persona_mcp.server.borrowed_model import BorrowedEmbedder, borrowed_pool
+from persona_mcp.server.borrowed_model import BorrowedEmbedder, Paused, borrowed_pool
 from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.state.batch import Outcome
@@ -108,23 +108,19 @@ class Opened:
         Raises:
             StorageUnavailable: Its folder or the database cannot be read or written.
             PersonaError: It could not be begun. A dialogue that fails is an outcome.
+            Waits: Its caller's limits say to come back later.
         """
         settings, places = self.settings, self.settings.dialogues.at_once
         await asyncio.to_thread(empty_database)  # made once a process; not in the way of others
         host = dialogue_host(settings, BorrowedEmbedder(self.lent.embedder))
-        pool = borrowed_pool(self.lent.model, places)
+        paused: Paused = asyncio.get_running_loop().create_future()
+        pool = borrowed_pool(self.lent.model, places, paused)
         engine = LocalEngine(host, pool, places, self.folder.store.keep_call)
         try:
             casts = await self._casts()
-            summary = await run_batch(
-                self.plan,
-                casts,
-                self.folder.store,
-                engine,
-                Worlds(host),
-                course.told,
-                stopping,
-            )
+            store, worlds = self.folder.store, Worlds(host)
+            work = run_batch(self.plan, casts, store, engine, worlds, course.told, stopping)
+            summary = await unless_paused(work, paused)
         finally:
             await engine.aclose()
         if summary.complete and not self.folder.finished:
@@ -191,6 +187,24 @@ class Waits(Exception):
         """Wait because of this."""
         super().__init__(error.message)
         self.error = error
+
+
+async def unless_paused(work: Coroutine[Any, Any, Summary], paused: Paused) -> Summary:
+    """Do the work; it is cut off, to be gone on with, where it cannot go on for long.
+
+    Raises:
+        Waits: It was.
+    """
+    task = asyncio.create_task(work, name="batch")
+    try:
+        ways: tuple[asyncio.Future[Any], ...] = (task, paused)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Waits(paused.result())
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

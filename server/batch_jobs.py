@@ -23,6 +23,7 @@ from persona_mcp.server.batch_course import Course
 from persona_mcp.server.batch_holding import Lent, Opened, Waits, batch_path, open_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.wire import problem_of
+from persona_mcp.state.callers import called_by, known_as
 from persona_mcp.state.errors import Conflict, InternalError, PersonaError, StorageUnavailable
 from persona_mcp.state.kept_batch import BatchStatus, KeptBatch, Key
 from persona_mcp.state.kept_batches import BatchLost, BatchRows
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 LATER_S = 30.0
 """After this a batch that could not be gone on with is tried again, in seconds."""
+LATEST_S = 3600.0
+"""Or when its caller's limits say so; but no later than this."""
 
 
 class BatchJobs(Worker):
@@ -89,7 +92,8 @@ class BatchJobs(Worker):
             watch.stopping.set()
         looking = asyncio.create_task(watch.run(), name="dialogues watch")
         try:
-            await self._carried_out(batch, watch)
+            with called_by(known_as(batch.caller_id)):
+                await self._carried_out(batch, watch)
         except BatchLost:
             log.info("dialogue left to others", dialogue_id=batch.id)
         except asyncio.CancelledError:
@@ -150,7 +154,8 @@ class BatchJobs(Worker):
     async def _put_off(self, batch: KeptBatch, error: PersonaError) -> None:
         """Have a batch wait, and others go first."""
         log.warning("a dialogue waits", dialogue_id=batch.id, reason=error.message)
-        self._later[batch.key] = time.monotonic() + LATER_S
+        told_s = error.data.get("retry_after_seconds", 0.0)
+        self._later[batch.key] = time.monotonic() + max(LATER_S, min(told_s, LATEST_S))
         await self._let_go(batch, problem_of(error))
 
     async def _let_go(self, batch: KeptBatch, why: dict[str, Any] | None = None) -> None:

@@ -1,9 +1,11 @@
 """The server's own model and embedder, lent to a batch: it waits behind chats, and closes nothing.
 
 A reply of a chat that finds no free place fails after a while, since somebody waits for it. A batch
-has time: it asks again.
+has time: it asks again. If its caller's limits say to come back much later, it is left alone till
+then, so that it holds nothing up.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -11,22 +13,32 @@ import structlog
 
 from persona_mcp.server.model_pool import ModelPool, Post
 from persona_mcp.state.embedding import Embedder, Vector
-from persona_mcp.state.errors import DeadlineExceeded
+from persona_mcp.state.errors import DeadlineExceeded, LimitExceeded, PersonaError, RateLimited
 from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
 
 log = structlog.get_logger(__name__)
 
 QUEUE = "queue"
 """Stage of a reply that found no free place in time."""
+WAITED_S = 5.0
+"""A batch waits for so long, in seconds; where limits say to come back later, it is paused."""
+Paused = asyncio.Future[PersonaError]
+"""Why a batch cannot go on now."""
 OWN = "the server's own model"
 
 
 class BorrowedModel:
     """A `ChatModel` for a batch; closing it leaves the server's model open."""
 
-    def __init__(self, model: ChatModel) -> None:
-        """Lend this model."""
+    def __init__(self, model: ChatModel, paused: Paused | None = None) -> None:
+        """Lend this model.
+
+        Args:
+            model: It.
+            paused: Is told why nothing can be said for long; None has that raised.
+        """
         self._model = model
+        self._paused = paused
 
     async def info(self) -> ModelInfo:
         """Say which model answers; see `ChatModel`."""
@@ -46,7 +58,10 @@ class BorrowedModel:
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
     ) -> AsyncGenerator[Chunk]:
-        """Yield the reply; see `ChatModel`. The wait for a free place has no limit."""
+        """Yield the reply; see `ChatModel`. The wait for a free place has no limit.
+
+        Who is over a limit for long is told so by `paused`, and stays here until it is cancelled.
+        """
         while True:
             try:
                 async with aclosing(self._model.stream(messages, sampling)) as chunks:
@@ -57,6 +72,24 @@ class BorrowedModel:
                 if error.data.get("stage") != QUEUE:
                     raise
                 log.info("a batch waits on for a place at the model")
+            except (RateLimited, LimitExceeded) as error:
+                await self._come_back(error)
+
+    async def _come_back(self, error: PersonaError) -> None:
+        """Wait as long as a limit says; if that is long, until the batch is left alone.
+
+        Raises:
+            PersonaError: The limit is none that time helps with.
+        """
+        wait_s = error.data.get("retry_after_seconds")
+        if wait_s is not None and wait_s <= WAITED_S:
+            await asyncio.sleep(wait_s)
+            return
+        if wait_s is None or self._paused is None:
+            raise error
+        if not self._paused.done():
+            self._paused.set_result(error)
+        await asyncio.Event().wait()
 
 
 class BorrowedEmbedder:
@@ -87,6 +120,6 @@ class BorrowedEmbedder:
         """Give it back."""
 
 
-def borrowed_pool(model: ChatModel, places: int) -> ModelPool:
+def borrowed_pool(model: ChatModel, places: int, paused: Paused | None = None) -> ModelPool:
     """Make a pool of the server's own model, from which a batch takes so many places at most."""
-    return ModelPool([Post(OWN, BorrowedModel(model), places)])
+    return ModelPool([Post(OWN, BorrowedModel(model, paused), places)])

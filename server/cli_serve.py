@@ -13,6 +13,7 @@ from sse_starlette.sse import AppStatus
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import PATHS, SOCKETS, create_app
 from persona_mcp.server.cli_run import llm, run
+from persona_mcp.server.service import Service
 from persona_mcp.server.socket_protocol import Socket
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InternalError, InvalidParams, StorageUnavailable
@@ -39,7 +40,9 @@ class Server(uvicorn.Server):
         """Take no new work, let replies end or stop them, then close what is still open."""
         for server in self.servers:
             server.close()
-        await self._app.state.service.runs.stop(self._stop_s)
+        service: Service = self._app.state.service
+        service.limits.stopping = True
+        await service.runs.stop(self._stop_s)
         await self._app.state.websockets.stop()
         AppStatus.should_exit = True  # streams that never end by themselves, as MCP's
         await super().shutdown(sockets)

@@ -76,7 +76,7 @@ async def advance(service: "Service", asked: Advance) -> Run:
         NotFound: The conversation or one of its personas is not there.
         Conflict: It has ended, somebody else goes on with it, or it is a chat with a user; or the
             request id was used for something else.
-        Cancelled: The server is stopping.
+        StorageUnavailable: The server is going down.
     """
     asks_for = request_of(asked, asked.request_ids[0]).hash
     key = derived_id(asked.conversation_id, asked.request_id, asks_for)

@@ -5,6 +5,7 @@ Pure ASGI: a middleware that wraps responses would hold up streams.
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.websockets import WebSocket
 from persona_mcp.server.mcp import LOST
 from persona_mcp.server.mcp_context import CORRELATION
 from persona_mcp.server.websocket import FOREIGN, turn_away
-from persona_mcp.server.wire import WIRES, problem_of
+from persona_mcp.server.wire import problem_of, status_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import (
     Forbidden,
@@ -121,8 +122,8 @@ def problem_response(error: PersonaError, status: int | None = None) -> JSONResp
     problem = problem_of(error)
     headers = {}
     if (seconds := problem["data"].get("retry_after_seconds")) is not None:
-        headers["Retry-After"] = str(max(1, round(seconds)))
-    return JSONResponse({"error": problem}, status or WIRES[error.code].http, headers)
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return JSONResponse({"error": problem}, status or status_of(error), headers)
 
 
 async def read_arguments(request: Request, limit: int) -> dict[str, Any]:

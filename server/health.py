@@ -108,6 +108,7 @@ class Health:
                     "vector_index": lambda: index_answers(self._service),
                     "model": self._service.model.check,
                     "mcp": self._call_mcp,
+                    "limits": self._service.limits.check,
                 }
                 found = await check_parts(checks, limits.check_s)
                 last = Report(time.monotonic(), found)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from persona_mcp.server import metrics
+from persona_mcp.server.limits import Limits
 from persona_mcp.server.metrics import Samples, quantile
 from persona_mcp.server.operations import Result
 
@@ -41,9 +42,35 @@ class Measured(Result):
     operations: dict[str, MeasuredOperation] = Field(description="Those that were called")
     model: MeasuredModel
     queue: dict[str, int] = Field(
-        description="memories: to be indexed; given_up: not to be embedded; replies: under way"
+        description="memories: to be indexed; given_up: not to be embedded; replies, calls, "
+        "streams: under way; calls_waiting: for a place"
     )
     connections: dict[str, int] = Field(description="Open ones now: http, websocket")
+
+
+class Limited(Result):
+    """What callers have used of what they may, and what they were refused."""
+
+    counted_by: str = Field(description="memory or redis, and what is wrong with that, if so")
+    refused: dict[str, int] = Field(
+        description="How often, since the start of this process, by the setting that says so"
+    )
+    tokens_day: int | None = Field(
+        description="Tokens that the model may write for one caller in a day; null for any number"
+    )
+    tokens_today: dict[str, int] = Field(
+        description="Those that it wrote today (UTC) in all processes, by caller"
+    )
+
+
+async def limited(limits: Limits) -> Limited:
+    """Gather what limits have counted."""
+    return Limited(
+        counted_by=limits.counted_by,
+        refused=dict(limits.refused),
+        tokens_day=limits.tokens_day,
+        tokens_today=await limits.spending.today(),
+    )
 
 
 def measured(samples: Samples) -> Measured:

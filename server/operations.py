@@ -288,10 +288,15 @@ async def call_operation(
         MethodNotFound: No operation has this name.
         InvalidParams: An argument is wrong; nothing was changed.
         Conflict: The request id was used for another call, or the same one takes too long.
+        RateLimited: The caller is over a limit; nothing was done.
         PersonaError: What the operation raises.
     """
     found = operation_named(name)
-    with store.metrics.call(name), called_by(caller.identity):
+    with (
+        store.metrics.call(name),
+        called_by(caller.identity),
+        await store.limits.admit(found, caller.identity),
+    ):
         accepted_call, arguments = await accepted(store, found.arguments, raw)
         request_id: str | None = getattr(arguments, "request_id", None)
         call = replace(accepted_call, caller=caller, request_id=request_id)

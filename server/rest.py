@@ -1,7 +1,7 @@
 """The REST door: `POST /api/v1/persona/chat` and so on, made from the registry, and the streams."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +18,7 @@ from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
 from persona_mcp.server.operations import Caller, Operation, accepted, call_operation
 from persona_mcp.server.runs import Run
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import InvalidParams
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ async def chat_stream(request: Request) -> Response:
     """
     service = service_of(request)
     given = await read_arguments(request, service.settings.server.max_body_bytes)
+    with ExitStack() as held:
+        held.enter_context(await service.limits.admit_stream(current_caller()))
+        events = await begun_stream(service, request, given)
+        events.held = held.pop_all()
+    return events
+
+
+async def begun_stream(service: "Service", request: Request, given: dict[str, Any]) -> "Events":
+    """Accept the message of a stream, or find the stream that it is taken up from."""
     call, arguments = await accepted(service, ChatArguments, given)
     after = last_seen(request)
     if after >= 0 and arguments.request_id is not None:
@@ -110,7 +120,16 @@ async def resume_stream(request: Request, stream_id: str) -> Response:
     is 204, so that it stops. Ended streams are kept for a minute.
     """
     service = service_of(request)
-    run, after = stream_named(service, stream_id), last_seen(request)
+    with ExitStack() as held:
+        held.enter_context(await service.limits.admit_stream(current_caller()))
+        rest = await taken_up(service, stream_named(service, stream_id), last_seen(request))
+        if isinstance(rest, Events):
+            rest.held = held.pop_all()
+    return rest
+
+
+async def taken_up(service: "Service", run: Run, after: int) -> Response:
+    """Answer with what a stream has told since an event; 204 if that was the last one."""
     if run.ended:
         begun = await begun_of(service, run, None)
         async with aclosing(stream_events(service, run, begun, after)) as rest:
@@ -143,14 +162,21 @@ def last_seen(request: Request) -> int:
 
 
 class Events(EventSourceResponse):
-    """Server-sent events; a reader who takes none for too long is let go, which is no defect."""
+    """Server-sent events; a reader who takes none for too long is let go, which is no defect.
+
+    Attributes:
+        held: Given back at their end: the stream's place.
+    """
+
+    held: AbstractContextManager[Any] = nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end or their reader is gone."""
-        try:
-            await super().__call__(scope, receive, send)
-        except* SendTimeoutError:
-            log.info("reader let go", path=scope["path"], seconds=self.send_timeout)
+        with self.held:
+            try:
+                await super().__call__(scope, receive, send)
+            except* SendTimeoutError:
+                log.info("reader let go", path=scope["path"], seconds=self.send_timeout)
 
 
 async def streamed(service: "Service", run: Run, token_budget: int | None, after: int) -> Events:

@@ -23,6 +23,7 @@ from persona_mcp.server.operations import (
     call_operation,
     unknown,
 )
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.fields import Id
 from persona_mcp.state.sessions import Session
@@ -123,6 +124,11 @@ class Methods:
         Raises:
             PersonaError: The message was not accepted; nothing was told.
         """
+        with await self._service.limits.admit_stream(current_caller()):
+            await self._streamed(params, tell)
+
+    async def _streamed(self, params: Params, tell: Callable[[dict[str, Any]], None]) -> None:
+        """Tell of a reply to its end."""
         service = self._service
         given = await self._with_own(params)
         call, arguments = await accepted(service, ChatArguments, given)

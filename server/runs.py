@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from persona_mcp.nodes.parts import ChatContext
+from persona_mcp.server.stopping import going_down
 from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
 from persona_mcp.state.ids import new_id
 
@@ -259,14 +260,14 @@ class Runs:
         """Return the exchange's run that is under way, or begin one.
 
         Raises:
-            Cancelled: The server is stopping.
+            StorageUnavailable: The server is going down.
         """
         key = (world_id, exchange_id)
         run = self._active.get(key)
         if run is not None:
             return run
         if self.closing:
-            raise Cancelled(STOPPED["shutdown"], reason="shutdown")
+            raise going_down()
         run = self._active[key] = Run(exchange_id, world_id)
         run.start(work(run), lambda: self._keep(key, run))
         return run

@@ -26,9 +26,10 @@ from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch_jobs import BatchJobs
 from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
-from persona_mcp.server.metrics import MeasuredModel
+from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
+from persona_mcp.server.stopping import check_ours
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
 from persona_mcp.server.upkeep import Upkeep
@@ -38,6 +39,7 @@ from persona_mcp.server.workers import (
     batches_of,
     drain,
     indexer_of,
+    noting_spending,
     stop_summaries,
     stop_worker,
     upkeep_of,
@@ -104,6 +106,7 @@ class Service(Store):
                 "memories": await self.indexer.pending(),
                 "given_up": await self.indexer.given_up(),
                 "replies": len(self.runs),
+                **self.limits.under_way,
             }
         )
 
@@ -122,8 +125,9 @@ class Service(Store):
             NotFound: The persona or the conversation is not there.
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
-            Cancelled: The server is stopping.
+            StorageUnavailable: The server is going down, and makes no such reply now.
         """
+        await check_ours(self, request)
         exchange = await self.accept(request)
         work = partial(self._answer, request)
         run = self.runs.start(
@@ -337,7 +341,8 @@ async def open_service(
         store = await stack.enter_async_context(open_store(settings))
         database = store.database
         liveness = await stack.enter_async_context(alive(settings, database))
-        model = MeasuredModel(model or open_model(settings.llm), store.metrics)
+        model = metered(store, model or open_model(settings.llm))
+        await stack.enter_async_context(noting_spending(store))
         stack.push_async_callback(model.aclose)
         embedder = RecentQueries(embedder or open_embedder(settings.embedder))
         stack.push_async_callback(embedder.aclose)

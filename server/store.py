@@ -15,6 +15,7 @@ from persona_mcp.config.database import (
 from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.parts import Laws
+from persona_mcp.server.limits import Limits
 from persona_mcp.server.metrics import Metrics
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
@@ -44,6 +45,7 @@ class Store:
     upkeep_switch: UpkeepSwitch
     laws: Laws
     metrics: Metrics
+    limits: Limits
     started_at: float
 
     def wake(self) -> None:
@@ -62,8 +64,12 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         now = time.time()
         bundled = await asyncio.to_thread(bundled_personas)
         store = store_over(settings, database, now)
+        await store.limits.open()
         await store.personas.ensure_world(settings.world, settings.world, bundled, now)
-        yield store
+        try:
+            yield store
+        finally:
+            await store.limits.aclose()
     finally:
         await database.aclose()
 
@@ -103,6 +109,7 @@ def store_over(settings: Settings, database: Database, now: float) -> Store:
         upkeep_switch=UpkeepSwitch(database),
         laws=laws_of(settings),
         metrics=Metrics(),
+        limits=Limits(settings.limits, database),
         started_at=now,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from persona_mcp.state.callers import Identity, called_by, current_caller
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.summaries import Outgrown
 
@@ -19,14 +20,18 @@ class Summaries:
 
     def __init__(self) -> None:
         """Wait for nothing yet."""
-        self._waiting: dict[tuple[str, str, str], Outgrown] = {}
+        self._waiting: dict[tuple[str, str, str], tuple[Outgrown, Identity]] = {}
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def ask(self, talk: Outgrown) -> None:
-        """Have a conversation summed up; of one that waits already, its newest end counts."""
-        self._waiting[talk.world_id, talk.conversation_id, talk.persona_id] = talk
+        """Have a conversation summed up, for whoever said what outgrew its window.
+
+        Of one that waits already, its newest end counts.
+        """
+        key = talk.world_id, talk.conversation_id, talk.persona_id
+        self._waiting[key] = talk, current_caller()
         self._idle.clear()
         self._changed.set()
 
@@ -40,9 +45,10 @@ class Summaries:
             await self._changed.wait()
             self._changed.clear()
             while self._waiting:
-                talk = self._waiting.pop(next(iter(self._waiting)))
+                talk, caller = self._waiting.pop(next(iter(self._waiting)))
                 try:
-                    await sum_up(talk)
+                    with called_by(caller):
+                        await sum_up(talk)
                 except PersonaError as error:
                     log.warning("not summed up", reason=error.message, code=error.code)
                 except Exception:  # it outlives a defect: no exchange depends on it

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from persona_mcp.server.health import Report, check_parts, database_answers, index_answers
-from persona_mcp.server.measures import Measured, measured
+from persona_mcp.server.measures import Limited, Measured, limited, measured
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.census import count_world
 from persona_mcp.state.errors import ModelError, PersonaError, StorageUnavailable
@@ -140,7 +140,7 @@ class SystemHealth(Result):
         description="degraded: a part fails that can be done without"
     )
     checks: dict[str, HealthCheck] = Field(
-        description="Of database, vector_index, model, queue and disk"
+        description="Of database, vector_index, model, queue, disk, and what counts limits"
     )
 
 
@@ -148,7 +148,8 @@ class SystemHealth(Result):
 async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemHealth:
     """Use each part once and say whether it answers, how long that took, and what is wrong.
 
-    Parts: database, vector index, language model, queue of the index, room on the disk.
+    Parts: database, vector index, language model, queue of the index, room on the disk, and what
+    counts limits.
     """
     service = call.service
 
@@ -180,6 +181,7 @@ async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemH
         "model": model,
         "queue": queue,
         "disk": disk,
+        "limits": service.limits.check,
     }
     found = await check_parts(checks, service.settings.server.check_s)
     return SystemHealth(
@@ -203,6 +205,7 @@ class SystemMetrics(Result):
     uptime_seconds: float
     metrics: Annotated[Measured | None, Field(description="The numbers; null in text")]
     text: str | None = Field(description="In Prometheus' text format; null in json")
+    limits: Annotated[Limited | None, Field(description="What callers have used; null in text")]
 
 
 @operation("Measure the system", "system", "admin", core=False, reads=True)
@@ -210,7 +213,7 @@ async def system_metrics(call: Call, arguments: SystemMetricsArguments) -> Syste
     """Return what this process has counted since its start, by operation, model and queue.
 
     Calls, errors by code and durations of each operation; tokens and durations of the model; what
-    waits; who is connected.
+    waits; who is connected; what was refused by which limit, and the tokens of each caller today.
     """
     service, as_text = call.service, arguments.format == "prometheus"
     await service.count_waiting()
@@ -219,4 +222,5 @@ async def system_metrics(call: Call, arguments: SystemMetricsArguments) -> Syste
         uptime_seconds=time.time() - service.started_at,
         metrics=None if as_text else measured(service.metrics.samples()),
         text=service.metrics.text() if as_text else None,
+        limits=None if as_text else await limited(service.limits),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_mcp.state.correlation import current_correlation_id
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import LimitExceeded, PersonaError
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,17 @@ WIRES = {
     "bad_snapshot": Wire(-32012, 422),
     "not_configured": Wire(-32013, 501),
 }
+
+
+USED_UP = 409
+"""Status where a quota is used up: nothing that was sent is too large."""
+
+
+def status_of(error: PersonaError) -> int:
+    """Return the HTTP status that an error is answered with."""
+    if isinstance(error, LimitExceeded) and "retry_after_seconds" in error.data:
+        return USED_UP
+    return WIRES[error.code].http
 
 
 def problem_of(error: PersonaError) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from persona_mcp.server.store import Store
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.kept_batches import BatchRows
 from persona_mcp.state.liveness import Liveness
@@ -103,6 +103,21 @@ async def stop_summaries(summing: asyncio.Task[None]) -> None:
     """Stop what is being summed up: it is made when the conversation goes on."""
     summing.cancel()
     await asyncio.wait([summing])
+
+
+@asynccontextmanager
+async def noting_spending(store: Store) -> AsyncIterator[None]:
+    """Write down what callers use of the model while the block lasts, and at its end the rest."""
+    spending = store.limits.spending
+    noting = asyncio.create_task(spending.run(), name="spending")
+    try:
+        yield
+    finally:
+        await stop_worker(spending, noting, store.settings.index.drain_s)
+        try:
+            await spending.turn()
+        except PersonaError as error:
+            log.warning("tokens not written down", reason=error.message)
 
 
 async def stop_worker(works: Worker, worker: asyncio.Task[None], limit_s: float) -> None:

@@ -36,6 +36,12 @@ class Identity:
 LOCAL = Identity("local", "local", frozenset(SCOPES))
 """Whoever works at this machine: the command line, stdio, and the server on loopback."""
 
+
+def known_as(id: str) -> Identity:
+    """Return who goes by an id that a row names, to do work in the background for; no scopes."""
+    return LOCAL if id == LOCAL.id else Identity(id, id, frozenset())
+
+
 _caller: ContextVar[Identity] = ContextVar("caller", default=LOCAL)
 
 

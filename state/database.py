@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -36,6 +35,8 @@ BEGIN = {
 """The first statement of a transaction that reads and of one that writes. A read that must see one
 moment needs more of PostgreSQL than that: `READING`."""
 READING = {POSTGRES: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
+QUEUE_S = 30.0
+"""Limit of the wait for a turn where nobody says otherwise, in seconds."""
 READERS = 4
 """Reads at once; they share the processor, so more of them would only wait for it."""
 
@@ -47,14 +48,16 @@ class Database:
         engine: The pool behind it; its dialect tells SQLite and PostgreSQL apart.
     """
 
-    def __init__(self, engine: Engine, readers: int = READERS) -> None:
+    def __init__(self, engine: Engine, readers: int = READERS, queue_s: float = QUEUE_S) -> None:
         """Wrap an engine made by `persona_mcp.config.database`.
 
         Args:
             engine: With a connection for each reader and one more.
             readers: Transactions that read at once.
+            queue_s: Limit of the wait for a turn, in seconds.
         """
         self.engine = engine
+        self._queue_s = queue_s
         name = engine.dialect.name
         self._begin_read, self._begin_write = BEGIN[name]
         self._reader = engine.execution_options(**READING[name]) if name in READING else engine
@@ -75,7 +78,7 @@ class Database:
             with self.reading() as connection:
                 return work(connection, *args, **kwargs)
 
-        return await in_thread(self._reads, run)
+        return await in_thread(self._reads, run, self._queue_s)
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -97,7 +100,7 @@ class Database:
                 return result
 
         try:
-            return await in_thread(self._writes, run)
+            return await in_thread(self._writes, run, self._queue_s)
         except asyncio.CancelledError:
             given_up.set()
             raise
@@ -149,10 +152,35 @@ class GivenUp(Exception):
     """Rolls back a write that its caller no longer waits for."""
 
 
-async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
-    """Run in one of these threads, with the caller's correlation id."""
-    call: partial[T] = partial(copy_context().run, work)
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
+async def in_thread(threads: Executor, work: Callable[[], T], queue_s: float) -> T:
+    """Run in one of these threads, with the caller's correlation id.
+
+    Raises:
+        StorageUnavailable: Those before it took all of `queue_s` seconds; it was not begun.
+    """
+    late = False
+    future = threads.submit(copy_context().run, work)
+
+    def give_up() -> None:
+        nonlocal late
+        late = future.cancel()  # not where it runs already
+
+    timer = asyncio.get_running_loop().call_later(queue_s, give_up)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not late or (task is not None and task.cancelling()):
+            raise
+        raise StorageUnavailable(
+            f"the database has too much to do: other reads or writes of this process took all of "
+            f"{queue_s:g} s, the limit of the wait for a turn; ask for less at once, or raise "
+            "PERSONA_DATABASE__QUEUE_S",
+            limit="queue_s",
+            seconds=queue_s,
+        ) from None
+    finally:
+        timer.cancel()
 
 
 class translated:

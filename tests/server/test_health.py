@@ -17,7 +17,7 @@ from tests.http_server import Served, served, with_limits
 
 pytestmark = pytest.mark.anyio
 
-PARTS = ["database", "vector_index", "model", "mcp"]
+PARTS = ["database", "vector_index", "model", "mcp", "limits"]
 
 
 @pytest.fixture

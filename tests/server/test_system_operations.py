@@ -167,7 +167,7 @@ async def test_every_part_is_checked(service: Service) -> None:
     found = await call(service, "system_health")
 
     assert found["status"] == "ok"
-    parts = ["database", "vector_index", "model", "queue", "disk"]
+    parts = ["database", "vector_index", "model", "queue", "disk", "limits"]
     assert list(found["checks"]) == parts
     assert all(check["ok"] and check["detail"] for check in found["checks"].values())
     assert all(check["latency_ms"] >= 0 for check in found["checks"].values())

@@ -111,6 +111,30 @@ async def test_a_write_that_is_cancelled_before_its_turn_never_runs(database: Da
     assert ran == []
 
 
+async def test_a_transaction_whose_turn_does_not_come_in_time_is_given_up(
+    settings: Settings,
+) -> None:
+    limits = settings.database.model_copy(update={"queue_s": 0.1})
+    database = await ready_database(settings.model_copy(update={"database": limits}))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        begun.set()
+        go_on.wait(BUSY_S * 100)
+
+    writing = asyncio.create_task(database.write(slow))
+    await asyncio.to_thread(begun.wait)
+    with pytest.raises(StorageUnavailable, match=r"took all of 0\.1 s.*QUEUE_S") as late:
+        await database.write(add, "late")
+    go_on.set()
+    await writing
+
+    assert late.value.data == {"limit": "queue_s", "seconds": 0.1}
+    assert await worlds(database) == []
+    assert await database.write(add, "in time") == "in time"
+    await database.aclose()
+
+
 async def test_closing_waits_for_what_still_runs(settings: Settings) -> None:
     database = await ready_database(settings)
     started = asyncio.Event()
