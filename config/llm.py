@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import httpx
 import structlog
@@ -104,6 +104,7 @@ class Call:
         first_token: When the first text came.
         chars: Length of the text so far.
         output_tokens: Tokens as the provider counts them.
+        input_tokens: Tokens of the prompt, likewise.
         finish: The provider's word for the end.
         error: Code of the error that ended it.
         responses: HTTP responses that the present try opened.
@@ -116,6 +117,7 @@ class Call:
     first_token: float | None = None
     chars: int = 0
     output_tokens: int | None = None
+    input_tokens: int | None = None
     finish: str | None = None
     error: str | None = None
     responses: list[httpx.Response] = field(default_factory=list)
@@ -146,6 +148,7 @@ class Call:
         if piece.text and self.first_token is None:
             self.first_token = now
         self.output_tokens = piece.output_tokens or self.output_tokens
+        self.input_tokens = piece.input_tokens or self.input_tokens
         self.finish = piece.finish or self.finish
 
 
@@ -278,7 +281,8 @@ class LimitedModel:
             raise provider.failed(CUT_OFF, "stream")
         if call.finish == "content_filter":
             raise provider.failed(FILTERED, "stream")
-        yield Chunk("", call.output_tokens, "length" if call.finish == "length" else "stop")
+        finish: Literal["stop", "length"] = "length" if call.finish == "length" else "stop"
+        yield Chunk("", call.output_tokens, finish, call.input_tokens)
 
     async def _next(
         self, provider: Provider, call: Call, stream: AsyncIterator["AIMessageChunk"]
