@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
+from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
@@ -86,7 +87,7 @@ class Service(Store):
     graph: Any
     dialogue: Any
     relationships: Any
-    checkpointer: PersonaSqliteSaver
+    checkpointer: PersonaSaver
     process: str
     runs: Runs
     summaries: Summaries
