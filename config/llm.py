@@ -162,7 +162,11 @@ class TryAgainError(Exception):
 
 
 class LimitedModel:
-    """A `ChatModel` over one provider."""
+    """A `ChatModel` over one provider.
+
+    Attributes:
+        waiting: Replies that wait for a free place.
+    """
 
     def __init__(self, settings: LLMSettings, choose: Callable[[], Awaitable[Provider]]) -> None:
         """Remember how to find the provider."""
@@ -171,6 +175,7 @@ class LimitedModel:
         self._provider: Provider | None = None
         self._opened: Opened | None = None
         self._lock = asyncio.Lock()
+        self.waiting = 0
 
     async def info(self) -> ModelInfo:
         """Say which model answers; see `ChatModel`."""
@@ -233,11 +238,14 @@ class LimitedModel:
     async def _place(self, opened: Opened) -> AsyncIterator[None]:
         """Hold one of the provider's places."""
         limit = self._settings.queue_s
+        self.waiting += 1
         try:
             async with asyncio.timeout(limit):
                 await opened.places.acquire()
         except TimeoutError as error:
             raise opened.provider.late("had no free place", "queue", "queue_s", limit) from error
+        finally:
+            self.waiting -= 1
         try:
             yield
         finally:

@@ -1,12 +1,14 @@
 """A graph whose nodes are watched: how long each takes, and whether it fails."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import StateGraph
 
 from persona_mcp.state.watching import Watch
+
+G = TypeVar("G", bound=StateGraph[Any, Any, Any, Any])
 
 
 class Watched(Runnable[Any, Any]):
@@ -33,7 +35,7 @@ class Watched(Runnable[Any, Any]):
         raise stopped
 
 
-def watched[G: StateGraph[Any, Any, Any, Any]](builder: G, graph: str, watch: Watch) -> G:
+def watched(builder: G, graph: str, watch: Watch) -> G:
     """Have the nodes of a graph watched, before it is compiled.
 
     Args:
@@ -42,5 +44,5 @@ def watched[G: StateGraph[Any, Any, Any, Any]](builder: G, graph: str, watch: Wa
         watch: Is told of each run of a node.
     """
     for name, node in builder.nodes.items():
-        node.runnable = Watched(node.runnable, graph, name, watch)  # type: ignore[assignment,arg-type]
+        node.runnable = Watched(node.runnable, graph, name, watch)  # type: ignore[arg-type]
     return builder

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from persona_mcp.server import metrics
+from persona_mcp.server import metric_families as metrics
 from persona_mcp.server.metrics import Samples, quantile
 from persona_mcp.server.operations import Result
 

@@ -108,7 +108,7 @@ FAMILIES = (
     Family(EMBEDDING_FAULTS, "counter", "Calls of the embedder that failed", {"code": CODES}),
     Family(NODES, "histogram", "Runs of a node of a graph", NODE, SHORT),
     Family(NODE_FAULTS, "counter", "Runs of a node that failed", NODE),
-    Family(SQL, "histogram", "Transactions, from their first statement to their last", ACCESS, SHORT),
+    Family(SQL, "histogram", "Transactions, from first statement to last", ACCESS, SHORT),
     Family(SQL_WAITS, "histogram", "Wait of a transaction for its thread", ACCESS, SHORT),
     Family(SQL_FAULTS, "counter", "Transactions that the database did not carry out", ACCESS),
     Family(SQL_TIMEOUTS, "counter", "Transactions for which the pool had no connection in time"),
@@ -132,7 +132,7 @@ FAMILIES = (
         BATCHES,
         "gauge",
         "Batches of dialogues of all worlds",
-        {"status": "`queued`, `running`, `done`, `failed`, `cancelled`"},
+        {"status": "`queued`, `running`, `completed`, `cancelled`, `failed`"},
     ),
     Family(
         UPKEEPS,

@@ -6,6 +6,7 @@ Metrics     what is counted, in a registry of its own for each service (metric_f
 ```
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -32,7 +33,6 @@ BUCKETS = names.SECONDS
 CANCELLED, OK = "cancelled", "ok"
 OPERATION, NODE, TRANSACTION = "persona.operation", "persona.node", "db.operation.name"
 """Names of attributes of spans."""
-GAUGES_OF_LABELS = ((names.POOL, "state"), (names.MEMORIES, "state"), (names.BATCHES, "status"))
 Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 """By the name of a number: the labels and value of each."""
 MADE = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
@@ -46,12 +46,14 @@ class Metrics:
     Attributes:
         registry: What is counted, as Prometheus takes it.
         tracer: Writes spans of the same steps; None to write none.
+        embedded_at: When the embedder last answered, of `time.monotonic`; -inf before.
     """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         """Begin with nothing counted."""
         self.registry = registry = CollectorRegistry(auto_describe=True)
         self.tracer = tracer
+        self.embedded_at = -math.inf
         self._its: dict[str, Any] = {}
         for family in names.FAMILIES:
             more = {"buckets": family.ends} if family.kind == "histogram" else {}
@@ -140,6 +142,7 @@ class Metrics:
         """Count a call of the embedder."""
         self._labelled(names.EMBEDDINGS, kind).observe(seconds)
         if error is None:
+            self.embedded_at = time.monotonic()
             self._labelled(names.EMBEDDED, kind).inc(texts)
         else:
             self._its[names.EMBEDDING_FAULTS].labels(code_of(error)).inc()

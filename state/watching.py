@@ -85,9 +85,7 @@ class Tracer(Protocol):
         """Go on below a span that another task began."""
         ...
 
-    def span(
-        self, name: str, kind: SpanKind, facts: Facts
-    ) -> AbstractContextManager[Span]:
+    def span(self, name: str, kind: SpanKind, facts: Facts) -> AbstractContextManager[Span]:
         """Write a step below the present one; it has failed if the block raises."""
         ...
 

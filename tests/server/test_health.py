@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.database import open_database
-from persona_mcp.server.health import Check, Health, Report, tried
+from persona_mcp.server.checking import Check, tried
+from persona_mcp.server.health import Health, Report
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import ModelError
 from tests.doubles import ScriptedModel

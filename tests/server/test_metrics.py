@@ -87,7 +87,7 @@ async def test_what_waits_and_what_is_under_way_is_told(
 
     assert (during["replies"], after["replies"]) == (1, 0)
     assert during["given_up"] == 0
-    assert set(after) == {"memories", "given_up", "replies"}
+    assert set(after) == {"memories", "given_up", "replies", "model"}
 
 
 async def test_the_same_numbers_are_there_as_text_for_prometheus(service: Service) -> None:
