@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,7 @@ def note_at_once(service: "Service", model: ChatModel) -> None:
     metrics, pool = service.metrics, service.database.engine.pool
     waiting = model.waiting if isinstance(model, LimitedModel) else 0
     metrics.waiting({"replies": len(service.runs), "model": waiting})
+    metrics.note(names.BUILD, 1, version("persona-mcp"), service.database.engine.dialect.name)
     if isinstance(pool, QueuePool):
         metrics.note(names.POOL, pool.size(), "size")
         metrics.note(names.POOL, pool.checkedin() + pool.checkedout(), "open")

@@ -18,7 +18,10 @@ from tests.http_server import Served, served, with_limits
 
 pytestmark = pytest.mark.anyio
 
-PARTS = ["database", "vector_index", "model", "mcp"]
+PARTS = [
+    *("database", "checkpoints", "vector_index", "full_text", "model", "embedder", "queue", "disk"),
+    *("upkeep", "batches", "mcp"),
+]
 
 
 @pytest.fixture
