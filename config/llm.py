@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import httpx
 import structlog
@@ -107,6 +107,7 @@ class Call:
         first_token: When the first text came.
         chars: Length of the text so far.
         output_tokens: Tokens as the provider counts them.
+        input_tokens: Tokens of the prompt, likewise.
         finish: The provider's word for the end.
         error: Code of the error that ended it.
         responses: HTTP responses that the present try opened.
@@ -119,6 +120,7 @@ class Call:
     first_token: float | None = None
     chars: int = 0
     output_tokens: int | None = None
+    input_tokens: int | None = None
     finish: str | None = None
     error: str | None = None
     responses: list[httpx.Response] = field(default_factory=list)
@@ -149,6 +151,7 @@ class Call:
         if piece.text and self.first_token is None:
             self.first_token = now
         self.output_tokens = piece.output_tokens or self.output_tokens
+        self.input_tokens = piece.input_tokens or self.input_tokens
         self.finish = piece.finish or self.finish
 
 
@@ -162,7 +165,11 @@ class TryAgainError(Exception):
 
 
 class LimitedModel:
-    """A `ChatModel` over one provider."""
+    """A `ChatModel` over one provider.
+
+    Attributes:
+        waiting: Replies that wait for a free place.
+    """
 
     def __init__(self, settings: LLMSettings, choose: Callable[[], Awaitable[Provider]]) -> None:
         """Remember how to find the provider."""
@@ -171,7 +178,7 @@ class LimitedModel:
         self._provider: Provider | None = None
         self._opened: Opened | None = None
         self._lock = asyncio.Lock()
-        self._waiting = 0
+        self.waiting = 0
 
     async def info(self) -> ModelInfo:
         """Say which model answers; see `ChatModel`."""
@@ -234,7 +241,7 @@ class LimitedModel:
     async def _place(self, opened: Opened) -> AsyncIterator[None]:
         """Hold one of the provider's places."""
         limit, most = self._settings.queue_s, self._settings.queued
-        if opened.places.locked() and self._waiting >= most:
+        if opened.places.locked() and self.waiting >= most:
             raise RateLimited(
                 f"{most} replies wait for a place at the model, which is the most; come back in "
                 f"{FULL_RETRY_S:g} s, or raise PERSONA_LLM__QUEUED",
@@ -243,14 +250,14 @@ class LimitedModel:
                 allowed=most,
                 retry_after_seconds=FULL_RETRY_S,
             )
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(limit):
                 await opened.places.acquire()
         except TimeoutError as error:
             raise opened.provider.late("had no free place", "queue", "queue_s", limit) from error
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         try:
             yield
         finally:
@@ -294,7 +301,8 @@ class LimitedModel:
             raise provider.failed(CUT_OFF, "stream")
         if call.finish == "content_filter":
             raise provider.failed(FILTERED, "stream")
-        yield Chunk("", call.output_tokens, "length" if call.finish == "length" else "stop")
+        finish: Literal["stop", "length"] = "length" if call.finish == "length" else "stop"
+        yield Chunk("", call.output_tokens, finish, call.input_tokens)
 
     async def _next(
         self, provider: Provider, call: Call, stream: AsyncIterator["AIMessageChunk"]

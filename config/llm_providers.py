@@ -46,11 +46,13 @@ class Piece:
         text: Text since the last piece.
         output_tokens: Tokens of the whole reply, where this piece tells.
         finish: The provider's word for why the reply ended, where this piece ends it.
+        input_tokens: Tokens of the prompt, where this piece tells.
     """
 
     text: str
     output_tokens: int | None
     finish: str | None
+    input_tokens: int | None = None
 
     @classmethod
     def of(cls, message: "AIMessageChunk") -> "Piece":
@@ -60,7 +62,9 @@ class Piece:
         if finish is None and said.get("done") is True:
             finish = "stop"  # older Ollama gives no reason
         usage = message.usage_metadata
-        return cls(str(message.text), usage["output_tokens"] if usage else None, finish)
+        if not usage:
+            return cls(str(message.text), None, finish)
+        return cls(str(message.text), usage["output_tokens"], finish, usage["input_tokens"])
 
 
 class Provider(ABC):

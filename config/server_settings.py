@@ -65,6 +65,17 @@ class ServerSettings(Section):
     checks_kept_s: float = Field(
         5.0, ge=0, le=3600, description="/health/ready answers from the last check for this long"
     )
+    metrics_s: Seconds = Field(
+        2.0,
+        description="Limit of counting what /metrics tells of the database; after it the last "
+        "numbers are told, in seconds",
+    )
+    metrics_kept_s: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="/metrics counts in the database again after this long, in seconds",
+    )
 
 
 class WebSocketSettings(Section):

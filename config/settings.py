@@ -25,6 +25,7 @@ from persona_mcp.config.dialogue_settings import DialogueSettings
 from persona_mcp.config.limit_settings import LimitSettings
 from persona_mcp.config.section import Seconds, Section
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
+from persona_mcp.config.tracing_settings import TracingSettings
 from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
@@ -294,6 +295,7 @@ class Settings(BaseSettings):
     world: Name = Field("main", description="World that is used when a call names none")
     user: Name = Field("user", description="Who talks, when a call names nobody")
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     llm: LLMSettings = LLMSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     database: DatabaseSettings = DatabaseSettings()

@@ -20,10 +20,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.door_watch import WatchedDoors
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import Serving, make_server
-from persona_mcp.server.metrics import CountingConnections
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
@@ -131,7 +131,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(CountingConnections),
+            Middleware(WatchedDoors),
             Middleware(
                 Guard,
                 security=security_of(
@@ -192,7 +192,7 @@ async def ready(request: Request) -> JSONResponse:
 async def numbers(request: Request) -> Response:
     """Answer what was counted, as Prometheus asks for it."""
     service: Service = request.app.state.service
-    await service.count_waiting()
+    await asyncio.gather(service.count_waiting(), request.app.state.health.report())
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -4,8 +4,13 @@ import contextlib
 import sqlite3
 import time
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
+from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.graphs.watching import watched
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import ChatContext, Limits, Parts
 from persona_mcp.server.runs import Run
@@ -17,6 +22,7 @@ from persona_mcp.state.ids import thread_id
 if TYPE_CHECKING:
     from langgraph.types import Durability
 
+    from persona_mcp.config.saver import PersonaSaver
     from persona_mcp.server.service import Service
     from persona_mcp.server.store import Store
     from persona_mcp.server.summaries import Summaries
@@ -24,8 +30,30 @@ if TYPE_CHECKING:
     from persona_mcp.state.indexer import Indexer
     from persona_mcp.state.memory_search import MemorySearch
     from persona_mcp.state.model import ChatModel
+    from persona_mcp.state.watching import Watch
 
-GRAPH, DIALOGUE = "conversation", "dialogue"
+GRAPH, DIALOGUE, RELATIONSHIP = "conversation", "dialogue", "relationship"
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The graphs of a service, compiled; their types are LangGraph's."""
+
+    conversation: Any
+    dialogue: Any
+    relationship: Any
+
+
+def graphs_of(parts: Parts, checkpointer: "PersonaSaver", watch: "Watch") -> Graphs:
+    """Compile the graphs; each of their nodes is watched."""
+    conversation = watched(build_conversation(parts), GRAPH, watch)
+    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)
+    relationship = watched(build_relationship(parts), RELATIONSHIP, watch)
+    return Graphs(
+        conversation.compile(checkpointer=checkpointer, name=GRAPH),
+        dialogue.compile(checkpointer=checkpointer, name=DIALOGUE),
+        relationship.compile(name=RELATIONSHIP),
+    )
 
 
 def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:

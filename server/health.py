@@ -1,27 +1,22 @@
-"""Whether the server is alive, and whether its parts answer: database, index, model, MCP itself."""
+"""Whether the server is alive, and whether its parts answer (part_checks.py), and MCP itself."""
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
-from sqlalchemy import select
 from starlette.types import ASGIApp, Message
 
+from persona_mcp.server.checking import Check, Checks, check_parts
+from persona_mcp.server.part_checks import PartChecks
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.prepared import Prepared
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
-log = structlog.get_logger(__name__)
-
 NEEDED = ("database", "mcp")
 """Without these nobody can be served; without the others less can be done."""
-MILLISECONDS = 1000
 HANDSHAKE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -34,23 +29,6 @@ HANDSHAKE = {
 }
 OK = 200
 MCP = "/mcp"
-Checks = Mapping[str, Callable[[], Awaitable[str]]]
-"""By its name, what uses a part once and says what it found."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a check found.
-
-    Attributes:
-        ok: The part answers.
-        latency_ms: How long it took, in milliseconds.
-        detail: What was found, without secrets.
-    """
-
-    ok: bool
-    latency_ms: float
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +67,7 @@ class Health:
         """Check these parts.
 
         Args:
-            service: Whose database, index and model.
+            service: Whose parts.
             mcp: The app of the MCP door.
         """
         self._service = service
@@ -103,14 +81,9 @@ class Health:
             limits = self._service.settings.server
             last = self._last
             if last is None or time.monotonic() - last.at > limits.checks_kept_s:
-                checks: Checks = {
-                    "database": lambda: database_answers(self._service),
-                    "vector_index": lambda: index_answers(self._service),
-                    "model": self._service.model.check,
-                    "mcp": self._call_mcp,
-                    "limits": self._service.limits.check,
-                }
+                checks: Checks = {**PartChecks(self._service).all(), "mcp": self._call_mcp}
                 found = await check_parts(checks, limits.check_s)
+                self._service.metrics.well({name: check.ok for name, check in found.items()})
                 last = Report(time.monotonic(), found)
                 self._last = last
             return last
@@ -123,50 +96,6 @@ class Health:
         session = headers.get(b"mcp-session-id", b"").decode()
         await ask(self._mcp, "DELETE", MCP, b"", {"mcp-session-id": session})
         return "a session was opened and closed"
-
-
-async def database_answers(service: "Service") -> str:
-    """Ask the database for a number.
-
-    Raises:
-        StorageUnavailable: It does not answer.
-    """
-    await service.database.read(Prepared(select(1)).scalar)
-    return f"{service.database.engine.dialect.name} answers"
-
-
-async def index_answers(service: "Service") -> str:
-    """Ask the index whether it is there, and see what is still to be put into it.
-
-    Raises:
-        StorageUnavailable: It does not answer.
-    """
-    index = service.index
-    trouble = f"; {index.trouble}" if index.trouble else ""
-    await index.check()
-    return f"{index.kind}; {await service.indexer.pending()} memories wait{trouble}"
-
-
-async def check_parts(checks: Checks, limit_s: float) -> dict[str, Check]:
-    """Carry out checks at once, each within a limit, and return what each found."""
-    found = await asyncio.gather(*(tried(check, limit_s) for check in checks.values()))
-    return dict(zip(checks, found, strict=True))
-
-
-async def tried(check: Callable[[], Awaitable[str]], limit_s: float) -> Check:
-    """Carry out a check within a limit."""
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(limit_s):
-            ok, detail = True, await check()
-    except PersonaError as error:
-        ok, detail = False, error.message
-    except TimeoutError:
-        ok, detail = False, f"no answer within {limit_s:g} s"
-    except Exception:  # whatever it is, that part does not answer
-        log.exception("health check failed")
-        ok, detail = False, "failed on our side; the log has the cause"
-    return Check(ok, round((time.monotonic() - started) * MILLISECONDS, 1), detail)
 
 
 async def ask(

@@ -8,7 +8,7 @@ import asyncio
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
+from persona_mcp.server.door_watch import called_at
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
 from persona_mcp.server.operations import REGISTRY, Caller, Operation, call_operation
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain
@@ -141,12 +142,12 @@ def make_server(
         return await asyncio.to_thread(listed)
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
-        scope = context.request.scope if context.request else {}
+        scope = context.request.scope if context.request else None
         progress = ProgressText(context, progress_s, heartbeat_s)
         with correlated(context):
             if not its:
                 await asyncio.to_thread(offered)
-            return await carry_out(ready, its, progress, params, scope.get(LOST))
+            return await carry_out(ready, its, progress, params, scope)
 
     beside = ContextHandlers(ready)
     server = Server[Any](
@@ -198,16 +199,26 @@ async def carry_out(
     offered: dict[str, Operation],
     progress: ProgressText,
     params: CallToolRequestParams,
-    lost: asyncio.Event | None,
+    scope: Mapping[str, Any] | None,
 ) -> CallToolResult:
-    """Call an operation; every error becomes a result that a model can act on."""
+    """Call an operation; every error becomes a result that a model can act on.
+
+    Args:
+        ready: Gives the service.
+        offered: Operations of the toolset.
+        progress: Tells the client that the call goes on.
+        params: Of the call.
+        scope: Of its request over HTTP; None over stdio.
+    """
     name = params.name
     try:
         if name in REGISTRY and name not in offered:
             raise not_offered(name)
         with progress.beating():
-            caller = Caller(progress.add, lost)
-            result = await call_operation(await ready(), name, params.arguments or {}, caller)
+            caller = Caller(progress.add, scope.get(LOST) if scope else None)
+            service = await ready()
+            with called_at(service.metrics, scope, params.meta):
+                result = await call_operation(service, name, params.arguments or {}, caller)
     except PersonaError as error:
         return failure(error)
     except Exception:

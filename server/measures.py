@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from persona_mcp.server import metrics
+from persona_mcp.server import metric_families as metrics
 from persona_mcp.server.limits import Limits
 from persona_mcp.server.metrics import Samples, quantile
 from persona_mcp.server.operations import Result
@@ -32,8 +32,39 @@ class MeasuredModel(Durations):
     """Replies of the language model."""
 
     errors: dict[str, int] = Field(description="How many failed, by code")
-    tokens: int = Field(description="As its server counts them")
+    tokens: int = Field(description="Of its replies, as its server counts them")
+    input_tokens: int = Field(description="Of the prompts")
     first_token: Durations = Field(description="Wait for the first words")
+
+
+class MeasuredEmbedder(Durations):
+    """Calls of the embedder."""
+
+    errors: dict[str, int] = Field(description="How many failed, by code")
+    texts: int
+
+
+class MeasuredNode(Durations):
+    """Runs of a node of a graph."""
+
+    errors: int
+
+
+class MeasuredTransactions(Durations):
+    """Transactions that read, or that write."""
+
+    errors: int = Field(description="Those that the database did not carry out")
+    wait: Durations = Field(description="For their thread")
+
+
+class MeasuredSizes(Result):
+    """How much there is, at the last count."""
+
+    memories: dict[str, int] = Field(description="Of all worlds: active, archived")
+    batches: dict[str, int] = Field(description="Of all worlds, by status")
+    database_bytes: int
+    checkpoint_bytes: int
+    disk_free_bytes: int
 
 
 class Measured(Result):
@@ -43,9 +74,18 @@ class Measured(Result):
     model: MeasuredModel
     queue: dict[str, int] = Field(
         description="memories: to be indexed; given_up: not to be embedded; replies, calls, "
-        "streams: under way; calls_waiting: for a place"
+        "streams: under way; calls_waiting: for a place; model: replies that wait for a place at it"
     )
     connections: dict[str, int] = Field(description="Open ones now: http, websocket")
+    requests: dict[str, dict[str, int]] = Field(description="By door, then by HTTP status")
+    exchanges: dict[str, int] = Field(description="done, waiting, failed, cancelled")
+    embedder: MeasuredEmbedder
+    nodes: dict[str, dict[str, MeasuredNode]] = Field(description="By graph, then by node")
+    transactions: dict[str, MeasuredTransactions] = Field(description="read, write")
+    pool: dict[str, int] = Field(description="Connections: size, open, used")
+    upkeeps: dict[str, int] = Field(description="whole, faulty, partial")
+    event_loop_lag: Durations = Field(description="How late the process is; what blocks it")
+    sizes: MeasuredSizes
 
 
 class Limited(Result):
@@ -82,11 +122,66 @@ def measured(samples: Samples) -> Measured:
             **durations(samples, metrics.REPLIES, {}).model_dump(),
             errors=by_label(samples, f"{metrics.FAULTS}_total", "code", {}),
             tokens=int(value(samples, f"{metrics.TOKENS}_total", {})),
+            input_tokens=int(value(samples, f"{metrics.TOKENS_IN}_total", {})),
             first_token=durations(samples, metrics.FIRST, {}),
         ),
         queue=by_label(samples, metrics.QUEUE, "what", {}),
         connections=by_label(samples, metrics.CONNECTIONS, "kind", {}),
+        requests={
+            door: by_label(samples, f"{metrics.REQUESTS}_total", "status", {"door": door})
+            for door in values_of(samples, f"{metrics.REQUESTS}_total", "door", {})
+        },
+        exchanges=by_label(samples, f"{metrics.EXCHANGES}_total", "outcome", {}),
+        embedder=MeasuredEmbedder(
+            **durations(samples, metrics.EMBEDDINGS, {}).model_dump(),
+            errors=by_label(samples, f"{metrics.EMBEDDING_FAULTS}_total", "code", {}),
+            texts=int(value(samples, f"{metrics.EMBEDDED}_total", {})),
+        ),
+        nodes=of_nodes(samples),
+        transactions={kind: of_transactions(samples, kind) for kind in ("read", "write")},
+        pool=by_label(samples, metrics.POOL, "state", {}),
+        upkeeps=by_label(samples, f"{metrics.UPKEEPS}_total", "outcome", {}),
+        event_loop_lag=durations(samples, metrics.LAG, {}),
+        sizes=MeasuredSizes(
+            memories=by_label(samples, metrics.MEMORIES, "state", {}),
+            batches=by_label(samples, metrics.BATCHES, "status", {}),
+            database_bytes=int(value(samples, metrics.DATABASE_BYTES, {})),
+            checkpoint_bytes=int(value(samples, metrics.CHECKPOINT_BYTES, {})),
+            disk_free_bytes=int(value(samples, metrics.DISK_BYTES, {})),
+        ),
     )
+
+
+def of_nodes(samples: Samples) -> dict[str, dict[str, MeasuredNode]]:
+    """Gather what was counted of the nodes of each graph."""
+    series = f"{metrics.NODES}_count"
+    return {
+        graph: {
+            node: MeasuredNode(
+                **durations(samples, metrics.NODES, its).model_dump(),
+                errors=int(value(samples, f"{metrics.NODE_FAULTS}_total", its)),
+            )
+            for node in values_of(samples, series, "node", {"graph": graph})
+            for its in ({"graph": graph, "node": node},)
+        }
+        for graph in values_of(samples, series, "graph", {})
+    }
+
+
+def of_transactions(samples: Samples, kind: str) -> MeasuredTransactions:
+    """Gather what was counted of transactions."""
+    its = {"kind": kind}
+    return MeasuredTransactions(
+        **durations(samples, metrics.SQL, its).model_dump(),
+        errors=int(value(samples, f"{metrics.SQL_FAULTS}_total", its)),
+        wait=durations(samples, metrics.SQL_WAITS, its),
+    )
+
+
+def values_of(samples: Samples, name: str, label: str, its: Labels) -> list[str]:
+    """Return the values of a label, in their order."""
+    found = {labels[label] for labels, _ in samples.get(name, ()) if its.items() <= labels.items()}
+    return sorted(found)
 
 
 def of_operation(samples: Samples, name: str) -> MeasuredOperation:
@@ -99,12 +194,13 @@ def of_operation(samples: Samples, name: str) -> MeasuredOperation:
 
 
 def durations(samples: Samples, name: str, its: Labels) -> Durations:
-    """Gather a histogram."""
-    ends = sorted(
-        (float(labels["le"]), number)
-        for labels, number in samples.get(f"{name}_bucket", ())
-        if its.items() <= labels.items()
-    )
+    """Gather a histogram; those of further labels together."""
+    below: dict[float, float] = {}
+    for labels, number in samples.get(f"{name}_bucket", ()):
+        if its.items() <= labels.items():
+            end = float(labels["le"])
+            below[end] = below.get(end, 0.0) + number
+    ends = sorted(below.items())
     return Durations(
         count=int(value(samples, f"{name}_count", its)),
         total=value(samples, f"{name}_sum", its),
@@ -115,15 +211,15 @@ def durations(samples: Samples, name: str, its: Labels) -> Durations:
 
 
 def value(samples: Samples, name: str, its: Labels) -> float:
-    """Return one number; 0 where nothing was counted."""
-    found = (number for labels, number in samples.get(name, ()) if its.items() <= labels.items())
-    return next(found, 0.0)
+    """Return one number, or the sum of those with further labels; 0 where nothing was counted."""
+    found = samples.get(name, ())
+    return sum((number for labels, number in found if its.items() <= labels.items()), 0.0)
 
 
 def by_label(samples: Samples, name: str, label: str, its: Labels) -> dict[str, int]:
-    """Return numbers by one of their labels."""
-    return {
-        labels[label]: int(number)
-        for labels, number in samples.get(name, ())
-        if its.items() <= labels.items()
-    }
+    """Return numbers by one of their labels, summed over the others."""
+    found: dict[str, int] = {}
+    for labels, number in samples.get(name, ()):
+        if its.items() <= labels.items():
+            found[labels[label]] = found.get(labels[label], 0) + int(number)
+    return found

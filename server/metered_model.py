@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from persona_mcp.server.limits import Limits
-from persona_mcp.server.metrics import MeasuredModel
+from persona_mcp.server.measured import MeasuredModel
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.continuation import estimated_tokens
 from persona_mcp.state.continuation_params import ContinuationParams

@@ -1,81 +1,187 @@
-"""What is counted: calls of operations, the model's work, what waits, and who is connected.
+"""What is counted, timed and traced of a process: calls, the model's work, nodes, transactions.
 
-Each service counts for itself, in a registry of its own.
+```
+Metrics     what is counted, in a registry of its own for each service (metric_families.py)
+└── Timed   one step: timed, counted and, where the settings ask for it, a span of a trace
+```
 """
 
+import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from functools import cache
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from types import TracebackType
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from persona_mcp.state.errors import InternalError, PersonaError
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.server import metric_families as names
+from persona_mcp.state.errors import InternalError, PersonaError, StorageUnavailable
+from persona_mcp.state.watching import Access, Tracer
 
-BUCKETS = tuple(step * 10.0**power for power in range(-3, 3) for step in (1, 2, 5))
-"""Upper ends in seconds: 0.001, 0.002, 0.005, ... 500."""
-CALLS, ERRORS = "persona_operation_seconds", "persona_operation_errors"
-REPLIES, FIRST = "persona_model_seconds", "persona_model_first_token_seconds"
-TOKENS, FAULTS = "persona_model_tokens", "persona_model_errors"
-QUEUE, CONNECTIONS = "persona_queue", "persona_connections"
-CANCELLED = "cancelled"
+BUCKETS = names.SECONDS
+CANCELLED, OK = "cancelled", "ok"
+OPERATION, NODE, TRANSACTION = "persona.operation", "persona.node", "db.operation.name"
+"""Names of attributes of spans."""
 Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 """By the name of a number: the labels and value of each."""
+MADE = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when a number was first counted: half of all lines
 
 
 class Metrics:
-    """Counts, in one registry.
+    """Counts, in one registry; is the `Watch` of what runs below the operations.
 
     Attributes:
         registry: What is counted, as Prometheus takes it.
+        tracer: Writes spans of the same steps; None to write none.
+        embedded_at: When the embedder last answered, of `time.monotonic`; -inf before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: Tracer | None = None) -> None:
         """Begin with nothing counted."""
         self.registry = registry = CollectorRegistry(auto_describe=True)
-        its: dict[str, Any] = {"registry": registry}
-        timed = {**its, "buckets": BUCKETS}
-        self._calls = Histogram(CALLS, "Calls of operations", ["operation"], **timed)
-        self._errors = Counter(ERRORS, "Calls that failed", ["operation", "code"], **its)
-        self._replies = Histogram(REPLIES, "Replies of the language model", **timed)
-        self._first = Histogram(FIRST, "Wait for the first words of a reply", **timed)
-        self._tokens = Counter(TOKENS, "Tokens that the model's server counted", **its)
-        self._faults = Counter(FAULTS, "Replies that failed", ["code"], **its)
-        self._queue = Gauge(QUEUE, "What waits, or is under way", ["what"], **its)
-        self._connections = Gauge(CONNECTIONS, "Open requests and sockets", ["kind"], **its)
-        self._timer = cache(lambda name: self._calls.labels(name))  # labels() costs a look each
+        self.tracer = tracer
+        self.embedded_at = -math.inf
+        self._its: dict[str, Any] = {}
+        for family in names.FAMILIES:
+            more = {"buckets": family.ends} if family.kind == "histogram" else {}
+            make: Any = MADE[family.kind]
+            made = make(family.name, family.about, list(family.labels), registry=registry, **more)
+            self._its[family.name] = made
+        ProcessCollector(registry=registry)
+        self._labelled = cache(lambda name, *labels: self._its[name].labels(*labels))
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Make what alerts look at be there from the start, or its first step would not be seen."""
+        for kind in ("read", "write"):
+            for name in (names.SQL, names.SQL_WAITS, names.SQL_FAULTS):
+                self._its[name].labels(kind)
+        for outcome in ("whole", "faulty", "partial"):
+            self._its[names.UPKEEPS].labels(outcome)
+        self._its[names.EXCHANGES].labels("done", OK)
 
     def call(self, operation: str) -> "Timed":
-        """Count a call of an operation while the block lasts."""
-        return Timed(self, operation)
+        """Watch a call of an operation while the block lasts."""
+        span = None
+        if self.tracer is not None:
+            span = self.tracer.span(operation, "internal", {OPERATION: operation})
+        return Timed(partial(self.called, operation), span)
 
-    def called(self, operation: str, seconds: float, code: str | None) -> None:
-        """Count a call that took so long, and failed with this code, if it did."""
-        self._timer(operation).observe(seconds)
-        if code is not None:
-            self._errors.labels(operation, code).inc()
+    def called(self, operation: str, seconds: float, error: BaseException | None) -> None:
+        """Count a call that took so long, and failed with this error, if it did."""
+        self._labelled(names.CALLS, operation).observe(seconds)
+        if error is not None:
+            self._labelled(names.ERRORS, operation, code_of(error)).inc()
 
-    def replied(self, seconds: float, first: float | None, tokens: int, code: str | None) -> None:
-        """Count a reply of the model."""
-        self._replies.observe(seconds)
+    def node(self, graph: str, node: str) -> "Timed":
+        """Watch a node of a graph; see `Watch`."""
+        span = None
+        if self.tracer is not None:
+            span = self.tracer.span(f"{graph} {node}", "internal", {NODE: node})
+        return Timed(partial(self._ran, graph, node), span)
+
+    def _ran(self, graph: str, node: str, seconds: float, error: BaseException | None) -> None:
+        self._labelled(names.NODES, graph, node).observe(seconds)
+        if isinstance(error, Exception):
+            self._labelled(names.NODE_FAULTS, graph, node).inc()
+
+    def transaction(self, kind: Access, asked: float) -> "Timed":
+        """Watch a transaction; see `Watch`."""
+        waited = max(0.0, time.perf_counter() - asked)
+        self._labelled(names.SQL_WAITS, kind).observe(waited)
+        span = None
+        if self.tracer is not None:
+            span = self.tracer.span(f"sql {kind}", "client", {TRANSACTION: kind})
+        return Timed(partial(self._transacted, kind), span)
+
+    def _transacted(self, kind: Access, seconds: float, error: BaseException | None) -> None:
+        self._labelled(names.SQL, kind).observe(seconds)
+        if isinstance(error, StorageUnavailable):
+            self._labelled(names.SQL_FAULTS, kind).inc()
+            if isinstance(error.__cause__, PoolTimeout):
+                self._its[names.SQL_TIMEOUTS].inc()
+
+    def exchanged(self, outcome: str, error: BaseException | None = None) -> None:
+        """Count an exchange that came to its end, or to where it waits."""
+        code = OK if error is None else code_of(error)
+        self._labelled(names.EXCHANGES, outcome, code).inc()
+
+    def replied(
+        self, seconds: float, first: float | None, tokens: tuple[int, int], code: str | None
+    ) -> None:
+        """Count a reply of the model.
+
+        Args:
+            seconds: It took.
+            first: Until its first words; None where none came.
+            tokens: Of the prompt, and of the reply.
+            code: Of the error that it failed with; None if it did not.
+        """
+        self._its[names.REPLIES].observe(seconds)
         if first is not None:
-            self._first.observe(first)
-        self._tokens.inc(tokens)
+            self._its[names.FIRST].observe(first)
+        self._its[names.TOKENS_IN].inc(tokens[0])
+        self._its[names.TOKENS].inc(tokens[1])
         if code is not None:
-            self._faults.labels(code).inc()
+            self._its[names.FAULTS].labels(code).inc()
+
+    def embedded(self, kind: str, texts: int, seconds: float, error: BaseException | None) -> None:
+        """Count a call of the embedder."""
+        self._labelled(names.EMBEDDINGS, kind).observe(seconds)
+        if error is None:
+            self.embedded_at = time.monotonic()
+            self._labelled(names.EMBEDDED, kind).inc(texts)
+        else:
+            self._its[names.EMBEDDING_FAULTS].labels(code_of(error)).inc()
+
+    def kept_up(self, outcome: str, seconds: float) -> None:
+        """Count an upkeep of a world: whole, faulty or partial."""
+        self._labelled(names.UPKEEPS, outcome).inc()
+        self._its[names.UPKEEP].observe(seconds)
+
+    def late(self, seconds: float) -> None:
+        """Note by how much the event loop was late."""
+        self._its[names.LAG].observe(seconds)
+
+    def answered(self, door: str, status: int) -> None:
+        """Count a request that was answered."""
+        self._labelled(names.REQUESTS, door, str(status)).inc()
+
+    def connected(self, kind: str, change: int) -> None:
+        """Count a connection that is opened (1) or closed (-1)."""
+        self._its[names.CONNECTIONS].labels(kind).inc(change)
 
     def waiting(self, numbers: Mapping[str, int]) -> None:
         """Note how much waits now, by what it is."""
         for what, number in numbers.items():
-            self._queue.labels(what).set(number)
+            self._its[names.QUEUE].labels(what).set(number)
 
-    def connected(self, kind: str, change: int) -> None:
-        """Count a connection that is opened (1) or closed (-1)."""
-        self._connections.labels(kind).inc(change)
+    def well(self, parts: Mapping[str, bool]) -> None:
+        """Note which parts were well when they were checked."""
+        for part, ok in parts.items():
+            self._its[names.PART].labels(part).set(ok)
+
+    def note(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        gauge = self._its[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def missed(self) -> None:
+        """Count that numbers could not be gathered."""
+        self._its[names.MISSED].inc()
 
     def text(self) -> str:
         """Return everything in Prometheus' text format."""
@@ -91,16 +197,26 @@ class Metrics:
 
 
 class Timed:
-    """Counts one call."""
+    """Watches one step."""
 
-    def __init__(self, metrics: Metrics, operation: str) -> None:
-        """Count it here, under this name."""
-        self._metrics = metrics
-        self._operation = operation
-        self._started = time.perf_counter()
+    __slots__ = ("_done", "_span", "_started")
+
+    def __init__(self, done: Any, span: AbstractContextManager[Any] | None) -> None:
+        """Watch a step.
+
+        Args:
+            done: Called with how long it took in seconds, and with its error or None.
+            span: Written of it.
+        """
+        self._done = done
+        self._span = span
+        self._started = 0.0
 
     def __enter__(self) -> None:
         """Begin."""
+        self._started = time.perf_counter()
+        if self._span is not None:
+            self._span.__enter__()
 
     def __exit__(
         self,
@@ -108,9 +224,10 @@ class Timed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Count the call and how it ended."""
-        seconds = time.perf_counter() - self._started
-        self._metrics.called(self._operation, seconds, None if error is None else code_of(error))
+        """Count the step and how it ended."""
+        if self._span is not None:
+            self._span.__exit__(kind, error, trace)
+        self._done(time.perf_counter() - self._started, error)
 
 
 def code_of(error: BaseException) -> str:
@@ -118,69 +235,6 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, PersonaError):
         return error.code
     return InternalError.code if isinstance(error, Exception) else CANCELLED
-
-
-class MeasuredModel:
-    """A `ChatModel` whose replies are counted."""
-
-    def __init__(self, model: ChatModel, metrics: Metrics) -> None:
-        """Count the replies of this model here."""
-        self._model = model
-        self._metrics = metrics
-
-    async def info(self) -> ModelInfo:
-        """Say which model answers; see `ChatModel`."""
-        return await self._model.info()
-
-    async def offered(self) -> Offer:
-        """Say which models there are; see `ChatModel`."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Say whether it is there; see `ChatModel`."""
-        return await self._model.check()
-
-    async def aclose(self) -> None:
-        """Close the model; see `ChatModel`."""
-        await self._model.aclose()
-
-    async def stream(
-        self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncGenerator[Chunk]:
-        """Yield the reply as it is made; see `ChatModel`. One that is closed early is no error."""
-        started, first, tokens, code = time.perf_counter(), None, 0, None
-        try:
-            async with aclosing(self._model.stream(messages, sampling)) as chunks:
-                async for chunk in chunks:
-                    if first is None and chunk.text:
-                        first = time.perf_counter() - started
-                    tokens = chunk.output_tokens or tokens
-                    yield chunk
-        except Exception as error:
-            code = code_of(error)
-            raise
-        finally:
-            self._metrics.replied(time.perf_counter() - started, first, tokens, code)
-
-
-class CountingConnections:
-    """Counts the requests and sockets that are open; pure ASGI."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app whose state has the service."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count it while it lasts."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        metrics: Metrics = scope["app"].state.service.metrics
-        metrics.connected(scope["type"], 1)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            metrics.connected(scope["type"], -1)
 
 
 def quantile(ends: Sequence[tuple[float, float]], share: float) -> float | None:

@@ -21,6 +21,7 @@ from persona_mcp.config.variables import (
 )
 from persona_mcp.server import reference_pages
 from persona_mcp.server.catalogue import operations
+from persona_mcp.server.metrics_page import metrics_page
 from persona_mcp.server.pictures import mermaid, svg
 from persona_mcp.server.reference_specification import with_specification
 from persona_mcp.server.rest import PREFIX as PREFIX_OF_ROUTES
@@ -95,6 +96,7 @@ def _commented(text: str) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
+    "docs/metrics.md": metrics_page,
     ".env.example": env_example,
     **reference_pages.PAGES,
 }

@@ -21,7 +21,7 @@ from persona_mcp.state.validation import in_words, resolve
 FOLDER = "docs/reference"
 INDEX = f"{FOLDER}/README.md"
 DECIMALS = 3
-MEASURED = re.compile(r"(processing_time|uptime_seconds|bytes|took_s|(?<!wait)_ms)$")
+MEASURED = re.compile(r"(processing_time|uptime_seconds|bytes|took_s|age_s|(?<!wait)_ms)$")
 """Fields that say how long something took, or how long it is with the times in it."""
 OTHER_CLOCK = re.compile(r"\b(?!2026-01-)20\d\d-\d\d-\d\dT[\d:.]+Z")
 """A time of a clock that does not stand still: LangGraph's, of its checkpoints."""

@@ -19,13 +19,13 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
 from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
-from persona_mcp.graphs.conversation import build_conversation
-from persona_mcp.graphs.dialogue import build_dialogue
-from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.config.tracing import open_tracer
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch_jobs import BatchJobs
-from persona_mcp.server.graph_runs import DIALOGUE, GRAPH, parts_of, run_graph, started_with
+from persona_mcp.server.gathering import Gathering
+from persona_mcp.server.graph_runs import graphs_of, parts_of, run_graph, started_with
+from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
 from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
@@ -62,6 +62,7 @@ from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.request import Request
 from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.watching import Tracer
 
 if TYPE_CHECKING:
     from langgraph.types import Durability
@@ -98,17 +99,11 @@ class Service(Store):
     upkeep: Upkeep
     probe: Probe
     batches: BatchJobs
+    gathering: Gathering
 
     async def count_waiting(self) -> None:
-        """Note in the metrics how much waits now."""
-        self.metrics.waiting(
-            {
-                "memories": await self.indexer.pending(),
-                "given_up": await self.indexer.given_up(),
-                "replies": len(self.runs),
-                **self.limits.under_way,
-            }
-        )
+        """Note in the metrics how much there is, and how much waits now."""
+        await self.gathering.refresh(self)
 
     def wake(self) -> None:
         """Say that there is work for the outbox worker or the upkeep."""
@@ -195,11 +190,13 @@ class Service(Store):
         if exchange.status == "done":
             return {"exchange": exchange}
         lease = Lease(world_id, exchange.conversation_id, exchange.id, self.process)
-        limit_s = self.settings.conversation.total_s
         try:
-            async with within(limit_s):
-                return {"exchange": await work(run, lease)}
+            async with within(self.settings.conversation.total_s):
+                done = await work(run, lease)
+            self.metrics.exchanged("waiting" if done.status == "waiting" else "done")
+            return {"exchange": done}
         except asyncio.CancelledError:
+            self.metrics.exchanged("cancelled")
             await asyncio.shield(self._end(run, lease, undone or "cancelled"))
             raise
         except PersonaError as error:
@@ -222,9 +219,11 @@ class Service(Store):
         try:
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
         except PersonaError:
+            found = None
+        if found is None or found.status != "done":
+            self.metrics.exchanged("failed", error)
             raise error from error.__cause__
-        if found.status != "done":
-            raise error from error.__cause__
+        self.metrics.exchanged("done")
         log.warning("failed after it was stored", exchange_id=found.id, reason=error.message)
         return found
 
@@ -324,6 +323,7 @@ async def open_service(
     *,
     new_index: bool = False,
     holds_batches: bool = True,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Service]:
     """Open everything; the database is upgraded and the default world made first.
 
@@ -333,18 +333,23 @@ async def open_service(
         embedder: Likewise.
         new_index: Begin with an empty index, also where the old one is damaged (a reindex).
         holds_batches: Hold dialogues in the background; false for who does one thing and ends.
+        tracer: Writes spans, in place of the one that the settings ask for (tests).
 
     Raises:
         StorageUnavailable: The data folder cannot be used.
+        NotConfigured: A setting asks for an extra that is not installed.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        tracer = tracer or await stack.enter_async_context(open_tracer(settings))
+        store = await stack.enter_async_context(open_store(settings, tracer))
         database = store.database
         liveness = await stack.enter_async_context(alive(settings, database))
-        model = metered(store, model or open_model(settings.llm))
+        limits, asked = settings.server, model or open_model(settings.llm)
+        model = metered(store, asked)
         await stack.enter_async_context(noting_spending(store))
         stack.push_async_callback(model.aclose)
-        embedder = RecentQueries(embedder or open_embedder(settings.embedder))
+        opened_embedder = embedder or open_embedder(settings.embedder)
+        embedder = RecentQueries(MeasuredEmbedder(opened_embedder, store.metrics))
         stack.push_async_callback(embedder.aclose)
         opened = await open_index(settings, database, embedder.model_id, anew=new_index)
         chosen = settings.index
@@ -355,6 +360,7 @@ async def open_service(
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
         summaries = Summaries()
         parts = parts_of(store, memories, model, embedder, indexer, summaries, liveness.owner)
+        graphs = graphs_of(parts, checkpointer, store.metrics)
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
@@ -367,18 +373,20 @@ async def open_service(
             embedder=embedder,
             model=model,
             parts=parts,
-            graph=build_conversation(parts).compile(checkpointer=checkpointer, name=GRAPH),
-            dialogue=build_dialogue(parts).compile(checkpointer=checkpointer, name=DIALOGUE),
-            relationships=build_relationship(parts).compile(name="relationship"),
+            graph=graphs.conversation,
+            dialogue=graphs.dialogue,
+            relationships=graphs.relationship,
             checkpointer=checkpointer,
             process=liveness.owner,
             now=liveness.now,
-            runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
+            runs=Runs(limits.streams_kept_s, limits.streams_kept),
             summaries=summaries,
             upkeep=upkeep_of(store, embedder.model_id, liveness),
             probe=Probe(model, settings.llm.probe_s),
             batches=batches_of(store, model, embedder, liveness),
+            gathering=Gathering(limits.metrics_s, limits.metrics_kept_s, asked),
         )
+        await stack.enter_async_context(service.gathering.open(store.metrics))
         await service.exchanges.sweep(settings.world, liveness.now())
         await drain(indexer, settings.index.drain_s)
         await index.start()

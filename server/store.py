@@ -27,6 +27,7 @@ from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prune_store import PruneStore
 from persona_mcp.state.sessions import SessionStore
 from persona_mcp.state.upkeep_store import UpkeepSwitch
+from persona_mcp.state.watching import Tracer
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,12 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Store]:
+async def open_store(settings: Settings, tracer: Tracer | None = None) -> AsyncIterator[Store]:
     """Open the database: it is upgraded, and the default world made, first.
+
+    Args:
+        settings: What to open.
+        tracer: Writes spans of what is done with it.
 
     Raises:
         StorageUnavailable: The data folder cannot be used.
@@ -63,7 +68,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     try:
         now = time.time()
         bundled = await asyncio.to_thread(bundled_personas)
-        store = store_over(settings, database, now)
+        store = store_over(settings, database, now, tracer)
         await store.limits.open()
         await store.personas.ensure_world(settings.world, settings.world, bundled, now)
         try:
@@ -94,8 +99,11 @@ async def read_store(settings: Settings) -> AsyncIterator[Store | None]:
         await database.aclose()
 
 
-def store_over(settings: Settings, database: Database, now: float) -> Store:
+def store_over(
+    settings: Settings, database: Database, now: float, tracer: Tracer | None = None
+) -> Store:
     """Put together what works on an open database."""
+    database.watch = metrics = Metrics(tracer)
     return Store(
         settings=settings,
         database=database,
@@ -108,7 +116,7 @@ def store_over(settings: Settings, database: Database, now: float) -> Store:
         decay=DecayStore(database),
         upkeep_switch=UpkeepSwitch(database),
         laws=laws_of(settings),
-        metrics=Metrics(),
+        metrics=metrics,
         limits=Limits(settings.limits, database),
         started_at=now,
     )

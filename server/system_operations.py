@@ -1,7 +1,5 @@
 """Operations on the system itself: status, models, health, numbers."""
 
-import asyncio
-import shutil
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -9,18 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from persona_mcp.server.health import Report, check_parts, database_answers, index_answers
+from persona_mcp.server.checking import check_parts
+from persona_mcp.server.health import Report
 from persona_mcp.server.measures import Limited, Measured, limited, measured
 from persona_mcp.server.operations import Arguments, Call, Result, operation
+from persona_mcp.server.part_checks import PartChecks
 from persona_mcp.state.census import count_world
-from persona_mcp.state.errors import ModelError, PersonaError, StorageUnavailable
+from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.synced_index import SyncedIndex
 
 PROVIDERS = ("ollama", "openai", "embedded")
-LEAST_FREE_BYTES = 256 * 1024**2
-"""With less the next writes may fail."""
-GIGABYTE = 1024**3
 
 
 class SystemStatusArguments(Arguments):
@@ -129,8 +126,12 @@ class HealthCheck(Result):
     """What a check found."""
 
     ok: bool
-    latency_ms: float
-    detail: str
+    latency_ms: float = Field(description="How long the check took")
+    detail: str = Field(description="What was found, or what is wrong and what to do")
+    checked_at: str
+    age_s: float = Field(
+        description="How long before that it was last seen at work; 0: used for the check"
+    )
 
 
 class SystemHealth(Result):
@@ -140,7 +141,8 @@ class SystemHealth(Result):
         description="degraded: a part fails that can be done without"
     )
     checks: dict[str, HealthCheck] = Field(
-        description="Of database, vector_index, model, queue, disk, and what counts limits"
+        description="Of database, checkpoints, vector_index, full_text, model, embedder, queue, "
+        "disk, upkeep, batches and what counts limits; on PostgreSQL of its pool too"
     )
 
 
@@ -148,42 +150,12 @@ class SystemHealth(Result):
 async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemHealth:
     """Use each part once and say whether it answers, how long that took, and what is wrong.
 
-    Parts: database, vector index, language model, queue of the index, room on the disk, and what
-    counts limits.
+    Parts: database, checkpoints, vector index, full text, language model, embedder, queue of the
+    index, room on the disk, upkeep, batches, and what counts limits.
     """
     service = call.service
-
-    async def model() -> str:
-        found = await service.probe.look()
-        if not found.ok:
-            raise ModelError(found.detail)
-        return found.detail
-
-    async def queue() -> str:
-        waiting, lost = await service.indexer.pending(), await service.indexer.given_up()
-        if lost:
-            raise StorageUnavailable(
-                f"{lost} memories could not be embedded, words alone find them; when the embedder "
-                "is well, run `persona memory reindex`"
-            )
-        return f"{waiting} memories wait"
-
-    async def disk() -> str:
-        room = await asyncio.to_thread(shutil.disk_usage, service.settings.data_dir)
-        free = f"{room.free / GIGABYTE:.1f} of {room.total / GIGABYTE:.1f} GB free"
-        if room.free < LEAST_FREE_BYTES:
-            raise StorageUnavailable(f"{free}: make room, or the next writes fail")
-        return free
-
-    checks = {
-        "database": lambda: database_answers(service),
-        "vector_index": lambda: index_answers(service),
-        "model": model,
-        "queue": queue,
-        "disk": disk,
-        "limits": service.limits.check,
-    }
-    found = await check_parts(checks, service.settings.server.check_s)
+    found = await check_parts(PartChecks(service).all(), service.settings.server.check_s)
+    service.metrics.well({name: check.ok for name, check in found.items()})
     return SystemHealth(
         status=Report(time.monotonic(), found).status,
         checks={name: HealthCheck(**asdict(check)) for name, check in found.items()},

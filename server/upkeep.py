@@ -17,6 +17,10 @@ from persona_mcp.state.worker import Worker
 log = structlog.get_logger(__name__)
 
 
+def unheard(outcome: str, seconds: float) -> None:
+    """Tell nobody."""
+
+
 class Upkeep(Worker):
     """Does what is due, until it is stopped."""
 
@@ -26,8 +30,18 @@ class Upkeep(Worker):
         personas: PersonaStore,
         settings: UpkeepParams,
         now: Callable[[], float],
+        done: Callable[[str, float], None] = unheard,
     ) -> None:
-        """Work on these stores, by this clock."""
+        """Work on these stores, by this clock.
+
+        Args:
+            store: Where it is due, and what it has done.
+            personas: Who is there.
+            settings: How often it looks.
+            now: Seconds since the epoch.
+            done: Told of each world: whole, faulty or partial, and how long it took in seconds.
+        """
+        self._done = done
         super().__init__("upkeep", settings.poll_s)
         self._store = store
         self._personas = personas
@@ -61,6 +75,8 @@ class Upkeep(Worker):
         finally:
             recent["took_s"] = self._now() - began
             await self._store.finish(world_id, began if whole else None, recent)
+            outcome = "faulty" if recent["errors"] else "whole" if whole else "partial"
+            self._done(outcome, recent["took_s"])
         return whole
 
     async def _all(self, world_id: str, began: float, recent: dict[str, Any]) -> bool:

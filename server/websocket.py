@@ -10,6 +10,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from persona_mcp.server.call_order import Touch, clash, touch_of
+from persona_mcp.server.door_watch import watched_call
 from persona_mcp.server.json_rpc import (
     Entry,
     Refused,
@@ -44,6 +45,7 @@ CLOSE_S = 2.0
 STOP_S = 2.0
 """For what is still under way when the server stops; its replies had their time before."""
 RETRY_S = 1.0
+DOOR = "websocket"
 IDLE = Close(1000, "nothing was asked for too long")
 STOPPED = Close(1001, "the server is going down")
 FULL = Close(1013, "too many connections; try again later")
@@ -283,7 +285,9 @@ class Connection:
         """
         with correlation(new_correlation_id()):
             try:
-                told = await self._result(entry, turn)
+                given = entry.params if isinstance(entry, Request) else {}
+                with watched_call(self._service.metrics, DOOR, given):
+                    told = await self._result(entry, turn)
             except PersonaError as error:
                 told = failure(entry.id, error, both=self._legacy)
                 if entry.notification:
@@ -327,7 +331,8 @@ class Connection:
 
         with correlation(new_correlation_id()):
             try:
-                with defects_hidden(STREAM):
+                watch = watched_call(self._service.metrics, DOOR, request.params)
+                with watch, defects_hidden(STREAM):
                     async with self._places:
                         await self._methods.stream(request.params, tell)
             except PersonaError as error:

@@ -77,7 +77,7 @@ def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
     laws = Laws(settings.retention, settings.pruning)
     merging = Merging(model_id, settings.consolidation)
     upkeep = UpkeepStore(store.database, laws, merging, liveness.owner, liveness.is_gone)
-    return Upkeep(upkeep, store.personas, settings.upkeep, liveness.now)
+    return Upkeep(upkeep, store.personas, settings.upkeep, liveness.now, store.metrics.kept_up)
 
 
 def batches_of(store: Store, model: ChatModel, embedder: Embedder, liveness: Liveness) -> BatchJobs:

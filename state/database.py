@@ -9,6 +9,7 @@ the order of the commits, and what a transaction has read nobody changes before 
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from persona_mcp.state.database_faults import UNKNOWN, fault_of
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.watching import Unwatched, Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +48,10 @@ class Database:
 
     Attributes:
         engine: The pool behind it; its dialect tells SQLite and PostgreSQL apart.
+        watch: Is told of each transaction.
     """
+
+    watch: Watch = Unwatched()
 
     def __init__(self, engine: Engine, readers: int = READERS, queue_s: float = QUEUE_S) -> None:
         """Wrap an engine made by `persona_mcp.config.database`.
@@ -73,9 +78,10 @@ class Database:
         Raises:
             StorageUnavailable: The database did not answer.
         """
+        asked = time.perf_counter()
 
         def run() -> T:
-            with self.reading() as connection:
+            with self.watch.transaction("read", asked), self.reading() as connection:
                 return work(connection, *args, **kwargs)
 
         return await in_thread(self._reads, run, self._queue_s)
@@ -90,10 +96,10 @@ class Database:
         Raises:
             StorageUnavailable: The database did not answer, or another process kept it locked.
         """
-        given_up = threading.Event()
+        given_up, asked = threading.Event(), time.perf_counter()
 
         def run() -> T:
-            with self.writing() as connection:
+            with self.watch.transaction("write", asked), self.writing() as connection:
                 result = work(connection, *args, **kwargs)
                 if given_up.is_set():
                     raise GivenUp

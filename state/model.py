@@ -51,11 +51,13 @@ class Chunk:
         text: What was said since the last chunk; may be empty on the last one.
         output_tokens: Tokens of the whole reply as the provider counts them, on the last chunk.
         finish_reason: "stop" or "length", on the last chunk only.
+        input_tokens: Tokens of the prompt as the provider counts them, on the last chunk.
     """
 
     text: str
     output_tokens: int | None = None
     finish_reason: Literal["stop", "length"] | None = None
+    input_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Work in the background of a process: done again and again, until it is stopped."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 
 import structlog
@@ -11,7 +12,12 @@ log = structlog.get_logger(__name__)
 
 
 class Worker(ABC):
-    """Looks for work at least every so many seconds, and when it is woken."""
+    """Looks for work at least every so many seconds, and when it is woken.
+
+    Attributes:
+        looked_at: When it last came to the end of its work, or was made; of `time.monotonic`.
+        trouble: Why its last turn failed; empty if it did not.
+    """
 
     def __init__(self, name: str, poll_s: float) -> None:
         """Go by this name in the log."""
@@ -19,6 +25,8 @@ class Worker(ABC):
         self._poll_s = poll_s
         self._wake = asyncio.Event()
         self._stopping = False
+        self.looked_at = time.monotonic()
+        self.trouble = ""
 
     @abstractmethod
     async def turn(self) -> None:
@@ -39,9 +47,12 @@ class Worker(ABC):
             self._wake.clear()
             try:
                 await self.turn()
+                self.looked_at, self.trouble = time.monotonic(), ""
             except PersonaError as error:
+                self.trouble = error.message
                 log.warning(f"{self._name} waits", reason=error.message, code=error.code)
             except Exception:  # it outlives a defect; the next turn tries again
+                self.trouble = "it failed on our side; the log has the cause"
                 log.exception(f"{self._name} failed")
             try:
                 async with asyncio.timeout(self._poll_s):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.database import open_database
-from persona_mcp.server.health import Check, Health, Report, tried
+from persona_mcp.server.checking import Check, tried
+from persona_mcp.server.health import Health, Report
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import ModelError
 from tests.doubles import ScriptedModel
@@ -17,7 +18,10 @@ from tests.http_server import Served, served, with_limits
 
 pytestmark = pytest.mark.anyio
 
-PARTS = ["database", "vector_index", "model", "mcp", "limits"]
+PARTS = [
+    *("database", "checkpoints", "vector_index", "full_text", "model", "embedder", "queue", "disk"),
+    *("upkeep", "batches", "limits", "mcp"),
+]
 
 
 @pytest.fixture
