@@ -1,6 +1,7 @@
 """Work in the background of a process: done again and again, until it is stopped."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 
 import structlog
@@ -19,6 +20,12 @@ class Worker(ABC):
         self._poll_s = poll_s
         self._wake = asyncio.Event()
         self._stopping = False
+        self._stopped_at = 0.0
+
+    @property
+    def stopping_s(self) -> float:
+        """How long ago it was first asked to stop, in seconds; 0 before."""
+        return time.monotonic() - self._stopped_at if self._stopping else 0.0
 
     @abstractmethod
     async def turn(self) -> None:
@@ -30,7 +37,8 @@ class Worker(ABC):
 
     def stop(self) -> None:
         """End `run` after what it is at: a cut in the middle is no clean end."""
-        self._stopping = True
+        if not self._stopping:
+            self._stopping, self._stopped_at = True, time.monotonic()
         self._wake.set()
 
     async def run(self) -> None:

@@ -20,8 +20,9 @@ def redis_server(port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]
     """Run a server while the block lasts, and give its process and address; skips without one."""
     program = shutil.which("redis-server")
     if program is None:
-        told = "redis-server is not installed"
-        pytest.fail(told) if WANTED else pytest.skip(told)
+        if WANTED:
+            pytest.fail("redis-server is not installed")
+        pytest.skip("redis-server is not installed")
     port = port or free_port()
     process = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
