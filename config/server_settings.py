@@ -55,6 +55,11 @@ class ServerSettings(Section):
     stop_s: Seconds = Field(
         10.0, description="On SIGTERM running replies may go on for this long, in seconds"
     )
+    close_s: Seconds = Field(
+        15.0,
+        description="After that everything is closed within this time, or the process ends as it "
+        "is, in seconds; what is stored stays stored",
+    )
     mcp_sessions: int = Field(
         10_000, ge=1, le=1_000_000, description="Open MCP sessions of the handshake era"
     )

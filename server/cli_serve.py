@@ -2,21 +2,30 @@
 
 import asyncio
 import ipaddress
+import os
 import signal
 import socket
+import sys
+import threading
+from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
+from persona_mcp.config.server_settings import ServerSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import PATHS, SOCKETS, create_app
-from persona_mcp.server.cli_run import llm, run
+from persona_mcp.server.cli_run import FAILED, llm, run
 from persona_mcp.server.service import Service
 from persona_mcp.server.socket_protocol import Socket
+from persona_mcp.server.stopping import begin_stop
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InternalError, InvalidParams, StorageUnavailable
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 2048
 LOOK_S = 0.02
@@ -30,22 +39,48 @@ MARGIN_S = 2.0
 class Server(uvicorn.Server):
     """Uvicorn, with a stop in which running replies may come to their end."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, stop_s: float) -> None:
-        """Serve an app; on a signal it has `stop_s` seconds."""
+    def __init__(self, config: uvicorn.Config, app: FastAPI, limits: ServerSettings) -> None:
+        """Serve an app; on a signal its replies and connections have the time of these limits."""
         super().__init__(config)
         self._app = app
-        self._stop_s = stop_s
+        self._limits = limits
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal; at the second the process ends as it is."""
+        if self.should_exit:
+            end_now("a second signal came")
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new work, let replies end or stop them, then close what is still open."""
+        limits = self._limits
+        end_after(limits.stop_s + limits.close_s)
         for server in self.servers:
             server.close()
         service: Service = self._app.state.service
-        service.limits.stopping = True
-        await service.runs.stop(self._stop_s)
+        begin_stop(service)
+        await service.runs.stop(limits.stop_s)
         await self._app.state.websockets.stop()
         AppStatus.should_exit = True  # streams that never end by themselves, as MCP's
         await super().shutdown(sockets)
+
+
+def end_after(limit_s: float) -> None:
+    """End the process when it is still there after so many seconds, whatever it waits for."""
+    told = (
+        f"not everything was closed within {limit_s:g} s (PERSONA_SERVER__STOP_S and "
+        "PERSONA_SERVER__CLOSE_S)"
+    )
+    timer = threading.Timer(limit_s, end_now, [told])
+    timer.daemon = True
+    timer.start()
+
+
+def end_now(why: str) -> None:
+    """End the process as it is; what was acknowledged is stored, what runs is found interrupted."""
+    log.error("ended as it is", reason=why)
+    sys.stderr.flush()
+    os._exit(FAILED)
 
 
 def serve(host: str | None, port: int | None, model: str | None, insecure: bool) -> None:
@@ -89,7 +124,7 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     address = shown(listening, limits.host)
     app = create_app(settings, everybody=everybody)
     AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
-    server = Server(transport(app, settings), app, limits.stop_s)
+    server = Server(transport(app, settings), app, limits)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     tasks = [
         asyncio.create_task(door.broken.wait(), name="MCP watch")

@@ -393,7 +393,7 @@ async def open_service(
         worker = asyncio.create_task(indexer.run(), name="outbox worker")
         stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
         summing = asyncio.create_task(summaries.run(partial(sum_up, parts)), name="summaries")
-        stack.push_async_callback(stop_summaries, summing)
+        stack.push_async_callback(stop_summaries, summing, settings.index.drain_s)
         keeper = asyncio.create_task(service.upkeep.run(), name="upkeep")
         stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
         if holds_batches:

@@ -22,6 +22,13 @@ def going_down() -> StorageUnavailable:
     )
 
 
+def begin_stop(service: "Service") -> None:
+    """Take no new work, and let what is done in the background come to its next step."""
+    service.limits.stopping = service.runs.closing = True
+    service.batches.stop()
+    service.upkeep.stop()
+
+
 async def check_ours(service: "Service", request: "ChatRequest") -> None:
     """Refuse a message whose reply is not made or kept here, once the server goes down.
 

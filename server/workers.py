@@ -99,10 +99,10 @@ async def drain(indexer: Indexer, limit_s: float) -> None:
         log.exception("what was left over is not indexed yet")
 
 
-async def stop_summaries(summing: asyncio.Task[None]) -> None:
+async def stop_summaries(summing: asyncio.Task[None], limit_s: float) -> None:
     """Stop what is being summed up: it is made when the conversation goes on."""
     summing.cancel()
-    await asyncio.wait([summing])
+    await asyncio.wait([summing], timeout=limit_s)
 
 
 @asynccontextmanager
@@ -121,8 +121,8 @@ async def noting_spending(store: Store) -> AsyncIterator[None]:
 
 
 async def stop_worker(works: Worker, worker: asyncio.Task[None], limit_s: float) -> None:
-    """Let a background worker end what it is at, within a limit."""
+    """Let a background worker end what it is at, within a limit that began when it was asked to."""
     works.stop()
-    await asyncio.wait([worker], timeout=limit_s)
+    await asyncio.wait([worker], timeout=max(0.0, limit_s - works.stopping_s))
     worker.cancel()
     await asyncio.wait([worker], timeout=limit_s)

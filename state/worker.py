@@ -27,6 +27,12 @@ class Worker(ABC):
         self._stopping = False
         self.looked_at = time.monotonic()
         self.trouble = ""
+        self._stopped_at = 0.0
+
+    @property
+    def stopping_s(self) -> float:
+        """How long ago it was first asked to stop, in seconds; 0 before."""
+        return time.monotonic() - self._stopped_at if self._stopping else 0.0
 
     @abstractmethod
     async def turn(self) -> None:
@@ -38,7 +44,8 @@ class Worker(ABC):
 
     def stop(self) -> None:
         """End `run` after what it is at: a cut in the middle is no clean end."""
-        self._stopping = True
+        if not self._stopping:
+            self._stopping, self._stopped_at = True, time.monotonic()
         self._wake.set()
 
     async def run(self) -> None:
