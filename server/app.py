@@ -20,6 +20,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.access import Access, Identified
+from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
 from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import Serving, make_server
@@ -36,6 +38,8 @@ PATHS = {"/mcp": "core", "/x/all/mcp": "all"}
 """Where MCP is served, and with which toolset."""
 SOCKETS = ("/ws", "/mcp")
 """Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
+REQUIRED = "required"
+"""Of `access.tokens`."""
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -96,6 +100,7 @@ def create_app(
     *,
     opening: Opening | None = None,
     everybody: bool = False,
+    guarded: bool = False,
     serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
@@ -104,6 +109,7 @@ def create_app(
         settings: What to serve, and its limits.
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
+        guarded: Every caller needs a token; else it is as `access.tokens` says.
         serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
@@ -119,10 +125,11 @@ def create_app(
             opened = opening() if opening else open_service(settings)
             service = await stack.enter_async_context(opened)
             app.state.service = service
+            app.state.access = Access(settings.access, service.tokens, required=required)
             app.state.health = Health(service, doors["/mcp"].app)
             yield
 
-    limits = settings.server
+    limits, required = settings.server, guarded or settings.access.tokens == REQUIRED
     app = FastAPI(
         title="Persona MCP",
         version=version("persona-mcp"),
@@ -140,6 +147,7 @@ def create_app(
                     everybody=everybody and not limits.allowed_hosts,
                 ),
             ),
+            Middleware(Identified, challenge=Challenge(PATHS)),
         ],
     )
     app.state.doors = doors

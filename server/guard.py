@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from persona_mcp.server.challenge import REALM
 from persona_mcp.server.mcp import LOST
 from persona_mcp.server.mcp_context import CORRELATION
 from persona_mcp.server.websocket import FOREIGN, turn_away
@@ -122,6 +123,9 @@ def problem_response(error: PersonaError, status: int | None = None) -> JSONResp
     headers = {}
     if (seconds := problem["data"].get("retry_after_seconds")) is not None:
         headers["Retry-After"] = str(max(1, round(seconds)))
+    if (scope := problem["data"].get("scope")) is not None and isinstance(error, Forbidden):
+        wanted = f'error="insufficient_scope", scope="{scope}"'
+        headers["WWW-Authenticate"] = f'Bearer realm="{REALM}", {wanted}'
     return JSONResponse({"error": problem}, status or WIRES[error.code].http, headers)
 
 

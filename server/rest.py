@@ -92,7 +92,7 @@ async def chat_stream(request: Request) -> Response:
     """
     service = service_of(request)
     given = await read_arguments(request, service.settings.server.max_body_bytes)
-    call, arguments = await accepted(service, ChatArguments, given)
+    call, arguments = await accepted(service, ChatArguments, given, "persona_chat_stream", "chat")
     after = last_seen(request)
     if after >= 0 and arguments.request_id is not None:
         known = await service.exchanges.find(call.world_id, arguments.request_id)

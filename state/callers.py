@@ -36,6 +36,9 @@ class Identity:
 LOCAL = Identity("local", "local", frozenset(SCOPES))
 """Whoever works at this machine: the command line, stdio, and the server on loopback."""
 
+NOBODY = Identity("nobody", "nobody", frozenset(), frozenset())
+"""Whoever shows no token where one is needed: may do nothing, anywhere."""
+
 _caller: ContextVar[Identity] = ContextVar("caller", default=LOCAL)
 
 
