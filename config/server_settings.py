@@ -12,7 +12,7 @@ class ServerSettings(Section):
         "127.0.0.1",
         min_length=1,
         max_length=255,
-        description="Address to listen on; one that others reach is refused without --insecure",
+        description="Address to listen on; at one that others reach, callers need a token",
     )
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0: a free one")
     allowed_hosts: list[str] = Field(

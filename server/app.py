@@ -26,10 +26,12 @@ from persona_mcp.server.guard import Guard, Noticing, problem_response, security
 from persona_mcp.server.health import Health
 from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.metrics import CountingConnections
+from persona_mcp.server.operations import check_scope
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.websocket import WebSocketDoor
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
@@ -168,7 +170,7 @@ def create_app(
 
 
 async def front(request: Request) -> dict[str, Any]:
-    """Say what this is, how it is, and where its doors are."""
+    """Say what this is, how it is, and where its doors are; without a token nobody asks here."""
     report = await request.app.state.health.report()
     return {
         "name": request.app.title,
@@ -190,15 +192,26 @@ async def live() -> dict[str, str]:
 
 
 async def ready(request: Request) -> JSONResponse:
-    """Say whether database, index, model and MCP answer; 503 when nobody can be served."""
+    """Say whether database, index, model and MCP answer; 503 when nobody can be served.
+
+    What each of them said is told only to who may read.
+    """
     state = request.app.state
     report, stopping = await state.health.report(), state.service.runs.closing
     status = 503 if stopping or report.status == "down" else 200
-    return JSONResponse(report.shown(stopping), status)
+    told = report.shown(stopping)
+    if "read" not in current_caller().scopes:
+        told = {"status": told["status"]}
+    return JSONResponse(told, status)
 
 
 async def numbers(request: Request) -> Response:
-    """Answer what was counted, as Prometheus asks for it."""
+    """Answer what was counted, as Prometheus asks for it.
+
+    Raises:
+        Forbidden: The caller lacks the scope.
+    """
+    check_scope("/metrics", "admin")
     service: Service = request.app.state.service
     await service.count_waiting()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -104,6 +104,7 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
         keep=keep,
         dialogues=plan.total,
         turns_max=plan.turns_max,
+        caller_id=call.caller.identity.id,
     )
     batches = call.service.batches
     found = await batches.rows.accept(asked, limits.open, now)

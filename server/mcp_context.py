@@ -27,10 +27,16 @@ from mcp_types import (
 from persona_mcp.server.mcp_completions import completion
 from persona_mcp.server.mcp_prompts import listed_prompts, written_prompt
 from persona_mcp.server.mcp_resources import JSON, contents, listed, templates
-from persona_mcp.server.wire import problem_of
+from persona_mcp.server.wire import WIRES, problem_of
 from persona_mcp.state.callers import Identity, called_by, current_caller
 from persona_mcp.state.correlation import correlation, new_correlation_id
-from persona_mcp.state.errors import InternalError, InvalidParams, NotFound, PersonaError
+from persona_mcp.state.errors import (
+    Forbidden,
+    InternalError,
+    InvalidParams,
+    NotFound,
+    PersonaError,
+)
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -133,4 +139,6 @@ def refusal(error: PersonaError, data: dict[str, Any]) -> MCPError:
     there (SEP-2164), and to clients of before our -32002 would say just that.
     """
     code = INVALID_PARAMS if isinstance(error, InvalidParams | NotFound) else INTERNAL_ERROR
+    if isinstance(error, Forbidden):
+        code = WIRES[error.code].rpc
     return MCPError(code, error.message, {**problem_of(error)["data"], **data})

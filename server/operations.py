@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from persona_mcp.state.callers import Identity, Scope, called_by, current_caller
+from persona_mcp.state.callers import Identity, Scope, called_by, current_caller, signed
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Forbidden, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
 from persona_mcp.state.ids import derived_id, new_id
@@ -103,14 +103,14 @@ class Call:
         return cast("Service", self.store)
 
     def made_id(self, kind: str) -> str:
-        """Return an id for what the call makes: random, or made of the call's request_id.
+        """Return an id for what the call makes: random, or made of the caller and its request_id.
 
         A call that is carried out again, since its process died before the answer was kept, finds
         under the same id what it has written already.
         """
         if self.request_id is None:
             return new_id()
-        return derived_id(self.world_id, kind, self.request_id)
+        return derived_id(self.world_id, kind, self.request_id, *signed())
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,9 @@ def called_by(identity: Identity) -> Iterator[None]:
 def current_caller() -> Identity:
     """Return for whom the work under way is done."""
     return _caller.get()
+
+
+def signed() -> tuple[str, ...]:
+    """Return what tells the caller's calls from those of others: nothing for whoever is LOCAL."""
+    caller = current_caller()
+    return () if caller.id == LOCAL.id else (caller.id,)
