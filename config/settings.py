@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from persona_mcp.config.access_settings import AccessSettings
+from persona_mcp.config.access_settings import AccessSettings, OAuthSettings
 from persona_mcp.config.dialogue_settings import DialogueSettings
 from persona_mcp.config.section import Seconds, Section
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
@@ -310,6 +310,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     access: AccessSettings = AccessSettings()
+    oauth: OAuthSettings = OAuthSettings()
     sessions: SessionSettings = SessionSettings()
     prompts: PromptParams = PromptParams()
     summaries: SummaryParams = SummaryParams()

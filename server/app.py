@@ -19,11 +19,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from persona_mcp.config.access_settings import OAuthSettings
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.access import Access, Identified
+from persona_mcp.server.access import METADATA, Access, Identified
 from persona_mcp.server.challenge import Challenge
-from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
+from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of, sharing
 from persona_mcp.server.health import Health
+from persona_mcp.server.issuer import Issuer, audiences_of, metadata_of
 from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.metrics import CountingConnections
 from persona_mcp.server.operations import check_scope
@@ -127,11 +129,13 @@ def create_app(
             opened = opening() if opening else open_service(settings)
             service = await stack.enter_async_context(opened)
             app.state.service = service
-            app.state.access = Access(settings.access, service.tokens, required=required)
+            app.state.access = Access(settings.access, service.tokens, issuer, required=required)
             app.state.health = Health(service, doors["/mcp"].app)
             yield
 
     limits, required = settings.server, guarded or settings.access.tokens == REQUIRED
+    oauth = settings.oauth
+    issuer = Issuer(oauth, audiences_of(oauth, tuple(PATHS))) if oauth.issuer else None
     app = FastAPI(
         title="Persona MCP",
         version=version("persona-mcp"),
@@ -149,7 +153,8 @@ def create_app(
                     everybody=everybody and not limits.allowed_hosts,
                 ),
             ),
-            Middleware(Identified, challenge=Challenge(PATHS)),
+            *sharing(limits.allowed_origins),
+            Middleware(Identified, challenge=Challenge(PATHS, metadata_addresses(oauth))),
         ],
     )
     app.state.doors = doors
@@ -162,11 +167,26 @@ def create_app(
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
     app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
+    if issuer is not None:
+        for path in ("", *PATHS):
+            app.router.routes.append(Route(METADATA + path, trusting(oauth, path)))
     for path in SOCKETS:
         app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     return app
+
+
+def metadata_addresses(oauth: OAuthSettings) -> dict[str, str]:
+    """Return where is told whose tokens are taken, by path; nothing where no issuer is trusted."""
+    base = oauth.resource.rstrip("/")
+    return {path: base + METADATA + path for path in ("", *PATHS)} if oauth.issuer else {}
+
+
+def trusting(oauth: OAuthSettings, path: str) -> Callable[[Request], Response]:
+    """Make the function that says whose tokens are taken at a path."""
+    told = metadata_of(oauth, path)
+    return lambda _: JSONResponse(told)
 
 
 async def front(request: Request) -> dict[str, Any]:

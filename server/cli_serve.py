@@ -14,6 +14,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import PATHS, REQUIRED, SOCKETS, create_app
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_tokens import has_usable
+from persona_mcp.server.http_protocol import limited_http
 from persona_mcp.server.socket_protocol import Socket
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InternalError, InvalidParams, NotConfigured, StorageUnavailable
@@ -79,7 +80,7 @@ async def check_tokens(settings: Settings) -> None:
     Raises:
         NotConfigured: Nobody could.
     """
-    if not await has_usable(settings):
+    if not settings.oauth.issuer and not await has_usable(settings):
         raise NotConfigured(
             f"callers of a server at {settings.server.host} need a token, and there is none that "
             "is in use. Make one first: persona token create --name NAME --scopes read,chat. Or "
@@ -131,6 +132,7 @@ def transport(app: FastAPI, settings: Settings) -> uvicorn.Config:
         lifespan="on",
         timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(MARGIN_S)),
+        http=limited_http(settings.server),
         ws=Socket,
         ws_max_size=READ_SHARE * sockets.frame_bytes,
         ws_ping_interval=sockets.ping_s,
