@@ -204,7 +204,7 @@ async def test_keys_are_fetched_once_for_many_tokens(issuer: LocalIssuer) -> Non
 
 
 async def test_keys_are_fetched_anew_after_the_time_that_is_set(issuer: LocalIssuer) -> None:
-    checking = checker(issuer, keys_kept_s=0.001, keys_pause_s=0)
+    checking = checker(issuer, keys_kept_s=1e-6, keys_pause_s=0)
 
     for number in range(3):
         await bearer_of(checking, issuer.sign(jti=str(number)))
@@ -244,7 +244,7 @@ async def test_an_issuer_that_does_not_answer_is_waited_for_so_long(issuer: Loca
 async def test_keys_that_are_known_serve_on_while_the_issuer_is_silent(
     issuer: LocalIssuer,
 ) -> None:
-    checking = checker(issuer, keys_kept_s=0.001, keys_pause_s=0, fetch_s=0.2)
+    checking = checker(issuer, keys_kept_s=1e-6, keys_pause_s=0, fetch_s=2)
     await bearer_of(checking, issuer.sign())
     issuer.answers.clear()
 
