@@ -102,6 +102,11 @@ class Call:
         """Every live part; for operations that need more than what is kept."""
         return cast("Service", self.store)
 
+    @property
+    def sees_private(self) -> bool:
+        """Whether its caller may read what a persona keeps to itself: that takes `manage`."""
+        return "manage" in self.caller.identity.scopes
+
     def made_id(self, kind: str) -> str:
         """Return an id for what the call makes: random, or made of the caller and its request_id.
 
