@@ -105,6 +105,7 @@ def create_app(
     opening: Opening | None = None,
     everybody: bool = False,
     guarded: bool = False,
+    pages: bool = True,
     serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
@@ -114,6 +115,7 @@ def create_app(
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
         guarded: Every caller needs a token; else it is as `access.tokens` says.
+        pages: Let pages of the allowed origins read answers (CORS); where another does that, not.
         serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
@@ -153,7 +155,7 @@ def create_app(
                     everybody=everybody and not limits.allowed_hosts,
                 ),
             ),
-            *sharing(limits.allowed_origins),
+            *sharing(limits.allowed_origins if pages else ()),
             Middleware(Identified, challenge=Challenge(PATHS, metadata_addresses(oauth))),
         ],
     )

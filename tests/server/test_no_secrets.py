@@ -4,9 +4,11 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import redirect_stderr
 from typing import Any
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from persona_mcp.config.logging import configure_logging
@@ -43,15 +45,14 @@ def planting(settings: Settings) -> Settings:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """Everything that is logged, of the least severe level too."""
-    written = io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    configure_logging(LogSettings(level="DEBUG", format="json"))
-    for handler in root.handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(written)
-    yield written
-    root.handlers[:], root.level = handlers, level
+    with redirect_stderr(io.StringIO()) as written:
+        configure_logging(LogSettings(level="DEBUG", format="json"))
+        yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

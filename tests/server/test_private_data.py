@@ -33,7 +33,7 @@ async def planted(service: Service) -> dict[str, str]:
 
 WAYS: dict[str, dict[str, Any]] = {
     "memory_search": {"query": "key"},
-    "memory_search_cross_persona": {"query": "key"},
+    "memory_search_cross_persona": {"query": "key", "min_importance": 0},
     "memory_list": {},
     "persona_memory": {"query": "key"},
 }
