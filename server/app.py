@@ -22,13 +22,13 @@ from starlette.types import ASGIApp
 from persona_mcp.config.access_settings import OAuthSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.access import METADATA, Access, Identified
+from persona_mcp.server.admission import check_scope
 from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of, sharing
 from persona_mcp.server.health import Health
 from persona_mcp.server.issuer import Issuer, audiences_of, metadata_of
 from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.metrics import CountingConnections
-from persona_mcp.server.operations import check_scope
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
