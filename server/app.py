@@ -44,6 +44,7 @@ SOCKETS = ("/ws", "/mcp")
 """Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
 REQUIRED = "required"
 """Of `access.tokens`."""
+EVERY_ADDRESS = ("0.0.0.0", "::")
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -150,7 +151,7 @@ def create_app(
             Middleware(
                 Guard,
                 security=security_of(
-                    limits.allowed_hosts,
+                    [*limits.allowed_hosts, *named(limits.host)],
                     limits.allowed_origins,
                     everybody=everybody and not limits.allowed_hosts,
                 ),
@@ -177,6 +178,12 @@ def create_app(
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     return app
+
+
+def named(host: str) -> list[str]:
+    """Return the Host headers that name the address it listens on; none where it is every one."""
+    shown = f"[{host}]" if ":" in host else host
+    return [] if host in EVERY_ADDRESS else [shown, f"{shown}:*"]
 
 
 def metadata_addresses(oauth: OAuthSettings) -> dict[str, str]:

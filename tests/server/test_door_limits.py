@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
+from persona_mcp.server.app import named
 from persona_mcp.server.service import Service
 from tests.http_server import API, Served, served
 from tests.rpc_client import connected
@@ -188,6 +189,12 @@ async def test_other_names_of_this_server_are_refused_at_every_door(
         for path in ("/", LIST, "/mcp", "/health/live", "/health/ready", "/metrics"):
             answer: httpx.Response = await client.get(path, headers={"Host": host})
             assert answer.status_code == 421, path
+
+
+def test_the_address_that_it_listens_on_is_a_name_of_the_server() -> None:
+    assert named("192.0.2.7") == ["192.0.2.7", "192.0.2.7:*"]
+    assert named("2001:db8::7") == ["[2001:db8::7]", "[2001:db8::7]:*"]
+    assert named("0.0.0.0") == named("::") == []
 
 
 async def closed(found: Served, path: str, origin: str) -> Any:
