@@ -12,7 +12,7 @@ class ServerSettings(Section):
         "127.0.0.1",
         min_length=1,
         max_length=255,
-        description="Address to listen on; one that others reach is refused without --insecure",
+        description="Address to listen on; at one that others reach, callers need a token",
     )
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0: a free one")
     allowed_hosts: list[str] = Field(
@@ -20,13 +20,27 @@ class ServerSettings(Section):
         description="Further Host headers that are answered, as name or name:port (name:* for all)",
     )
     allowed_origins: list[str] = Field(
-        [], description="Further origins whose web pages may call, as https://name[:port]"
+        [],
+        description="Further origins whose web pages may call and read the answers (CORS), as "
+        "https://name[:port] (https://name:* for all ports)",
     )
     max_body_bytes: int = Field(
         8 * 1024 * 1024,
         ge=1024,
         le=1 << 30,
         description="Longest request body, in bytes; a document of 4 MiB as base64 fits",
+    )
+    head_bytes: int = Field(
+        64 * 1024,
+        ge=1024,
+        le=1 << 24,
+        description="Address and headers of a request together, in bytes",
+    )
+    head_fields: int = Field(100, ge=10, le=10_000, description="Headers of a request")
+    head_s: Seconds = Field(
+        20.0,
+        description="A connection that has not sent a request's headers within this long is "
+        "closed, in seconds",
     )
     grace_s: Seconds = Field(
         30.0,

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persona_mcp.config.access_settings import AccessSettings, OAuthSettings
 from persona_mcp.config.database_settings import DatabaseSettings
 from persona_mcp.config.dialogue_settings import DialogueSettings
 from persona_mcp.config.limit_settings import LimitSettings
@@ -304,6 +305,8 @@ class Settings(BaseSettings):
     dialogues: DialogueSettings = DialogueSettings()
     server: ServerSettings = ServerSettings()
     websocket: WebSocketSettings = WebSocketSettings()
+    access: AccessSettings = AccessSettings()
+    oauth: OAuthSettings = OAuthSettings()
     sessions: SessionSettings = SessionSettings()
     limits: LimitSettings = LimitSettings()
     prompts: PromptParams = PromptParams()

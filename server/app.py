@@ -19,15 +19,21 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from persona_mcp.config.access_settings import OAuthSettings
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.access import METADATA, Access, Identified
+from persona_mcp.server.admission import check_scope
+from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.door_watch import WatchedDoors
-from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of
+from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of, sharing
 from persona_mcp.server.health import Health
+from persona_mcp.server.issuer import Issuer, audiences_of, metadata_of
 from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.websocket import WebSocketDoor
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import InvalidRequest, MethodNotFound, PersonaError
 
 log = structlog.get_logger(__name__)
@@ -36,6 +42,9 @@ PATHS = {"/mcp": "core", "/x/all/mcp": "all"}
 """Where MCP is served, and with which toolset."""
 SOCKETS = ("/ws", "/mcp")
 """Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
+REQUIRED = "required"
+"""Of `access.tokens`."""
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what is told apart, not bound to
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -96,6 +105,8 @@ def create_app(
     *,
     opening: Opening | None = None,
     everybody: bool = False,
+    guarded: bool = False,
+    pages: bool = True,
     serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
@@ -104,6 +115,8 @@ def create_app(
         settings: What to serve, and its limits.
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
+        guarded: Every caller needs a token; else it is as `access.tokens` says.
+        pages: Let pages of the allowed origins read answers (CORS); where another does that, not.
         serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
@@ -119,10 +132,13 @@ def create_app(
             opened = opening() if opening else open_service(settings)
             service = await stack.enter_async_context(opened)
             app.state.service = service
+            app.state.access = Access(settings.access, service.tokens, issuer, required=required)
             app.state.health = Health(service, doors["/mcp"].app)
             yield
 
-    limits = settings.server
+    limits, required = settings.server, guarded or settings.access.tokens == REQUIRED
+    oauth = settings.oauth
+    issuer = Issuer(oauth, audiences_of(oauth, tuple(PATHS))) if oauth.issuer else None
     app = FastAPI(
         title="Persona MCP",
         version=version("persona-mcp"),
@@ -135,11 +151,13 @@ def create_app(
             Middleware(
                 Guard,
                 security=security_of(
-                    limits.allowed_hosts,
+                    [*limits.allowed_hosts, *named(limits.host)],
                     limits.allowed_origins,
                     everybody=everybody and not limits.allowed_hosts,
                 ),
             ),
+            *sharing(limits.allowed_origins if pages else ()),
+            Middleware(Identified, challenge=Challenge(PATHS, metadata_addresses(oauth))),
         ],
     )
     app.state.doors = doors
@@ -152,6 +170,9 @@ def create_app(
     app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
     app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
     app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
+    if issuer is not None:
+        for path in ("", *PATHS):
+            app.router.routes.append(Route(METADATA + path, trusting(oauth, path)))
     for path in SOCKETS:
         app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
     app.add_exception_handler(PersonaError, on_error)
@@ -159,8 +180,26 @@ def create_app(
     return app
 
 
+def named(host: str) -> list[str]:
+    """Return the Host headers that name the address it listens on; none where it is every one."""
+    shown = f"[{host}]" if ":" in host else host
+    return [] if host in EVERY_ADDRESS else [shown, f"{shown}:*"]
+
+
+def metadata_addresses(oauth: OAuthSettings) -> dict[str, str]:
+    """Return where is told whose tokens are taken, by path; nothing where no issuer is trusted."""
+    base = oauth.resource.rstrip("/")
+    return {path: base + METADATA + path for path in ("", *PATHS)} if oauth.issuer else {}
+
+
+def trusting(oauth: OAuthSettings, path: str) -> Callable[[Request], Response]:
+    """Make the function that says whose tokens are taken at a path."""
+    told = metadata_of(oauth, path)
+    return lambda _: JSONResponse(told)
+
+
 async def front(request: Request) -> dict[str, Any]:
-    """Say what this is, how it is, and where its doors are."""
+    """Say what this is, how it is, and where its doors are; without a token nobody asks here."""
     report = await request.app.state.health.report()
     return {
         "name": request.app.title,
@@ -182,15 +221,26 @@ async def live() -> dict[str, str]:
 
 
 async def ready(request: Request) -> JSONResponse:
-    """Say whether database, index, model and MCP answer; 503 when nobody can be served."""
+    """Say whether database, index, model and MCP answer; 503 when nobody can be served.
+
+    What each of them said is told only to who may read.
+    """
     state = request.app.state
     report, stopping = await state.health.report(), state.service.runs.closing
     status = 503 if stopping or report.status == "down" else 200
-    return JSONResponse(report.shown(stopping), status)
+    told = report.shown(stopping)
+    if "read" not in current_caller().scopes:
+        told = {"status": told["status"]}
+    return JSONResponse(told, status)
 
 
 async def numbers(request: Request) -> Response:
-    """Answer what was counted, as Prometheus asks for it."""
+    """Answer what was counted, as Prometheus asks for it.
+
+    Raises:
+        Forbidden: The caller lacks the scope.
+    """
+    check_scope("/metrics", "admin")
     service: Service = request.app.state.service
     await asyncio.gather(service.count_waiting(), request.app.state.health.report())
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -15,6 +15,7 @@ from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import Event, Run
 from persona_mcp.server.service import Service
 from persona_mcp.server.wire import problem_of
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import Cancelled, NotFound, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.memory import rfc3339
@@ -145,10 +146,10 @@ def stream_named(service: Service, stream_id: str) -> Run:
     """Return the run of a stream.
 
     Raises:
-        NotFound: It is not there, or has ended too long ago.
+        NotFound: It is not there, is another caller's, or has ended too long ago.
     """
     run = service.runs.find(stream_id)
-    if run is None:
+    if run is None or run.caller_id != current_caller().id:
         raise NotFound(
             f"stream '{stream_id[:64]}' not found: ended streams are kept for "
             f"{service.settings.server.streams_kept_s:g} s; send the message again with the same "

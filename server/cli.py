@@ -11,6 +11,7 @@ from persona_mcp.server.cli_memory_commands import memory
 from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
 from persona_mcp.server.cli_persona_commands import personas
 from persona_mcp.server.cli_state_commands import state
+from persona_mcp.server.cli_token_commands import token
 
 app = typer.Typer(
     name="persona",
@@ -27,6 +28,7 @@ app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
 app.add_typer(state, name="state")
 app.add_typer(dialogue, name="dialogue")
+app.add_typer(token, name="token")
 
 
 def show_version(asked: bool) -> None:
@@ -241,13 +243,17 @@ def serve(
     model: Model = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow an address that others reach: anybody may call."),
+        typer.Option(
+            "--insecure",
+            help="Ask for no token at an address that others reach: anybody may do everything.",
+        ),
     ] = False,
 ) -> None:
     """Serve MCP, REST and token streams over HTTP until Ctrl-C.
 
     MCP is at /mcp (all operations: /x/all/mcp), REST at /api/v1, its description at /openapi.json,
-    the state of each part at /health/ready.
+    the state of each part at /health/ready. At an address that others reach, callers need a token
+    (persona token create).
 
     Example: persona serve --port 8000
     """

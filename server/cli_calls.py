@@ -31,6 +31,7 @@ OPTIONS = {
     "data": "FILE",
     "decay_factor": "--factor",
     "expected_version": "--expect-version",
+    "expires": "--expires",
     "format": "--format",
     "ids": "MEMORY_ID",
     "importance": "--importance",
@@ -54,6 +55,7 @@ OPTIONS = {
     "persona_ids": "--persona",
     "query": "QUERY",
     "related_personas": "--share-with",
+    "scopes": "--scopes",
     "seed": "--seed",
     "status": "--status",
     "snapshot_id": "--id",
@@ -66,6 +68,7 @@ OPTIONS = {
     "visibility": "--visibility",
     "witnesses": "--witness",
     "world_id": "--world",
+    "worlds": "--worlds",
 }
 """What an operation's arguments are called on the command line."""
 

@@ -17,13 +17,15 @@ from sse_starlette.sse import AppStatus
 
 from persona_mcp.config.server_settings import ServerSettings
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.app import PATHS, SOCKETS, create_app
+from persona_mcp.server.app import PATHS, REQUIRED, SOCKETS, create_app
 from persona_mcp.server.cli_run import FAILED, llm, run
+from persona_mcp.server.cli_tokens import has_usable
+from persona_mcp.server.http_protocol import limited_http
 from persona_mcp.server.service import Service
 from persona_mcp.server.socket_protocol import Socket
 from persona_mcp.server.stopping import begin_stop
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InternalError, InvalidParams, StorageUnavailable
+from persona_mcp.state.errors import InternalError, InvalidParams, NotConfigured, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -87,32 +89,46 @@ def serve(host: str | None, port: int | None, model: str | None, insecure: bool)
     """Serve until stopped.
 
     Raises:
-        typer.Exit: With 1, if it cannot be served there.
+        typer.Exit: With 1, if it cannot be served there, or nobody could call it.
     """
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        limits = settings.server
-        alone = is_loopback(limits.host)
-        if not insecure and not alone:
-            raise InvalidParams.of(
-                [
-                    {
-                        "field": "--host",
-                        "allowed": "an address of this machine alone (127.0.0.1, ::1, localhost): "
-                        "there are no tokens yet, so whoever reaches the server may do everything; "
-                        "--insecure serves there all the same",
-                        "given": limits.host,
-                    }
-                ]
-            )
-        await serve_until_stopped(settings, terminal, everybody=not alone)
+        alone = is_loopback(settings.server.host)
+        guarded = needs_tokens(settings, insecure=insecure)
+        if guarded:
+            await check_tokens(settings)
+        everybody = insecure and not alone
+        await serve_until_stopped(settings, terminal, everybody=everybody, guarded=guarded)
 
     given: dict[str, Any] = {"host": host, "port": port}
     chosen = {key: value for key, value in given.items() if value is not None}
     run(work, server=chosen or None, llm=llm(model))
 
 
-async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybody: bool) -> None:
+def needs_tokens(settings: Settings, *, insecure: bool) -> bool:
+    """Tell whether callers need a token: where others reach the server, or by setting."""
+    if settings.access.tokens == REQUIRED:
+        return True
+    return not insecure and not is_loopback(settings.server.host)
+
+
+async def check_tokens(settings: Settings) -> None:
+    """Make sure that somebody could call a server whose callers need a token.
+
+    Raises:
+        NotConfigured: Nobody could.
+    """
+    if not settings.oauth.issuer and not await has_usable(settings):
+        raise NotConfigured(
+            f"callers of a server at {settings.server.host} need a token, and there is none that "
+            "is in use. Make one first: persona token create --name NAME --scopes read,chat. Or "
+            "serve this machine alone (--host 127.0.0.1); --insecure lets anybody do everything"
+        )
+
+
+async def serve_until_stopped(
+    settings: Settings, terminal: Terminal, *, everybody: bool, guarded: bool
+) -> None:
     """Listen, say where, and serve.
 
     Raises:
@@ -122,7 +138,7 @@ async def serve_until_stopped(settings: Settings, terminal: Terminal, *, everybo
     limits = settings.server
     listening = listen(limits.host, limits.port)
     address = shown(listening, limits.host)
-    app = create_app(settings, everybody=everybody)
+    app = create_app(settings, everybody=everybody, guarded=guarded)
     AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
     server = Server(transport(app, settings), app, limits)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
@@ -154,6 +170,7 @@ def transport(app: FastAPI, settings: Settings) -> uvicorn.Config:
         lifespan="on",
         timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(MARGIN_S)),
+        http=limited_http(settings.server),
         ws=Socket,
         ws_max_size=READ_SHARE * sockets.frame_bytes,
         ws_ping_interval=sockets.ping_s,

@@ -12,6 +12,7 @@ from persona_mcp.server.dialogues import standing_of
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import conversations, feelings
 from persona_mcp.state.availability import check_available
+from persona_mcp.state.callers import signed
 from persona_mcp.state.dialogue import Member, Plan, first_by_initiative, outlook, plan_of
 from persona_mcp.state.dialogues import (
     Ending,
@@ -88,7 +89,7 @@ async def conversation_start(
     two = await participants_of(call, arguments)
     witnesses = await witnesses_of(call, arguments, two)
     request_id = arguments.request_id
-    key = derived_id(world_id, "conversation", request_id) if request_id else new_id()
+    key = derived_id(world_id, "conversation", request_id, *signed()) if request_id else new_id()
     now, laws = time.time(), store.laws
 
     def write(connection: Connection) -> Conversation:

@@ -18,7 +18,6 @@ from persona_mcp.server.dialogue_requests import (
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import kept_batches
-from persona_mcp.state.callers import current_caller
 from persona_mcp.state.dialogue_spec import PARTICIPANTS_MAX, Seed
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
@@ -105,7 +104,7 @@ async def dialogue_start(call: Call, arguments: DialogueStartArguments) -> Dialo
         keep=keep,
         dialogues=plan.total,
         turns_max=plan.turns_max,
-        caller_id=current_caller().id,
+        caller_id=call.caller.identity.id,
     )
     batches = call.service.batches
     found = await batches.rows.accept(asked, limits.open, now)

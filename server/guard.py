@@ -6,17 +6,21 @@ Pure ASGI: a middleware that wraps responses would hold up streams.
 import asyncio
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from persona_mcp.server.challenge import REALM
 from persona_mcp.server.mcp import LOST
 from persona_mcp.server.mcp_context import CORRELATION
 from persona_mcp.server.websocket import FOREIGN, turn_away
@@ -117,12 +121,39 @@ def security_of(
     )
 
 
+def sharing(origins: Sequence[str]) -> list[Middleware]:
+    """Let pages of these origins read what they are answered (CORS); of no others.
+
+    A preflight shows no token, so it is answered before anybody asks for one.
+    """
+    if not origins:
+        return []
+    ports = "|".join(re.escape(one[:-1]) + r"\d+" for one in origins if one.endswith(":*"))
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=[one for one in origins if not one.endswith(":*")],
+            allow_origin_regex=ports or None,
+            allow_methods=["*"],
+            allow_headers=["*"],  # Authorization and Mcp-* by name, as the preflight asks
+            expose_headers=list(EXPOSED),
+        )
+    ]
+
+
+EXPOSED = ("Mcp-Session-Id", "X-Correlation-Id", "WWW-Authenticate", "Retry-After")
+"""Headers of answers that such pages may read, beside those that every page may."""
+
+
 def problem_response(error: PersonaError, status: int | None = None) -> JSONResponse:
     """Write an error as an HTTP answer: `{"error": {code, message, data}}`."""
     problem = problem_of(error)
     headers = {}
     if (seconds := problem["data"].get("retry_after_seconds")) is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if (scope := problem["data"].get("scope")) is not None and isinstance(error, Forbidden):
+        wanted = f'error="insufficient_scope", scope="{scope}"'
+        headers["WWW-Authenticate"] = f'Bearer realm="{REALM}", {wanted}'
     return JSONResponse({"error": problem}, status or status_of(error), headers)
 
 

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from mcp_types import CompleteRequestParams, Completion, PromptReference
 
+from persona_mcp.server.admission import check_scope, check_world, home_of
 from persona_mcp.server.mcp_prompts import persona_of
 from persona_mcp.server.operations import call_operation
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,7 +23,14 @@ Completer = Callable[["Store", str, Given], Awaitable[Begun]]
 
 
 async def completion(store: "Store", params: CompleteRequestParams) -> Completion:
-    """Propose values for an argument; for one that nothing is known of, none."""
+    """Propose values for an argument; for one that nothing is known of, none.
+
+    Raises:
+        Forbidden: The caller may not read.
+        NotFound: No world is open to it.
+    """
+    check_scope("completion/complete", "read")
+    await check_world(store, home_of(store))
     given = dict((params.context and params.context.arguments) or {})
     if isinstance(params.ref, PromptReference):
         completer = PROMPTED.get(params.argument.name)
@@ -48,8 +57,8 @@ def beginning(pairs: Sequence[tuple[str, str]], begun: str) -> Begun:
 
 
 async def personas(store: "Store", begun: str, given: Given) -> Begun:
-    """Propose personas of the default world by their id or name."""
-    names = await store.personas.names(store.settings.world)
+    """Propose personas of the caller's usual world by their id or name."""
+    names = await store.personas.names(home_of(store))
     return beginning(list(names.items()), begun)
 
 
@@ -67,18 +76,19 @@ async def others(store: "Store", begun: str, given: Given) -> Begun:
 
 
 async def conversations(store: "Store", begun: str, given: Given) -> Begun:
-    """Propose conversations of the default world by their id, the last used first."""
-    return await store.conversations.begun(store.settings.world, begun, MOST)
+    """Propose conversations of the caller's usual world by their id, the last used first."""
+    return await store.conversations.begun(home_of(store), begun, MOST)
 
 
 async def memories(store: "Store", begun: str, given: Given) -> Begun:
-    """Propose memories of the default world by their id, the newest first."""
-    return await store.memory_store.begun(store.settings.world, begun, MOST)
+    """Propose memories of the caller's usual world by their id, the newest first."""
+    return await store.memory_store.begun(home_of(store), begun, MOST)
 
 
 async def worlds(store: "Store", begun: str, given: Given) -> Begun:
-    """Propose worlds by their id or name."""
-    return beginning(list((await store.personas.worlds()).items()), begun)
+    """Propose worlds that are open to the caller by their id or name."""
+    known = (await store.personas.worlds()).items()
+    return beginning([pair for pair in known if current_caller().opens(pair[0])], begun)
 
 
 async def topics(store: "Store", begun: str, given: Given) -> Begun:
@@ -86,7 +96,7 @@ async def topics(store: "Store", begun: str, given: Given) -> Begun:
     if not given.get("persona_id"):
         return [], 0
     try:
-        found = await store.personas.resolve(store.settings.world, given["persona_id"])
+        found = await store.personas.resolve(home_of(store), given["persona_id"])
     except NotFound:
         return [], 0
     liking = found.spec.topic_preferences

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -27,9 +27,16 @@ from mcp_types import (
 from persona_mcp.server.mcp_completions import completion
 from persona_mcp.server.mcp_prompts import listed_prompts, written_prompt
 from persona_mcp.server.mcp_resources import JSON, contents, listed, templates
-from persona_mcp.server.wire import problem_of
+from persona_mcp.server.wire import WIRES, problem_of
+from persona_mcp.state.callers import Identity, called_by, current_caller
 from persona_mcp.state.correlation import correlation, new_correlation_id
-from persona_mcp.state.errors import InternalError, InvalidParams, NotFound, PersonaError
+from persona_mcp.state.errors import (
+    Forbidden,
+    InternalError,
+    InvalidParams,
+    NotFound,
+    PersonaError,
+)
 
 if TYPE_CHECKING:
     from persona_mcp.server.service import Service
@@ -41,6 +48,8 @@ Ready = Callable[[], Awaitable["Service"]]
 
 CORRELATION = "persona_mcp.correlation"
 """Under this name an HTTP request's scope has the correlation id that its answer names."""
+IDENTITY = "persona_mcp.identity"
+"""Under this name it has its caller's identity."""
 
 
 class ContextHandlers:
@@ -91,10 +100,17 @@ class ContextHandlers:
             return CompleteResult(completion=await completion(await self._ready(), params))
 
 
-def correlated(context: Context) -> AbstractContextManager[str]:
-    """Bind the correlation id of a request: the HTTP door's, else a new one."""
+@contextmanager
+def correlated(context: Context) -> Iterator[None]:
+    """Do a request in its caller's name, with its correlation id: the HTTP door's, else a new one.
+
+    A session of the handshake era is one task for all of its requests, so whose each of them is
+    must be taken from the request itself.
+    """
     scope = context.request.scope if context.request else {}
-    return correlation(scope.get(CORRELATION) or new_correlation_id())
+    identity: Identity = scope.get(IDENTITY) or current_caller()
+    with called_by(identity), correlation(scope.get(CORRELATION) or new_correlation_id()):
+        yield
 
 
 @contextmanager
@@ -123,4 +139,6 @@ def refusal(error: PersonaError, data: dict[str, Any]) -> MCPError:
     there (SEP-2164), and to clients of before our -32002 would say just that.
     """
     code = INVALID_PARAMS if isinstance(error, InvalidParams | NotFound) else INTERNAL_ERROR
+    if isinstance(error, Forbidden):
+        code = WIRES[error.code].rpc
     return MCPError(code, error.message, {**problem_of(error)["data"], **data})

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from mcp_types import ListResourcesResult, Resource, ResourceTemplate
 
+from persona_mcp.server.admission import home_of
 from persona_mcp.server.operations import call_operation
 from persona_mcp.state.errors import NotFound
 
@@ -121,11 +122,11 @@ def template_of(scheme: str) -> str:
 
 
 async def listed(store: "Store", cursor: str | None) -> ListResourcesResult:
-    """List the default world, and its personas a page at a time."""
+    """List the caller's usual world, and its personas a page at a time."""
     page = await call_operation(store, "persona_list", {"limit": PAGE, "cursor": cursor})
     found = [persona_resource(persona) for persona in page["personas"]]
     if cursor is None:
-        found.insert(0, world_resource(store.settings.world))
+        found.insert(0, world_resource(home_of(store)))
     return ListResourcesResult(resources=found, next_cursor=page["next_cursor"])
 
 

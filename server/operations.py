@@ -8,12 +8,13 @@ import asyncio
 import difflib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from persona_mcp.state.callers import LOCAL, Identity, Scope, called_by
+from persona_mcp.server.admission import check_scope, check_world, home_of
+from persona_mcp.state.callers import Identity, Scope, called_by, current_caller, signed
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
 from persona_mcp.state.ids import derived_id, new_id
@@ -71,15 +72,12 @@ class Caller:
         progress: Takes pieces of a reply as they come.
         lost: Set when the caller's connection is lost; None where that cannot be told from a wish
             to stop.
-        identity: For whom it is.
+        identity: For whom it is; that of the work under way, if it is not said.
     """
 
     progress: Progress = silent
     lost: asyncio.Event | None = None
-    identity: Identity = LOCAL
-
-
-UNSEEN = Caller()
+    identity: Identity = field(default_factory=current_caller)
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Call:
     store: "Store"
     world_id: str
     session: "Session | None" = None
-    caller: Caller = UNSEEN
+    caller: Caller = field(default_factory=Caller)
     request_id: str | None = None
 
     @property
@@ -105,15 +103,20 @@ class Call:
         """Every live part; for operations that need more than what is kept."""
         return cast("Service", self.store)
 
+    @property
+    def sees_private(self) -> bool:
+        """Whether its caller may read what a persona keeps to itself: that takes `manage`."""
+        return "manage" in self.caller.identity.scopes
+
     def made_id(self, kind: str) -> str:
-        """Return an id for what the call makes: random, or made of the call's request_id.
+        """Return an id for what the call makes: random, or made of the caller and its request_id.
 
         A call that is carried out again, since its process died before the answer was kept, finds
         under the same id what it has written already.
         """
         if self.request_id is None:
             return new_id()
-        return derived_id(self.world_id, kind, self.request_id)
+        return derived_id(self.world_id, kind, self.request_id, *signed())
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def operation(
 
 def repeatable(arguments: type[A]) -> type[A]:
     """Add the request_id to arguments; it is none of the values that they stand for."""
-    field = Field(
+    its = Field(
         None,
         description="Your name for this call: sent again within a day, it is answered as before",
         exclude=True,
@@ -221,7 +224,7 @@ def repeatable(arguments: type[A]) -> type[A]:
         arguments.__name__,
         __base__=arguments,
         __doc__=arguments.__doc__,
-        request_id=(Id | None, field),
+        request_id=(Id | None, its),
     )
 
 
@@ -244,18 +247,31 @@ def unknown(what: str, name: str, known: Iterable[str]) -> MethodNotFound:
     return MethodNotFound(f"{what} '{name}' not found{hint}", suggestions=near)
 
 
-async def accepted(store: "Store", model: type[A], raw: Mapping[str, Any]) -> tuple[Call, A]:
-    """Validate the arguments of a call once, strictly, and find out where it works.
+async def accepted(
+    store: "Store", model: type[A], raw: Mapping[str, Any], name: str, scope: Scope | None
+) -> tuple[Call, A]:
+    """Let a call in: who makes it may, its arguments are right, and where it works is open to it.
+
+    Every door and every way to an operation comes through here.
+
+    Args:
+        store: What is kept.
+        model: Of the arguments; they are validated once, strictly.
+        raw: The arguments.
+        name: What is called, for the message of a refusal.
+        scope: What its caller must be allowed; None where anybody may.
 
     Raises:
+        Forbidden: The caller may not do that.
         InvalidParams: An argument is wrong.
-        NotFound: The world or the session is not there.
+        NotFound: The world or the session is not there, or not for this caller.
     """
+    check_scope(name, scope)
     given = {key: value for key, value in raw.items() if key not in IGNORED}
     arguments = validate(model, given)
     session = await session_of(store, arguments)
-    world_id = session.world_id if session else arguments.world_id or store.settings.world
-    await store.personas.check_world(world_id)
+    world_id = session.world_id if session else arguments.world_id or home_of(store)
+    await check_world(store, world_id)
     return Call(store, world_id, session), arguments
 
 
@@ -277,7 +293,7 @@ async def session_of(store: "Store", arguments: Arguments) -> "Session | None":
 
 
 async def call_operation(
-    store: "Store", name: str, raw: Mapping[str, Any], caller: Caller = UNSEEN
+    store: "Store", name: str, raw: Mapping[str, Any], caller: Caller | None = None
 ) -> dict[str, Any]:
     """Validate the arguments once, strictly, and carry the operation out.
 
@@ -286,18 +302,19 @@ async def call_operation(
 
     Raises:
         MethodNotFound: No operation has this name.
+        Forbidden: The caller may not do that.
         InvalidParams: An argument is wrong; nothing was changed.
         Conflict: The request id was used for another call, or the same one takes too long.
         RateLimited: The caller is over a limit; nothing was done.
         PersonaError: What the operation raises.
     """
-    found = operation_named(name)
+    found, caller = operation_named(name), caller or Caller()
     with (
         store.metrics.call(name),
         called_by(caller.identity),
         await store.limits.admit(found, caller.identity),
     ):
-        accepted_call, arguments = await accepted(store, found.arguments, raw)
+        accepted_call, arguments = await accepted(store, found.arguments, raw, name, found.scope)
         request_id: str | None = getattr(arguments, "request_id", None)
         call = replace(accepted_call, caller=caller, request_id=request_id)
 

@@ -102,7 +102,7 @@ async def chat_stream(request: Request) -> Response:
 
 async def begun_stream(service: "Service", request: Request, given: dict[str, Any]) -> "Events":
     """Accept the message of a stream, or find the stream that it is taken up from."""
-    call, arguments = await accepted(service, ChatArguments, given)
+    call, arguments = await accepted(service, ChatArguments, given, "persona_chat_stream", "chat")
     after = last_seen(request)
     if after >= 0 and arguments.request_id is not None:
         known = await service.exchanges.find(call.world_id, arguments.request_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from persona_mcp.server.admission import home_of
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
@@ -23,7 +24,7 @@ from persona_mcp.server.operations import (
     call_operation,
     unknown,
 )
-from persona_mcp.state.callers import current_caller
+from persona_mcp.state.callers import Scope, current_caller
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.fields import Id
 from persona_mcp.state.sessions import Session
@@ -112,7 +113,7 @@ class Methods:
             raise unknown("method", method[:GIVEN_LENGTH], [*METHODS, *EXTRAS, STREAM])
         own = await self._session() if extra.on_session else None
         given = params if own is None else with_session(params, own)
-        call, arguments = await accepted(self._service, extra.arguments, given)
+        call, arguments = await accepted(self._service, extra.arguments, given, method, extra.scope)
         result = await extra.run(self, call, arguments)
         return result.model_dump(mode="json")
 
@@ -131,7 +132,7 @@ class Methods:
         """Tell of a reply to its end."""
         service = self._service
         given = await self._with_own(params)
-        call, arguments = await accepted(service, ChatArguments, given)
+        call, arguments = await accepted(service, ChatArguments, given, STREAM, "chat")
         run, _ = await begin_chat(call, arguments)
         run.join()
         try:
@@ -173,7 +174,7 @@ class Methods:
     async def _session(self) -> Session:
         async with self._making:
             if self._own is None:
-                world_id = self._service.settings.world
+                world_id = home_of(self._service)
                 self._own = await self._service.sessions.create(world_id, None, time.time())
             return self._own
 
@@ -230,6 +231,7 @@ class Extra:
         result: Output model.
         run: The function.
         on_session: It is about the connection's handle, if no other one is named.
+        scope: What a caller must be allowed; None where anybody may.
     """
 
     title: str
@@ -237,11 +239,14 @@ class Extra:
     result: type[Result]
     run: Callable[[Methods, Call, Any], Awaitable[Result]]
     on_session: bool = False
+    scope: Scope | None = None
 
 
 EXTRAS = {
     "rpc.discover": Extra("List the methods", Arguments, Discovered, Methods.discover),
-    CANCEL: Extra("Stop a stream", StreamCancelArguments, StreamCancelled, Methods.cancel),
+    CANCEL: Extra(
+        "Stop a stream", StreamCancelArguments, StreamCancelled, Methods.cancel, scope="chat"
+    ),
     "session.get_info": Extra(
         "What is current", Arguments, SessionInfo, Methods.get_info, on_session=True
     ),

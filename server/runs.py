@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.stopping import going_down
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
 from persona_mcp.state.ids import new_id
 
@@ -89,6 +90,7 @@ class Run:
         exchange_id: Which one; for several, what they are asked for under.
         world_id: Where.
         stream_id: Names this run outside; another run of the exchange has another one.
+        caller_id: Who asked for it.
         partial: What has been said since the start or the last restart.
         prompt: The prompt of the last attempt.
         held_back: Ids of memories that the persona kept to itself.
@@ -100,6 +102,7 @@ class Run:
         self.exchange_id = exchange_id
         self.world_id = world_id
         self.stream_id = new_id()
+        self.caller_id = current_caller().id
         self.partial = ""
         self.prompt: list[dict[str, str]] = []
         self.held_back: list[str] = []

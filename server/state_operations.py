@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import Field
 
+from persona_mcp.server.admission import check_named
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.errors import InvalidParams, LimitExceeded, PersonaError, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
@@ -194,6 +195,7 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     A merge adds what is new, and refuses everything if something is there with other content.
     """
     world_id = arguments.into or call.world_id
+    await check_named(call.store, world_id)
     rows = await rows_to_load(call, arguments)
     previous_id = call.made_id("state_load")
     wish = Wish(world_id, arguments.mode, *await embedder_of(call), previous_id, time.time())

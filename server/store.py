@@ -26,6 +26,7 @@ from persona_mcp.state.memory_store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prune_store import PruneStore
 from persona_mcp.state.sessions import SessionStore
+from persona_mcp.state.tokens import TokenStore
 from persona_mcp.state.upkeep_store import UpkeepSwitch
 from persona_mcp.state.watching import Tracer
 
@@ -39,6 +40,7 @@ class Store:
     personas: PersonaStore
     conversations: ConversationStore
     sessions: SessionStore
+    tokens: TokenStore
     memory_store: MemoryStore
     memory_changes: MemoryChanges
     pruning: PruneStore
@@ -110,6 +112,7 @@ def store_over(
         personas=PersonaStore(database),
         conversations=ConversationStore(database),
         sessions=SessionStore(database, settings.sessions.kept_s),
+        tokens=TokenStore(database),
         memory_store=MemoryStore(database),
         memory_changes=MemoryChanges(database),
         pruning=PruneStore(database, settings.retention, settings.pruning),

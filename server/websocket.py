@@ -36,6 +36,8 @@ from persona_mcp.state.errors import (
 
 log = structlog.get_logger(__name__)
 
+PLAIN = "persona-mcp"
+"""Who offers sub-protocols, as a page must to show its token, has to be answered with one."""
 LEGACY = "persona-mcp.legacy"
 """Who asks for this sub-protocol gets result and error in every answer, as from the original."""
 LARGE = 64 * 1024
@@ -109,7 +111,9 @@ class Connection:
         self._limits = service.settings.websocket
         self._websocket = websocket
         self._service = service
-        self._legacy = LEGACY in websocket.scope["subprotocols"]
+        offered = websocket.scope["subprotocols"]
+        self._legacy = LEGACY in offered
+        self._chosen = LEGACY if self._legacy else PLAIN if PLAIN in offered else None
         self._methods = Methods(service)
         self._outbox = Outbox(websocket, service.settings.server.send_s)
         self._lost = asyncio.Event()
@@ -128,7 +132,7 @@ class Connection:
 
     async def serve(self) -> None:
         """Read requests until the client is gone, idle, or takes too little; or until `end`."""
-        await self._websocket.accept(LEGACY if self._legacy else None)
+        await self._websocket.accept(self._chosen)
         reader = asyncio.create_task(self._read(), name="WebSocket reader")
         writer = asyncio.create_task(self._outbox.send_all(), name="WebSocket writer")
         ways = (self._end, self._outbox.full, reader, writer)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import JSON, Connection, Float, String, bindparam, delete, insert, select, update
 
 from persona_mcp.state import tables
+from persona_mcp.state.callers import current_caller, signed
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, PersonaError
 from persona_mcp.state.memory import DAY_S
@@ -52,17 +53,22 @@ KEEP = Prepared(update(T).where(*OURS).values(answer=bindparam("its_answer", typ
 
 @dataclass(frozen=True)
 class Asked:
-    """A call: where, what the caller calls it, of which operation, and with what."""
+    """A call: where, what the caller calls it, of which operation, with what, and whose."""
 
     world_id: str
     request_id: str
     operation: str
     given: dict[str, Any]
+    caller_id: str = field(default_factory=lambda: current_caller().id)
 
     @cached_property
     def hash(self) -> str:
-        """Return what two calls of an operation share when they ask for the same."""
-        return hashlib.sha256(json.dumps(self.given, sort_keys=True).encode()).hexdigest()
+        """Return what two calls of an operation share when they ask for the same.
+
+        Those of two callers never do: whoever finds a request id taken learns nothing of that call.
+        """
+        asked = json.dumps([self.given, *signed()] if signed() else self.given, sort_keys=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
 
 
 class AnswerStore:
@@ -168,6 +174,7 @@ class AnswerStore:
                 "operation": asked.operation,
                 "request_hash": asked.hash,
                 "owner": self._process,
+                "caller_id": asked.caller_id,
                 "answer": None,
                 "created_at": now,
             }

@@ -36,6 +36,9 @@ class Identity:
 LOCAL = Identity("local", "local", frozenset(SCOPES))
 """Whoever works at this machine: the command line, stdio, and the server on loopback."""
 
+NOBODY = Identity("nobody", "nobody", frozenset(), frozenset())
+"""Whoever shows no token where one is needed: may do nothing, anywhere."""
+
 
 def known_as(id: str) -> Identity:
     """Return who goes by an id that a row names, to do work in the background for; no scopes."""
@@ -58,3 +61,9 @@ def called_by(identity: Identity) -> Iterator[None]:
 def current_caller() -> Identity:
     """Return for whom the work under way is done."""
     return _caller.get()
+
+
+def signed() -> tuple[str, ...]:
+    """Return what tells the caller's calls from those of others: nothing for whoever is LOCAL."""
+    caller = current_caller()
+    return () if caller.id == LOCAL.id else (caller.id,)

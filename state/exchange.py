@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from persona_mcp.state.callers import LOCAL
+
 ExchangeStatus = Literal[
     "pending", "running", "waiting", "done", "failed", "cancelled", "interrupted"
 ]
@@ -92,6 +94,7 @@ class Exchange:
         prompt_id: Of the prompt that a host's own model is to answer; None for others.
         prompt_until: When that prompt is no longer taken, seconds since the epoch, UTC.
         prompt: What is kept with it.
+        caller_id: Who asked for it.
         outcome: What a done one is reported with (score, tokens, memories, ...).
     """
 
@@ -116,4 +119,5 @@ class Exchange:
     prompt_id: str | None = None
     prompt_until: float | None = None
     prompt: dict[str, Any] | None = None
+    caller_id: str = LOCAL.id
     outcome: dict[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, and_, case, null, or_, select, u
 
 from persona_mcp.state import exchange_statements as statements
 from persona_mcp.state import host_prompts, tables
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import UNFINISHED, Exchange, ExchangeStatus
@@ -101,6 +102,7 @@ class ExchangeStore:
                     "user_id": request.user_id,
                     "message": request.message,
                     "owner": process,
+                    "caller_id": current_caller().id,
                     "correlation_id": correlation_id,
                     "created_at": now,
                 },
@@ -118,17 +120,18 @@ class ExchangeStore:
         return await self._database.read(get, world_id, exchange_id)
 
     async def find(self, world_id: str, request_id: str) -> Exchange | None:
-        """Return the exchange that has this request id, None if none has."""
-        return await self._database.read(by_request, world_id, request_id)
+        """Return the caller's exchange that has this request id, None if none has."""
+        found = await self._database.read(by_request, world_id, request_id)
+        return found if found is not None and found.caller_id == current_caller().id else None
 
     async def by_prompt(self, world_id: str, prompt_id: str) -> Exchange:
         """Return the exchange of a prompt.
 
         Raises:
-            NotFound: There is none.
+            NotFound: There is none, or it was made for another caller.
         """
         row = await self._database.read(host_prompts.BY_PROMPT.first, world=world_id, key=prompt_id)
-        if row is None:
+        if row is None or row.caller_id != current_caller().id:
             raise host_prompts.no_prompt(prompt_id)
         return to_exchange(row)
 

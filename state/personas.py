@@ -88,6 +88,15 @@ class PersonaStore:
             raise NotFound.of("world", world_id)
         self._there[world_id] = now
 
+    async def miss_world(self, world_id: str) -> None:
+        """Answer as for a world that is not there, at the same cost, whether it is or not.
+
+        Raises:
+            NotFound: Always.
+        """
+        await self._database.read(world_exists, world_id)
+        raise NotFound.of("world", world_id)
+
     async def worlds(self) -> dict[str, str]:
         """Return the names of all worlds by their ids, in order of these."""
         query = select(tables.World.id, tables.World.name).order_by(tables.World.id)

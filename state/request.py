@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from persona_mcp.state.callers import signed
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.exchange import ConversationKind
 from persona_mcp.state.prepared import Prepared
@@ -54,12 +55,13 @@ class Request:
 
     @property
     def hash(self) -> str:
-        """Return what two requests share when they ask for the same.
+        """Return what two requests of a caller share when they ask for the same.
 
-        Who speaks in a talk between personas is not asked for, but found out.
+        Those of another caller never do: whoever finds a request id taken learns nothing of it. Who
+        speaks in a talk between personas is not asked for, but found out.
         """
         parties = [self.persona_id, self.user_id] if self.kind == "chat" else []
-        asked = [*parties, self.message, self.parameters]
+        asked = [*parties, self.message, self.parameters, *signed()]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,7 @@
-"""Session handles in SQL: what is current for one client, and for nobody else."""
+"""Session handles in SQL: what is current for one client, and for nobody else.
+
+A handle is its maker's: to every other caller it is one that was never made.
+"""
 
 import secrets
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
+from persona_mcp.state.callers import current_caller
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.ids import new_id
@@ -62,7 +66,8 @@ class SessionStore:
 
         def write(connection: Connection) -> Session:
             connection.execute(delete(T).where(T.used_at < self._ended_before(now)))
-            connection.execute(insert(T).values(**vars(made), created_at=now))
+            its = {"caller_id": current_caller().id, "created_at": now}
+            connection.execute(insert(T).values(**vars(made), **its))
             return made
 
         return await self._database.write(write)
@@ -71,7 +76,7 @@ class SessionStore:
         """Find a handle and keep it alive.
 
         Raises:
-            NotFound: It was never made, or it has ended.
+            NotFound: It was never made, is another caller's, or has ended.
         """
         row = await self._database.read(Prepared(select(T).where(*self._alive(id, now))).first)
         if row is None:
@@ -84,7 +89,7 @@ class SessionStore:
         """Bind a handle to a persona, and reserve the conversation that its next message begins.
 
         Raises:
-            NotFound: It was never made, or it has ended.
+            NotFound: It was never made, is another caller's, or has ended.
         """
         await self._set(id, now, persona_id=persona_id, conversation_id=new_id())
         return await self.use(id, now)
@@ -93,7 +98,7 @@ class SessionStore:
         """Bind a handle to nobody, as it was when it was made.
 
         Raises:
-            NotFound: It was never made, or it has ended.
+            NotFound: It was never made, is another caller's, or has ended.
         """
         await self._set(id, now, persona_id=None, conversation_id=None)
         return await self.use(id, now)
@@ -113,7 +118,8 @@ class SessionStore:
         await self._database.write(Prepared(change).run)
 
     def _alive(self, id: str, now: float) -> tuple[ColumnElement[bool], ...]:
-        return T.id == id, T.used_at >= self._ended_before(now)
+        its_own = T.caller_id == current_caller().id
+        return T.id == id, its_own, T.used_at >= self._ended_before(now)
 
     def _ended_before(self, now: float) -> float:
         return now - self._kept_s * (1 + NOTED_SHARE)

@@ -120,16 +120,6 @@ def status_of(data_dir: Path) -> str:
     return str(status)
 
 
-def test_an_address_that_others_reach_is_refused(tmp_path: Path) -> None:
-    given = variables(tmp_path / "data", "http://127.0.0.1:9")
-
-    done = run("serve", "--host", "0.0.0.0", "--port", "0", **given)
-
-    assert done.returncode == 1
-    assert "--host" in done.stderr
-    assert "--insecure" in done.stderr
-
-
 def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
     given = variables(tmp_path / "data", "http://127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as taken:
