@@ -216,14 +216,17 @@ async def test_when_the_database_is_away_the_last_numbers_are_told_and_that_is_c
 ) -> None:
     server = settings.server.model_copy(update={"metrics_kept_s": 0.0})
     eager = settings.model_copy(update={"server": server})
-    async with open_service(eager, model, WordEmbedder()) as service:
-        async with served(service) as found, found.client() as client:
-            assert (await client.get("/metrics")).status_code == 200
-            with service.database.writing() as connection:
-                connection.execute(text("ALTER TABLE memories RENAME TO elsewhere"))
-            answer = await client.get("/metrics")
-            with service.database.writing() as connection:
-                connection.execute(text("ALTER TABLE elsewhere RENAME TO memories"))
+    async with (
+        open_service(eager, model, WordEmbedder()) as service,
+        served(service) as found,
+        found.client() as client,
+    ):
+        assert (await client.get("/metrics")).status_code == 200
+        with service.database.writing() as connection:
+            connection.execute(text("ALTER TABLE memories RENAME TO elsewhere"))
+        answer = await client.get("/metrics")
+        with service.database.writing() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO memories"))
 
     assert answer.status_code == 200
     assert 'persona_memories{state="active"} 0.0' in answer.text

@@ -177,7 +177,7 @@ async def test_over_websocket_the_trace_is_taken_over_from_the_call(
 async def test_over_stdio_a_call_is_counted_and_goes_on_with_the_callers_trace(
     traced: Service, spans: Spans
 ) -> None:
-    params = CallToolRequestParams(name="persona_list", _meta=CARRIER)  # type: ignore[call-arg]
+    params = CallToolRequestParams(name="persona_list", _meta=CARRIER)
     with called_at(traced.metrics, None, params.meta):
         await call(traced, "persona_list")
 
