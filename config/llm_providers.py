@@ -46,7 +46,7 @@ class Piece:
         text: Text since the last piece.
         output_tokens: Tokens of the whole reply, where this piece tells.
         finish: The provider's word for why the reply ended, where this piece ends it.
-        input_tokens: Tokens of the prompt, where this piece tells.
+        input_tokens: Of the prompt, likewise.
     """
 
     text: str
@@ -61,10 +61,9 @@ class Piece:
         finish = said.get("finish_reason") or said.get("done_reason")
         if finish is None and said.get("done") is True:
             finish = "stop"  # older Ollama gives no reason
-        usage = message.usage_metadata
-        if not usage:
-            return cls(str(message.text), None, finish)
-        return cls(str(message.text), usage["output_tokens"], finish, usage["input_tokens"])
+        text, usage = str(message.text), message.usage_metadata
+        counted = (usage["output_tokens"], usage["input_tokens"]) if usage else (None, None)
+        return cls(text, counted[0], finish, counted[1])
 
 
 class Provider(ABC):

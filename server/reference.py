@@ -96,9 +96,9 @@ def _commented(text: str) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
-    "docs/metrics.md": metrics_page,
     ".env.example": env_example,
     **reference_pages.PAGES,
+    "docs/metrics.md": metrics_page,
 }
 
 

@@ -12,6 +12,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.config.variables import variables_of
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.cli import app
+from persona_mcp.server.metric_families import ALL as METRICS
 from persona_mcp.server.wire import WIRES
 from persona_mcp.state.full_text import TABLE as WORDS
 from persona_mcp.state.tables import World
@@ -49,6 +50,7 @@ def test_a_page_names_only_what_is_there(page: Path) -> None:
     known = {name for one in operations("all") for name in (one.name, *one.arguments.model_fields)}
     known |= {field for one in operations("all") for field in fields_of(one.output_schema)}
     known |= {*World.metadata.tables, WORDS, *WIRES}
+    known |= {metric.shown for metric in METRICS.values()}
     assert set(NAME.findall(text)) <= known
     variables = {variable.name for variable in variables_of(Settings)}
     assert {v for v in VARIABLE.findall(text) if not OTHERS.match(v)} <= variables

@@ -24,7 +24,7 @@ async def test_a_reply_comes_in_pieces_and_only_the_last_says_that_it_ended(
     assert "".join(chunk.text for chunk in chunks) == HELLO
     assert len(chunks) > 5
     assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-    assert chunks[-1] == Chunk("", output_tokens=8, finish_reason="stop")
+    assert chunks[-1] == Chunk("", output_tokens=8, finish_reason="stop", input_tokens=10)
 
 
 async def test_a_reply_that_used_up_its_tokens_says_length(
