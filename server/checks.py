@@ -4,9 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.llm import open_model
@@ -16,6 +15,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.model import ChatModel, Message, Sampling
+from persona_mcp.state.soundness import fault_in
 
 PROBE = "Say hello."
 PROBE_TOKENS = 8
@@ -72,21 +72,18 @@ async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 
 
 async def database(service: Service) -> str:
-    """Check the file's integrity and count what is in it."""
+    """Check that it is whole, and count what is in it."""
 
-    def read(connection: Connection) -> list[Any]:
-        return [
-            connection.scalar(query)
-            for query in (
-                text("PRAGMA quick_check(1)"),
-                select(func.count()).select_from(tables.Exchange),
-                select(func.count()).select_from(tables.Memory),
-            )
-        ]
+    def read(connection: Connection) -> tuple[str, int, int]:
+        exchanges, memories = (
+            connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in (tables.Exchange, tables.Memory)
+        )
+        return fault_in(connection), exchanges, memories
 
-    state, exchanges, memories = await service.database.read(read)
-    if state != "ok":
-        raise StorageUnavailable(f"damaged ({state}): restore a copy of persona.db")
+    fault, exchanges, memories = await service.database.read(read)
+    if fault:
+        raise StorageUnavailable(fault)
     return f"sound; {exchanges} exchanges, {memories} memories"
 
 
