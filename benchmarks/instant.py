@@ -8,7 +8,7 @@ import numpy as np
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
-from persona_mcp.config.checkpoints import PersonaSqliteSaver
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.state.embedding import Embedder, Vector
 from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
 
@@ -141,7 +141,7 @@ class BareState(TypedDict, total=False):
 class BareGraph:
     """LangGraph alone: as many nodes as an exchange passes, and nothing in them."""
 
-    def __init__(self, saver: PersonaSqliteSaver | None) -> None:
+    def __init__(self, saver: PersonaSaver | None) -> None:
         """Compile it with this saver, if with one."""
         builder = StateGraph(BareState)
         before = START

@@ -1,4 +1,4 @@
-"""LangGraph's checkpoints: a SQLite file of their own beside the database."""
+"""LangGraph's checkpoints: a SQLite file of their own beside the database, or PostgreSQL."""
 
 import asyncio
 import json
@@ -13,6 +13,8 @@ from filelock import FileLock
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from persona_mcp.config.postgres import check_extra, is_postgres
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import StorageUnavailable
 
@@ -57,7 +59,7 @@ class PackedSerializer(JsonPlusSerializer):
         return super().loads_typed(data)
 
 
-class PersonaSqliteSaver(AsyncSqliteSaver):
+class PersonaSqliteSaver(AsyncSqliteSaver, PersonaSaver):
     """The stock saver, with what it leaves out: copying, deleting runs, pruning."""
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
@@ -127,7 +129,27 @@ TABLES = ("writes", "checkpoints")
 
 
 @asynccontextmanager
-async def open_checkpointer(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
+async def open_checkpointer(settings: Settings) -> AsyncIterator[PersonaSaver]:
+    """Open the saver on the PostgreSQL server of the settings, else on a file of its own.
+
+    Raises:
+        DeadlineExceeded: Another process makes its tables, and does not end.
+        NotConfigured: A server is named, and the extra for it is not installed.
+        StorageUnavailable: The server or the file cannot be opened, or is no database.
+    """
+    if not is_postgres(settings):
+        async with open_sqlite_saver(settings) as saver:
+            yield saver
+        return
+    check_extra()
+    from persona_mcp.config.postgres_checkpoints import open_postgres_saver  # noqa: PLC0415 - extra
+
+    async with open_postgres_saver(settings, PackedSerializer()) as pooled:
+        yield pooled
+
+
+@asynccontextmanager
+async def open_sqlite_saver(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
     """Open the saver on `checkpoints.db` in the data folder.
 
     Raises:

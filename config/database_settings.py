@@ -55,6 +55,13 @@ class DatabaseSettings(Section):
     checkpoint_connections: int = Field(
         8, ge=1, le=200, description="Most connections to PostgreSQL for checkpoints, beside these"
     )
+    gone_s: float = Field(
+        120.0,
+        ge=5,
+        le=86400,
+        description="PostgreSQL: another process that shows no life for this long has ended, in "
+        "seconds; let it be longer than any lease",
+    )
     echo: bool = Field(False, description="Log each SQL statement (level DEBUG)")
     checkpoints_kept: int = Field(
         200,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from persona_mcp.config.database import empty_database
+from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.batch_casts import Casts, read_casts
@@ -28,7 +29,7 @@ from persona_mcp.state.batch_faults import spec_of
 from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.errors import NotConfigured, PersonaError
+from persona_mcp.state.errors import NotConfigured, PersonaError, StorageUnavailable
 from persona_mcp.state.folding import fold_into
 from persona_mcp.state.kept_batch import KeptBatch
 from persona_mcp.state.kept_batches import BatchRows
@@ -200,9 +201,17 @@ async def open_batch(batch: KeptBatch, lent: Lent) -> AsyncIterator[Opened]:
         Conflict: Another process works in it.
         StorageUnavailable: It cannot be used.
         ModelError: The model does not answer.
-        Waits: It was begun with another model or embedder, or the model does not answer.
+        Waits: It was begun with another model or embedder, or in the data folder of another
+            server; or the model does not answer.
     """
     path = batch_path(lent.settings.data_dir, batch.world_id, batch.id)
+    if batch.progress.turns_done and is_postgres(lent.settings) and not path.exists():
+        raise Waits(
+            StorageUnavailable(
+                "it was begun by a server with another data folder: that one goes on with it, or "
+                "let all servers share the folder `dialogues`; or cancel it"
+            )
+        )
     async with begin_folder(path, written(batch.spec), resume=True) as folder:
         plan = await asyncio.to_thread(lambda: plan_batch(spec_of(batch.spec)))
         begun: Begun | None = await folder.store.fact(BEGUN)

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -41,10 +42,11 @@ class BatchJobs(Worker):
         rows: The batches of this database, in the name of this process.
     """
 
-    def __init__(self, rows: BatchRows, lent: Lent) -> None:
-        """Hold batches with what is lent."""
+    def __init__(self, rows: BatchRows, lent: Lent, now: Callable[[], float] = time.time) -> None:
+        """Hold batches with what is lent, by this clock."""
         super().__init__("dialogues", lent.settings.dialogues.poll_s)
         self.rows = rows
+        self._now = now
         self._lent = lent
         self._watch: Watch | None = None
         self._later: dict[Key, float] = {}
@@ -61,7 +63,7 @@ class BatchJobs(Worker):
         while not self._stopping:
             now = time.monotonic()
             self._later = {key: at for key, at in self._later.items() if at > now}
-            batch = await self.rows.claim(time.time(), self._later)
+            batch = await self.rows.claim(self._now(), self._later)
             if batch is None:
                 return
             await self._held(batch)
@@ -80,7 +82,9 @@ class BatchJobs(Worker):
 
     async def _held(self, batch: KeptBatch) -> None:
         """Hold a batch that this process has claimed, or leave it to be gone on with later."""
-        self._watch = watch = Watch(self.rows, batch, self._lent.settings.dialogues.note_s)
+        self._watch = watch = Watch(
+            self.rows, batch, self._lent.settings.dialogues.note_s, self._now
+        )
         if self._stopping:
             watch.stopping.set()
         looking = asyncio.create_task(watch.run(), name="dialogues watch")
@@ -173,8 +177,11 @@ class Watch:
         course: How far it is; None before that is known.
     """
 
-    def __init__(self, rows: BatchRows, batch: KeptBatch, every_s: float) -> None:
-        """Look this often, in seconds."""
+    def __init__(
+        self, rows: BatchRows, batch: KeptBatch, every_s: float, now: Callable[[], float]
+    ) -> None:
+        """Look this often, in seconds, by this clock."""
+        self._now = now
         self.stopping = asyncio.Event()
         self.cancelled = False
         self.course: Course | None = None
@@ -210,7 +217,7 @@ class Watch:
         """Write how far it is, and look whether it is to stop."""
         progress = self.course.progress if self.course else self._batch.progress
         try:
-            reason = await self._rows.note(self._batch, progress, time.time())
+            reason = await self._rows.note(self._batch, progress, self._now())
         except BatchLost:
             self._lost = True
             self.stopping.set()

@@ -296,7 +296,7 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
     """
     service, world_id = call.service, call.world_id
     found = await current_conversation(call, arguments.conversation_id)
-    await service.exchanges.sweep(world_id, time.time(), found.id)
+    await service.exchanges.sweep(world_id, service.now(), found.id)
     viewer = (
         (await service.personas.resolve(world_id, arguments.viewer)).id
         if arguments.viewer

@@ -22,9 +22,9 @@ from persona_mcp.state import kept_batches
 from persona_mcp.state.batch import CastMember, Outcome
 from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_reading import Kind, SaidTurn, participants_of, said
-from persona_mcp.state.errors import Conflict
+from persona_mcp.state.errors import Conflict, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Text
-from persona_mcp.state.kept_batch import BatchStatus
+from persona_mcp.state.kept_batch import BatchStatus, KeptBatch
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.snapshot_file import canonical
 
@@ -138,6 +138,7 @@ async def dialogue_result(call: Call, arguments: DialogueResultArguments) -> Dia
             status=found.status,
         )
     path = batch_path(call.store.settings.data_dir, call.world_id, found.id)
+    check_here(path, found)
     outcomes, total = await read(path, int(arguments.cursor or 0), arguments.limit + 1)
     page = outcomes[: arguments.limit]
     more = len(outcomes) > len(page)
@@ -149,6 +150,19 @@ async def dialogue_result(call: Call, arguments: DialogueResultArguments) -> Dia
         next_cursor=str(outcomes[-1].job.place.index) if more else None,
         manifest=await asyncio.to_thread(manifest_in, path),
     )
+
+
+def check_here(path: Path, found: KeptBatch) -> None:
+    """See to it that the files of a batch that was begun are in this data folder.
+
+    Raises:
+        StorageUnavailable: They are not.
+    """
+    if found.progress.turns_done and not (path / NAME).exists():
+        raise StorageUnavailable(
+            f"the files of dialogue '{found.id}' are not in this server's data folder: ask the "
+            "server that held it, or let all servers share the folder `dialogues`"
+        )
 
 
 async def read(path: Path, first: int, most: int) -> tuple[list[Outcome], int]:

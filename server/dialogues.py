@@ -103,7 +103,7 @@ async def check(service: "Service", asked: Advance) -> None:
 
     found, owner, until = await service.database.read(read)
     check_open(found.id, found.kind, found.status, "dialogue")
-    if not service.exchanges.is_free(owner, until, time.time()):
+    if not service.exchanges.is_free(owner, until, service.now()):
         raise busy(found.id, service.settings.conversation.lease_s)
 
 

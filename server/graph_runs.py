@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import ChatContext, Limits, Parts
 from persona_mcp.server.runs import Run
+from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import thread_id
@@ -72,7 +73,9 @@ async def run_graph(
     async with aclosing(events):
         async for event in events:
             run.emit(event.pop("event"), **event)
-    with contextlib.suppress(OSError, sqlite3.Error):  # the exchange is stored; this can wait
+    with contextlib.suppress(
+        OSError, sqlite3.Error, StorageUnavailable
+    ):  # the exchange is stored; this can wait
         thread = config["configurable"]["thread_id"]
         await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
 

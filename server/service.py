@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from persona_mcp.config.checkpoints import PersonaSqliteSaver, open_checkpointer
+from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.index import open_index
 from persona_mcp.config.llm import open_model
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
@@ -33,6 +34,7 @@ from persona_mcp.server.summaries import Summaries
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.server.wire import problem_of
 from persona_mcp.server.workers import (
+    alive,
     batches_of,
     drain,
     indexer_of,
@@ -54,7 +56,6 @@ from persona_mcp.state.exchange import Exchange, ExchangeStatus
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.indexer import Indexer
-from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.request import Request
@@ -86,8 +87,10 @@ class Service(Store):
     graph: Any
     dialogue: Any
     relationships: Any
-    checkpointer: PersonaSqliteSaver
+    checkpointer: PersonaSaver
     process: str
+    now: Callable[[], float]
+    """The clock that leases are held by."""
     runs: Runs
     summaries: Summaries
     upkeep: Upkeep
@@ -248,11 +251,9 @@ class Service(Store):
         limits = self.settings.conversation
         deadline, look_s = time.monotonic() + limits.busy_wait_s, LOOK_S
         while not (
-            found := await self.exchanges.claim(
-                lease, limits.lease_s, time.time(), prompt_id, after
-            )
+            found := await self.exchanges.claim(lease, limits.lease_s, self.now(), prompt_id, after)
         ):
-            while await self.exchanges.must_wait(lease, time.time()):
+            while await self.exchanges.must_wait(lease, self.now()):
                 if at_once or time.monotonic() >= deadline:
                     raise busy(lease.conversation_id, limits.lease_s)
                 await asyncio.sleep(look_s)
@@ -285,7 +286,7 @@ class Service(Store):
         while True:
             await asyncio.sleep(length / LEASE_SHARE)
             try:
-                kept = await self.exchanges.renew(lease, length, time.time())
+                kept = await self.exchanges.renew(lease, length, self.now())
             except StorageUnavailable:
                 if time.monotonic() - renewed >= length:
                     raise
@@ -307,6 +308,7 @@ class Service(Store):
                 run.partial,
             )
         except PersonaError as second:
+            self.exchanges.leave(lease)
             log.warning("exchange not marked", exchange_id=lease.exchange_id, reason=second.message)
 
 
@@ -334,8 +336,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         database = store.database
-        liveness = await asyncio.to_thread(Liveness, settings.data_dir / "processes")
-        stack.push_async_callback(asyncio.to_thread, liveness.close)
+        liveness = await stack.enter_async_context(alive(settings, database))
         model = MeasuredModel(model or open_model(settings.llm), store.metrics)
         stack.push_async_callback(model.aclose)
         embedder = RecentQueries(embedder or open_embedder(settings.embedder))
@@ -366,13 +367,14 @@ async def open_service(
             relationships=build_relationship(parts).compile(name="relationship"),
             checkpointer=checkpointer,
             process=liveness.owner,
+            now=liveness.now,
             runs=Runs(settings.server.streams_kept_s, settings.server.streams_kept),
             summaries=summaries,
             upkeep=upkeep_of(store, embedder.model_id, liveness),
             probe=Probe(model, settings.llm.probe_s),
             batches=batches_of(store, model, embedder, liveness),
         )
-        await service.exchanges.sweep(settings.world, time.time())
+        await service.exchanges.sweep(settings.world, liveness.now())
         await drain(indexer, settings.index.drain_s)
         await index.start()
         worker = asyncio.create_task(indexer.run(), name="outbox worker")

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from persona_mcp.config import checkpoints
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
@@ -173,7 +174,7 @@ def read_settings() -> Settings:
 
 
 @asynccontextmanager
-async def checkpointer() -> AsyncIterator[checkpoints.PersonaSqliteSaver]:
+async def checkpointer() -> AsyncIterator[PersonaSaver]:
     """Give Studio the product's checkpoints, for as long as its server runs."""
     settings = await asyncio.to_thread(read_settings)
     async with checkpoints.open_checkpointer(settings) as saver:

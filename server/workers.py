@@ -1,10 +1,12 @@
 """The background workers of a process: made from the settings, drained, and stopped."""
 
 import asyncio
-import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
+from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_holding import Lent
 from persona_mcp.server.batch_jobs import BatchJobs
@@ -12,17 +14,47 @@ from persona_mcp.server.store import Store
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.kept_batches import BatchRows
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.merging import Merging
 from persona_mcp.state.model import ChatModel
+from persona_mcp.state.presence import Presence
 from persona_mcp.state.prune_store import Laws
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.upkeep_store import UpkeepStore
 from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def alive(settings: Settings, database: Database) -> AsyncIterator[Liveness]:
+    """Show this process as alive, to those on its data folder and to those on its database.
+
+    Raises:
+        StorageUnavailable: The database did not answer.
+    """
+    liveness = await asyncio.to_thread(Liveness, settings.data_dir / "processes")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, liveness.close)
+        if is_postgres(settings):
+            presence = Presence(database, liveness.owner, settings.database.gone_s)
+            await presence.turn()
+            liveness.ask(presence)
+            stack.push_async_callback(say_ended, presence)
+            beating = asyncio.create_task(presence.run(), name="signs of life")
+            stack.push_async_callback(stop_worker, presence, beating, settings.database.connect_s)
+        yield liveness
+
+
+async def say_ended(presence: Presence) -> None:
+    """Say that this process ends, where anybody can hear it; else its silence says it."""
+    try:
+        await presence.end()
+    except StorageUnavailable as error:
+        log.warning("the end of this process is not told", reason=error.message)
 
 
 def indexer_of(
@@ -35,7 +67,8 @@ def indexer_of(
     """Make the outbox worker of this process."""
     chosen = settings.index
     limits = IndexerLimits(chosen.batch, chosen.claim_s, chosen.poll_s, chosen.attempts)
-    return Indexer(database, index, embedder, limits, liveness.owner, liveness.is_gone, time.time)
+    owner, is_gone = liveness.owner, liveness.is_gone
+    return Indexer(database, index, embedder, limits, owner, is_gone, liveness.now)
 
 
 def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
@@ -44,14 +77,14 @@ def upkeep_of(store: Store, model_id: str, liveness: Liveness) -> Upkeep:
     laws = Laws(settings.retention, settings.pruning)
     merging = Merging(model_id, settings.consolidation)
     upkeep = UpkeepStore(store.database, laws, merging, liveness.owner, liveness.is_gone)
-    return Upkeep(upkeep, store.personas, settings.upkeep, time.time)
+    return Upkeep(upkeep, store.personas, settings.upkeep, liveness.now)
 
 
 def batches_of(store: Store, model: ChatModel, embedder: Embedder, liveness: Liveness) -> BatchJobs:
     """Make what holds batches of dialogues in this process."""
     lease_s = store.settings.dialogues.lease_s
     rows = BatchRows(store.database, liveness.owner, liveness.is_gone, lease_s)
-    return BatchJobs(rows, Lent(store, model, embedder))
+    return BatchJobs(rows, Lent(store, model, embedder), liveness.now)
 
 
 async def drain(indexer: Indexer, limit_s: float) -> None:

@@ -59,6 +59,8 @@ class ExchangeStore:
         """
         self._database = database
         self._is_gone = is_gone
+        self._left_over: set[str] = set()
+        """Owners of leases whose runs ended while the database could not be told."""
 
     async def accept(
         self,
@@ -178,6 +180,7 @@ class ExchangeStore:
             conversation = {"world": lease.world_id, "key": lease.conversation_id}
             if owner is not None:
                 statements.INTERRUPT.run(connection, {**conversation, "now": now})
+            self._left_over.discard(lease.owner)
             taken = {"holder": lease.owner, "until": now + lease_s}
             statements.TAKE.run(connection, {**conversation, **taken})
             exchange = {"world": lease.world_id, "key": lease.exchange_id}
@@ -243,6 +246,13 @@ class ExchangeStore:
 
         await self._database.write(write)
 
+    def leave(self, lease: Lease) -> None:
+        """Note that a run has ended though its lease could not be given back: it holds nobody up.
+
+        Other processes wait until it runs out.
+        """
+        self._left_over.add(lease.owner)
+
     async def let_go(self, lease: Lease) -> Exchange:
         """Let go of the lease after a run that was committed, and return what became of it."""
 
@@ -303,7 +313,7 @@ class ExchangeStore:
 
     def is_free(self, owner: str | None, until: float | None, now: float) -> bool:
         """Tell whether a lease holds nobody up: there is none, it is over, or its process is."""
-        if owner is None or until is None or until < now:
+        if owner is None or until is None or until < now or owner in self._left_over:
             return True
         return self._is_gone(owner.split(":")[0])
 

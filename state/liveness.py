@@ -2,7 +2,8 @@
 
 Each process holds the lock of a file of its own; the system lets go of it however the process ends.
 So what a killed process was doing is known to be interrupted at once, without waiting for its lease
-to run out. Of a process on another machine or folder nothing is known here: only its lease counts.
+to run out. Of a process on another machine or folder `Presence` may know more, where they share a
+PostgreSQL database; otherwise only its lease counts.
 """
 
 import contextlib
@@ -13,8 +14,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from persona_mcp.state.ids import derived_id, new_id
+from persona_mcp.state.presence import Presence
 
 TAG_LENGTH = 12
+NAME = "folder"
+"""File with the folder's own name: two machines, or containers, may call all else the same."""
 STALE_S = 86_400.0
 """A dead process's file is removed after a day: a young one may be about to be locked."""
 
@@ -30,7 +34,9 @@ class Liveness:
         """Show this process as alive in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._tag = derived_id(socket.gethostname(), folder.resolve().as_posix())[:TAG_LENGTH]
+        place = (socket.gethostname(), folder.resolve().as_posix(), name_of(folder))
+        self._tag = derived_id(*place)[:TAG_LENGTH]
+        self._presence: Presence | None = None
         self.owner = f"{self._tag}-{new_id()}"
         self._remove_stale()
         self._lock = FileLock(self._file(self.owner), thread_local=False)
@@ -38,9 +44,22 @@ class Liveness:
 
     def is_gone(self, owner: str) -> bool:
         """Tell whether the process `owner` is known to have ended."""
-        if owner == self.owner or not owner.startswith(self._tag):
+        if owner == self.owner:
             return False
+        if not owner.startswith(self._tag):
+            return self._presence is not None and self._presence.is_gone(owner)
         return not self._file(owner).exists() or self._is_free(self._file(owner))
+
+    def now(self) -> float:
+        """Return the time that leases are held by, in seconds since the epoch.
+
+        It is the database's, where processes of several machines share it.
+        """
+        return time.time() if self._presence is None else self._presence.now()
+
+    def ask(self, presence: Presence) -> None:
+        """Have it know of processes elsewhere."""
+        self._presence = presence
 
     def close(self) -> None:
         """Show this process as ended."""
@@ -65,3 +84,12 @@ class Liveness:
             with contextlib.suppress(OSError):
                 if time.time() - file.stat().st_mtime > STALE_S and self._is_free(file):
                     file.unlink()
+
+
+def name_of(folder: Path) -> str:
+    """Return the name that the folder was given by whoever used it first."""
+    file = folder / NAME
+    with FileLock(folder / f"{NAME}.name", thread_local=False):
+        if not file.exists():
+            file.write_text(new_id(), encoding="utf-8")
+        return file.read_text("utf-8")

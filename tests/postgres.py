@@ -21,7 +21,9 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
+from persona_mcp.config.settings import Settings
 from tests.processes import eventually
 
 USER = "postgres"
@@ -254,3 +256,9 @@ def stored(url: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Read from a database as nobody of the product does: beside it."""
     with psycopg.connect(url) as connection:
         return connection.execute(query, values).fetchall()
+
+
+def on_postgres(settings: Settings, url: str, **limits: float) -> Settings:
+    """Return the settings with their data in a database of PostgreSQL, and limits of waiting."""
+    changed = {"url": SecretStr(url), **limits}
+    return settings.model_copy(update={"database": settings.database.model_copy(update=changed)})

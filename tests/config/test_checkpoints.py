@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +14,104 @@ from persona_mcp.config.checkpoints import (
     PackedSerializer,
     PersonaSqliteSaver,
     open_checkpointer,
+    open_sqlite_saver,
 )
+from persona_mcp.config.postgres_checkpoints import PersonaPostgresSaver
+from persona_mcp.config.saver import PersonaSaver
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import StorageUnavailable
+from tests.postgres import fresh_database, on_postgres
 
 pytestmark = pytest.mark.anyio
 
 
+KINDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=KINDS)
+def chosen(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings of either kind, with nothing stored yet."""
+    if request.param == "sqlite":
+        return settings
+    return on_postgres(settings, request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
-async def saver(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
-    async with open_checkpointer(settings) as opened:
+async def saver(chosen: Settings) -> AsyncIterator[PersonaSaver]:
+    async with open_checkpointer(chosen) as opened:
         yield opened
 
 
-async def put(saver: PersonaSqliteSaver, thread: str, number: int, namespace: str = "") -> None:
+async def put(saver: PersonaSaver, thread: str, number: int, namespace: str = "") -> None:
     config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": namespace}}
-    checkpoint = {**empty_checkpoint(), "id": f"{number:04}"}
-    written = await saver.aput(config, checkpoint, {"step": number}, {})  # type: ignore[arg-type]
+    version = f"{number:032}.5"
+    checkpoint = {
+        **empty_checkpoint(),
+        "id": f"{number:04}",
+        "channel_values": {"number": number, "list": [number] * 300},
+        "channel_versions": {"number": version, "list": version},
+    }
+    written = await saver.aput(
+        config,
+        checkpoint,  # type: ignore[arg-type]
+        {"step": number},
+        {"number": version, "list": version},
+    )
     await saver.aput_writes(written, [("channel", number)], f"task{number}")
 
 
-async def kept(saver: PersonaSqliteSaver, thread: str, namespace: str = "") -> list[str]:
+async def kept(saver: PersonaSaver, thread: str, namespace: str = "") -> list[str]:
     config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": namespace}}
-    return [t.config["configurable"]["checkpoint_id"] async for t in saver.alist(config)]
+    found = [one async for one in saver.alist(config)]
+    for one in found:
+        number = int(one.checkpoint["id"])
+        assert one.checkpoint["channel_values"] == {"number": number, "list": [number] * 300}
+    return [one.config["configurable"]["checkpoint_id"] for one in found]
 
 
-async def rows(saver: PersonaSqliteSaver, table: str) -> int:
-    async with saver.conn.execute(f"SELECT count(*) FROM {table}") as cursor:
-        found: Any = await cursor.fetchone()
-    return int(found[0])
+async def rows(saver: PersonaSaver, kind: str) -> int:
+    """Count the rows of checkpoints, writes or (PostgreSQL) blobs."""
+    if isinstance(saver, PersonaSqliteSaver):
+        async with saver.conn.execute(f"SELECT count(*) FROM {kind}") as cursor:
+            found: Any = await cursor.fetchone()
+        return int(found[0])
+    assert isinstance(saver, PersonaPostgresSaver)
+    table = "checkpoints" if kind == "checkpoints" else f"checkpoint_{kind}"
+    async with saver.conn.connection() as connection:
+        counted = await connection.execute(f"SELECT count(*) AS number FROM {table}")
+        row = await counted.fetchone()
+    assert row is not None
+    return int(row["number"])
 
 
-async def test_the_saver_conforms_with_all_that_a_checkpointer_can_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_saver_conforms_with_all_that_a_checkpointer_can_do(
+    kind: str, settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     opened = iter(range(1000))
 
-    @checkpointer_test(name="PersonaSqliteSaver")
-    async def ours() -> AsyncIterator[PersonaSqliteSaver]:
-        settings = Settings(data_dir=tmp_path / str(next(opened)), _env_file=None)
-        async with open_checkpointer(settings) as saver:
-            yield saver
+    @checkpointer_test(name=kind)
+    async def ours() -> AsyncIterator[PersonaSaver]:
+        with ExitStack() as stack:
+            fresh = settings.model_copy(update={"data_dir": tmp_path / str(next(opened))})
+            if kind == "postgresql":
+                server = stack.enter_context(
+                    fresh_database(request.getfixturevalue("postgres_url"))
+                )
+                fresh = on_postgres(fresh, server)
+            async with open_checkpointer(fresh) as saver:
+                yield saver
 
     report = await validate(ours)
 
     failures = {name: result.failures for name, result in report.results.items()}
     assert report.passed_all(), failures
-    for capability in ("copy_thread", "delete_for_runs", "prune"):
-        assert report.results[capability].detected, capability
+    assert len(report.results) == 8
+    assert all(result.detected for result in report.results.values())
 
 
 async def test_the_newest_checkpoints_of_a_thread_are_kept_with_their_writes(
-    saver: PersonaSqliteSaver,
+    saver: PersonaSaver,
 ) -> None:
     for number in range(1, 8):
         await put(saver, "t1", number)
@@ -75,7 +124,7 @@ async def test_the_newest_checkpoints_of_a_thread_are_kept_with_their_writes(
     assert await rows(saver, "writes") == 10
 
 
-async def test_a_thread_with_fewer_checkpoints_is_left_alone(saver: PersonaSqliteSaver) -> None:
+async def test_a_thread_with_fewer_checkpoints_is_left_alone(saver: PersonaSaver) -> None:
     await put(saver, "t1", 1)
 
     await saver.akeep("t1", 3)
@@ -85,7 +134,7 @@ async def test_a_thread_with_fewer_checkpoints_is_left_alone(saver: PersonaSqlit
 
 
 async def test_inner_checkpoints_go_with_the_outer_ones_of_their_time(
-    saver: PersonaSqliteSaver,
+    saver: PersonaSaver,
 ) -> None:
     for number in range(1, 5):
         await put(saver, "t1", number)
@@ -96,7 +145,7 @@ async def test_inner_checkpoints_go_with_the_outer_ones_of_their_time(
     assert await kept(saver, "t1", "inner") == ["0004", "0003"]
 
 
-async def test_an_unknown_way_of_pruning_is_refused(saver: PersonaSqliteSaver) -> None:
+async def test_an_unknown_way_of_pruning_is_refused(saver: PersonaSaver) -> None:
     await put(saver, "t1", 1)
 
     with pytest.raises(ValueError, match="keep_latest or delete"):
@@ -105,17 +154,23 @@ async def test_an_unknown_way_of_pruning_is_refused(saver: PersonaSqliteSaver) -
     assert await kept(saver, "t1") == ["0001"]
 
 
-async def test_a_statement_that_fails_leaves_everything(saver: PersonaSqliteSaver) -> None:
-    await put(saver, "t1", 1)
-    await saver.conn.execute(
+@pytest.fixture
+async def sqlite_saver(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
+    async with open_sqlite_saver(settings) as opened:
+        yield opened
+
+
+async def test_a_statement_that_fails_leaves_everything(sqlite_saver: PersonaSqliteSaver) -> None:
+    await put(sqlite_saver, "t1", 1)
+    await sqlite_saver.conn.execute(
         "CREATE TRIGGER no BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
 
     with pytest.raises(Exception, match="no"):
-        await saver.aprune(["t1"], strategy="delete")
+        await sqlite_saver.aprune(["t1"], strategy="delete")
 
-    assert await kept(saver, "t1") == ["0001"]
-    assert await rows(saver, "writes") == 1
+    assert await kept(sqlite_saver, "t1") == ["0001"]
+    assert await rows(sqlite_saver, "writes") == 1
 
 
 async def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:

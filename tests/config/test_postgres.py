@@ -3,25 +3,18 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from persona_mcp.config.database_settings import DatabaseSettings
 from persona_mcp.config.loading import list_settings, load_settings
 from persona_mcp.config.postgres import check_extra, connect_arguments, is_postgres
 from persona_mcp.config.postgres_connections import LATER_S, limited, limited_async
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import InvalidSettings, NotConfigured
-from tests.postgres import Postgres
+from tests.postgres import Postgres, on_postgres
 
 SECRET = "postgresql://me:pass%20word@db.example/personas"
-
-
-def with_postgres(tmp_path: Path, url: str, **limits: Any) -> Settings:
-    database = DatabaseSettings(url=url, **limits)
-    return Settings(_env_file=None, data_dir=tmp_path / "data", database=database)
 
 
 def test_the_address_is_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,8 +55,8 @@ def test_where_the_extra_is_missing_it_is_named(monkeypatch: pytest.MonkeyPatch)
         check_extra()
 
 
-def test_a_server_is_told_the_limits(tmp_path: Path, postgres_url: str) -> None:
-    settings = with_postgres(tmp_path, postgres_url, statement_s=3, busy_s=2, idle_s=4)
+def test_a_server_is_told_the_limits(settings: Settings, postgres_url: str) -> None:
+    settings = on_postgres(settings, postgres_url, statement_s=3, busy_s=2, idle_s=4)
 
     with limited(settings).connect(postgres_url, **connect_arguments(settings)) as connection:
         found = {
@@ -81,9 +74,9 @@ def test_a_server_is_told_the_limits(tmp_path: Path, postgres_url: str) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_the_server(
-    tmp_path: Path, postgres_url: str
+    settings: Settings, postgres_url: str
 ) -> None:
-    settings = with_postgres(tmp_path, postgres_url, statement_s=1)
+    settings = on_postgres(settings, postgres_url, statement_s=1)
 
     with limited(settings).connect(postgres_url, **connect_arguments(settings)) as connection:
         with pytest.raises(psycopg.errors.QueryCanceled):
@@ -94,9 +87,9 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(
 
 
 def test_a_server_that_stands_still_is_given_up_by_a_thread(
-    tmp_path: Path, postgres: Postgres
+    settings: Settings, postgres: Postgres
 ) -> None:
-    settings = with_postgres(tmp_path, postgres.url(), statement_s=1)
+    settings = on_postgres(settings, postgres.url(), statement_s=1)
     arguments = connect_arguments(settings)
     with limited(settings).connect(postgres.url(), **arguments) as connection:
         with postgres.paused():
@@ -110,9 +103,9 @@ def test_a_server_that_stands_still_is_given_up_by_a_thread(
 
 @pytest.mark.anyio
 async def test_a_server_that_stands_still_is_given_up_by_a_task(
-    tmp_path: Path, postgres: Postgres
+    settings: Settings, postgres: Postgres
 ) -> None:
-    settings = with_postgres(tmp_path, postgres.url(), statement_s=1)
+    settings = on_postgres(settings, postgres.url(), statement_s=1)
     arguments = connect_arguments(settings)
     connection = await limited_async(settings).connect(postgres.url(), **arguments)
     async with connection:

@@ -21,6 +21,7 @@ from persona_mcp.state.ids import thread_id
 from persona_mcp.state.interaction import InteractionParams, InteractionState, available
 from tests.calls import say
 from tests.doubles import Fails, ScriptedModel
+from tests.savers import sqlite_of
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +59,7 @@ CHECKPOINTED = {
 
 async def checkpoints(service: Service, conversation_id: str) -> list[tuple[bytes, dict[str, Any]]]:
     """Read a conversation's checkpoints as they lie in the file, oldest first, and decoded."""
-    found = await service.checkpointer.conn.execute_fetchall(
+    found = await sqlite_of(service).execute_fetchall(
         "SELECT type, checkpoint, metadata FROM checkpoints WHERE thread_id = ? "
         "ORDER BY checkpoint_id",
         (thread_id("main", conversation_id),),

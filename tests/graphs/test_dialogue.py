@@ -9,6 +9,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.ids import thread_id
 from tests.calls import call, rows, say
 from tests.doubles import SMALL, Says, ScriptedModel
+from tests.savers import sqlite_of
 from tests.talks import go_on, said, start
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +75,7 @@ async def test_each_step_is_checkpointed_with_ids_and_the_current_turn_alone(
         "aria",
         "kira",
     )
-    stored = await service.checkpointer.conn.execute_fetchall(
+    stored = await sqlite_of(service).execute_fetchall(
         "SELECT checkpoint FROM checkpoints UNION ALL SELECT value FROM writes"
     )
     assert not any(b"travelling bard" in row[0] or b"scholar" in row[0] for row in stored)

@@ -30,6 +30,7 @@ from tests.calls import call, dump, remembered, rows, say
 from tests.doubles import Fails, Hangs, ScriptedModel, WordEmbedder
 from tests.http_server import served
 from tests.mcp_client import ERAS, Era, connected, data_of, error_of, good
+from tests.savers import sqlite_of
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +179,7 @@ async def test_the_run_waits_at_an_interrupt_that_holds_no_words(service: Servic
     [waiting] = (await service.graph.aget_state(thread)).interrupts
 
     assert waiting.value == {"exchange_id": prompted["exchange_id"], "faults": []}
-    stored = await service.checkpointer.conn.execute_fetchall(
+    stored = await sqlite_of(service).execute_fetchall(
         "SELECT checkpoint FROM checkpoints UNION ALL SELECT value FROM writes"
     )
     assert not any(b"travelling bard" in row[0] for row in stored)

@@ -26,6 +26,7 @@ from persona_mcp.state.errors import (
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from tests.calls import call, remembered, request, rows, say
 from tests.doubles import Fails, FickleEmbedder, Hangs, ScriptedModel, WordEmbedder
+from tests.savers import sqlite_of
 
 pytestmark = pytest.mark.anyio
 
@@ -387,7 +388,7 @@ async def test_a_conversation_keeps_only_its_newest_checkpoints(
         for message in ("Say two.", "Say three.", "Say four."):
             await say(service, message, **where)
 
-        count = await service.checkpointer.conn.execute_fetchall("SELECT count(*) FROM checkpoints")
+        count = await sqlite_of(service).execute_fetchall("SELECT count(*) FROM checkpoints")
 
     assert [tuple(row) for row in count] == [(2,)]
 
@@ -440,7 +441,7 @@ async def test_what_fails_after_an_exchange_was_stored_is_no_failure_of_it(
     service: Service, model: ScriptedModel
 ) -> None:
     model.add("Noted.")
-    service.graph.checkpointer = BrokenSaver(service.checkpointer.conn)
+    service.graph.checkpointer = BrokenSaver(sqlite_of(service))
 
     said = await say(service, "My cat is called Biscuit.")
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -66,6 +67,18 @@ def test_of_another_folder_or_machine_nothing_is_known(mine: Liveness, tmp_path:
 
     assert not mine.is_gone(other.owner)
     assert not mine.is_gone("some-other-machine")
+
+
+def test_a_folder_of_the_same_place_in_another_container_is_another(tmp_path: Path) -> None:
+    folder = tmp_path / "processes"
+    here = Liveness(folder)
+    here.close()
+    shutil.rmtree(folder)  # the same path, and the same host name, on another disk
+
+    there = Liveness(folder)
+
+    assert not there.is_gone(here.owner)
+    there.close()
 
 
 def test_files_of_dead_processes_are_removed_after_a_day(mine: Liveness, tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+"""The savers of checkpoints behind a service, looked into as nobody of the product does."""
+
+import aiosqlite
+
+from persona_mcp.config.checkpoints import PersonaSqliteSaver
+from persona_mcp.server.service import Service
+
+
+def sqlite_of(service: Service) -> aiosqlite.Connection:
+    """Return the connection to the file of the checkpoints."""
+    assert isinstance(service.checkpointer, PersonaSqliteSaver)
+    return service.checkpointer.conn
