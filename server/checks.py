@@ -4,10 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection, func, select
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.embedder import open_embedder
@@ -17,8 +15,8 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
-from persona_mcp.state.full_text import COMPARE_WORDS
 from persona_mcp.state.model import ChatModel, Message, Sampling
+from persona_mcp.state.soundness import fault_in, fault_in_words
 
 PROBE = "Say hello."
 PROBE_TOKENS = 8
@@ -75,60 +73,25 @@ async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 
 
 async def database(service: Service) -> str:
-    """Check that the database is sound, and count what is in it.
+    """Check that it is whole, and count what is in it.
 
     Raises:
         StorageUnavailable: It is damaged.
     """
-    sqlite = service.database.engine.dialect.name == "sqlite"
 
-    def read(connection: Connection) -> list[Any]:
-        if sqlite:
-            look_for_damage(connection)
-        counted = (select(func.count()).select_from(t) for t in (tables.Exchange, tables.Memory))
-        return [connection.scalar(query) for query in counted]
+    def read(connection: Connection) -> tuple[str, int, int]:
+        exchanges, memories = (
+            connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in (tables.Exchange, tables.Memory)
+        )
+        return fault_in(connection), exchanges, memories
 
-    exchanges, memories = await service.database.read(read)
-    if sqlite:
-        await service.database.write(compare_words)
+    fault, exchanges, memories = await service.database.read(read)
+    if fault := fault or await service.database.write(fault_in_words):
+        raise StorageUnavailable(fault)
     if isinstance(service.checkpointer, PersonaSqliteSaver):
         await service.checkpointer.acheck()
     return f"sound; {exchanges} exchanges, {memories} memories"
-
-
-def look_for_damage(connection: Connection) -> None:
-    """Read through an SQLite database, its indexes, and what refers to what.
-
-    Raises:
-        StorageUnavailable: It is damaged.
-    """
-    state = connection.scalar(text("PRAGMA integrity_check(1)"))
-    if state != "ok":
-        raise damaged(f"persona.db ({' '.join(str(state).strip('* ').split())})")
-    astray = connection.execute(text("PRAGMA foreign_key_check")).first()
-    if astray is not None:
-        raise damaged(
-            f"persona.db (a row of {astray[0]} refers to one of {astray[2]} that is gone)"
-        )
-
-
-def compare_words(connection: Connection) -> None:
-    """Compare the full-text index with the memories.
-
-    Raises:
-        StorageUnavailable: They do not agree.
-    """
-    try:
-        connection.exec_driver_sql(COMPARE_WORDS)
-    except DatabaseError as error:
-        raise damaged("the full-text index of persona.db") from error
-
-
-def damaged(what: str) -> StorageUnavailable:
-    """Say what is damaged, and what to do."""
-    return StorageUnavailable(
-        f"damaged: {what}; put a backup back (`persona db restore`), and look at the disk"
-    )
 
 
 async def index(service: Service) -> str:

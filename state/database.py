@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from persona_mcp.state.database_faults import UNKNOWN, fault_of
+from persona_mcp.state.database_faults import UNKNOWN, fault_of, is_explained
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.watching import Unwatched, Watch
@@ -140,7 +140,7 @@ class Database:
                     ended = True
             except DBAPIError as error:
                 # PostgreSQL may have stored it and then been unable to say so.
-                if ended and error.connection_invalidated:
+                if ended and error.connection_invalidated and not is_explained(error):
                     raise StorageUnavailable(UNKNOWN) from error
                 raise
 

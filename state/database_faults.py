@@ -46,6 +46,11 @@ def fault_of(error: DBAPIError | PoolTimeout) -> StorageUnavailable:
     return StorageUnavailable(STATES.get(state_of(error), POSTGRES))
 
 
+def is_explained(error: DBAPIError) -> bool:
+    """Tell whether PostgreSQL said why it did not do what it was asked to."""
+    return state_of(error) in STATES
+
+
 def state_of(error: DBAPIError) -> str:
     """Return what PostgreSQL calls an error; empty where it said nothing, and on SQLite."""
     return getattr(error.orig, "sqlstate", None) or ""

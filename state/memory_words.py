@@ -101,12 +101,11 @@ class WordSearch:
         matched = full_text_postgres.any_of(asked.text)
         if not matched:
             return {}
+        readable = full_text_postgres.readable_by(asked.world_id, asked.reader)
         texts = self._candidates(
             connection,
             max(full_text_postgres.CANDIDATES, asked.limit),
-            matched=matched,
-            readable=full_text_postgres.readable_by(asked.world_id, asked.reader),
-            **fitting,
+            {"matched": matched, "readable": readable, **fitting},
         )
         known = statistics(connection, asked.text, asked.world_id, asked.reader)
         found = bm25(asked.text, list(texts.values()), known, asked.params)
@@ -114,14 +113,16 @@ class WordSearch:
         in_order = sorted(scores, key=lambda seq: (-scores[seq], seq))
         return {seq: scores[seq] for seq in in_order[: asked.limit]}
 
-    def _candidates(self, connection: Connection, least: int, **given: Any) -> dict[int, str]:
+    def _candidates(
+        self, connection: Connection, count: int, given: Mapping[str, Any]
+    ) -> dict[int, str]:
         """Return the texts of the best by `ts_rank` of those that fit, by `seq`."""
-        most = WIDER * least
+        most = WIDER * count
         while True:
             rows = self._on_postgres.all(connection, most=most, **given)
             found = {seq: text for seq, _, fits, text in rows if fits}
-            if len(found) >= least or len(rows) < most:
-                return dict(list(found.items())[:least])
+            if len(found) >= count or len(rows) < most:
+                return dict(list(found.items())[:count])
             most *= WIDER
 
 

@@ -20,6 +20,7 @@ from mcp.client import Client
 
 from persona_mcp.state.ids import thread_id
 from tests.model_server import ModelServer
+from tests.postgres import stored as in_postgres
 from tests.processes import environment, model_server, run, stored, variables
 
 LANGGRAPH = Path(sysconfig.get_path("scripts")) / "langgraph"
@@ -252,3 +253,27 @@ def test_what_the_server_itself_refuses_has_its_own_form(studio: Studio) -> None
 
     assert missing.status_code == httpx.codes.NOT_FOUND
     assert "not found" in missing.json()["detail"]
+
+
+def test_on_postgresql_studio_goes_on_from_the_products_checkpoints(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    data_dir, log = tmp_path / "data", tmp_path / "log"
+    with model_server() as model:
+        given = variables(data_dir, model.openai_url, PERSONA_DATABASE__URL=postgres_url)
+        with dev_server(given, log) as url, get_sync_client(url=url) as client:
+            studio = Studio(url, data_dir, model, client)
+            begun = studio.chat(DOG)
+            thread = studio.open(begun["conversation_id"])
+            before: Any = client.threads.get_state(thread)
+            reply = studio.say(thread, CAT)["reply"]
+            window = studio.window()
+            history = client.threads.get_history(thread)
+
+    assert before["values"]["reply"] == begun["response"]
+    assert DOG in window
+    assert history[0]["values"]["reply"] == reply  # type: ignore[call-overload]
+    count = "SELECT count(*) FROM checkpoints WHERE thread_id = %s"
+    assert in_postgres(postgres_url, count, thread) == [(len(history),)]
+    assert not (data_dir / "checkpoints.db").exists()
+    assert "Traceback" not in log.read_text(), log.read_text()

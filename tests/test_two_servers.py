@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.bookkeeping import faults
 from persona_mcp.config.settings import Settings
-from tests.http_server import API, CHAT, LIMIT_S
+from tests.http_server import API, CHAT, LIMIT_S, LOOK_S
 from tests.model_server import Behaviour, ModelServer
 from tests.postgres import on_postgres, stored
-from tests.processes import model_server, serving, stop, variables
+from tests.processes import end, model_server, serving, stop, variables
 
 pytestmark = pytest.mark.anyio
 
@@ -27,23 +27,29 @@ CROWD = 4
 
 
 @asynccontextmanager
-async def servers(url: str, model: ModelServer, *folders: Path) -> AsyncIterator[list[str]]:
-    """Start a server for each data folder, all at once, on an empty database."""
+async def servers(
+    url: str, model: ModelServer, *folders: Path, **more: str
+) -> AsyncIterator[list[tuple[subprocess.Popen[str], httpx.AsyncClient]]]:
+    """Start a server for each data folder, all at once, on an empty database; open clients."""
     async with AsyncExitStack() as stack:
 
-        async def enter(folder: Path) -> str:
-            given = variables(folder, model.openai_url, PERSONA_DATABASE__URL=url)
+        async def enter(folder: Path) -> tuple[subprocess.Popen[str], httpx.AsyncClient]:
+            given = variables(folder, model.openai_url, PERSONA_DATABASE__URL=url, **more)
             started = serving(folder, model.openai_url, **given)
             process, address = await asyncio.to_thread(started.__enter__)
             stack.push_async_callback(asyncio.to_thread, started.__exit__, None, None, None)
             stack.push_async_callback(ended_well, process)
-            return address
+            client = httpx.AsyncClient(base_url=address, timeout=4 * LIMIT_S, trust_env=False)
+            return process, await stack.enter_async_context(client)
 
         yield list(await asyncio.gather(*(enter(folder) for folder in folders)))
 
 
 async def ended_well(process: subprocess.Popen[str]) -> None:
-    """Stop a server as an operator does."""
+    """Stop a server as an operator does, unless the test has killed it."""
+    if process.poll() is not None:
+        end(process)
+        return
     code, told = await asyncio.to_thread(stop, process)
     assert code == 0, told
 
@@ -99,13 +105,8 @@ async def test_under_load_no_update_is_lost_and_no_exchange_is_doubled(
 ) -> None:
     with model_server(Behaviour(delay_s=0.002)) as model:
         places = [tmp_path / name for name in folders]
-        async with servers(postgres_url, model, *places) as urls, AsyncExitStack() as stack:
-            clients = [
-                await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=url, timeout=4 * LIMIT_S, trust_env=False)
-                )
-                for url in urls
-            ]
+        async with servers(postgres_url, model, *places) as running:
+            clients = [client for _, client in running]
             done = await asyncio.gather(
                 *(talk(clients, number) for number in range(TALKS)), crowd(clients)
             )
@@ -137,3 +138,31 @@ async def test_under_load_no_update_is_lost_and_no_exchange_is_doubled(
         "count(DISTINCT metadata ->> 'step')"
     )
     assert stored(postgres_url, doubled) == []
+
+
+async def test_what_a_killed_server_was_at_is_done_once_by_the_other(
+    settings: Settings, postgres_url: str, tmp_path: Path
+) -> None:
+    about: dict[str, Any] = {"persona_id": "aria", "user_id": "user"}
+    lease = {"PERSONA_CONVERSATION__LEASE_S": "2"}
+    places = (tmp_path / "one", tmp_path / "two")
+    with model_server() as model:
+        async with servers(postgres_url, model, *places, **lease) as running:
+            (killed, here), (_, there) = running
+            first = await say(here, "r0", **about)
+            about["conversation_id"] = first["conversation_id"]
+            model.script(Behaviour(text="Never " * 1000, delay_s=0.05))
+            lost = asyncio.create_task(say(here, "r1", **about))
+            while len(model.requests) < 2:
+                await asyncio.sleep(LOOK_S)
+            killed.kill()
+            with pytest.raises(httpx.HTTPError):
+                await lost
+
+            again = await say(there, "r1", **about)
+            same = await say(there, "r1", **about)
+            third = await say(there, "r2", **about)
+
+    assert (again["turn_number"], third["turn_number"]) == (4, 6)
+    assert same["exchange_id"] == again["exchange_id"]
+    assert await faults(on_postgres(settings, postgres_url), {"r0", "r1", "r2"}) == []

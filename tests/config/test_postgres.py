@@ -6,13 +6,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from persona_mcp.config.loading import list_settings, load_settings
 from persona_mcp.config.postgres import check_extra, connect_arguments, is_postgres
 from persona_mcp.config.postgres_connections import LATER_S, limited, limited_async
+from persona_mcp.config.postgres_engine import open_engine
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import InvalidSettings, NotConfigured
-from tests.postgres import Postgres, on_postgres
+from tests.postgres import Postgres, on_postgres, stored
 
 SECRET = "postgresql://me:pass%20word@db.example/personas"
 
@@ -114,3 +116,19 @@ async def test_a_server_that_stands_still_is_given_up_by_a_task(
             await connection.execute("SELECT 7")
 
         assert connection.closed
+
+
+def test_a_connection_that_was_lost_while_it_rested_is_replaced_before_it_is_used(
+    settings: Settings, postgres_url: str
+) -> None:
+    engine = open_engine(on_postgres(settings, postgres_url))
+    backend = text("SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        before = connection.scalar(backend)
+    stored(postgres_url, "SELECT pg_terminate_backend(%s)", before)
+
+    with engine.connect() as connection:
+        after = connection.scalar(backend)
+
+    assert after != before
+    engine.dispose()

@@ -15,7 +15,7 @@ from persona_mcp.state.persona_changes import remove_persona
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import NOW, PARAMS, begin, spec
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 FRESH = InteractionState(as_of=NOW)
 

@@ -26,7 +26,7 @@ from tests.state.rows import (
     rows_of,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.state.rows import (
     spec,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 P, M, V = tables.Persona, tables.Memory, tables.MemoryVector
 

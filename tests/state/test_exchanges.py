@@ -30,7 +30,7 @@ from tests.state.rows import (
     rows_of,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 OTHER = "host-2"
 

@@ -9,7 +9,7 @@ from persona_mcp.state.memories import search_words
 from persona_mcp.state.tables import Memory
 from tests.state.rows import remember
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 
 async def search(database: Database, query: str, limit: int = 10) -> list[int]:

@@ -14,7 +14,7 @@ from persona_mcp.state.kept_batch import AskedBatch, KeptBatch, Progress
 from persona_mcp.state.kept_batches import BatchLost, BatchRows
 from tests.state.rows import NOW
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 MOST = 10
 LEASE_S = 60.0

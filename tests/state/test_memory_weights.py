@@ -12,7 +12,7 @@ from persona_mcp.state.memory_params import RetentionParams
 from persona_mcp.state.memory_weights import BINS, by_tenths, read_weights
 from tests.state.rows import NOW, remember
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 DAY_S = 86_400.0
 

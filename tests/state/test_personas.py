@@ -15,7 +15,7 @@ from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.personas import PersonaStore, free_id, near
 from tests.state.rows import NOW, PARAMS, begin, commit_of, spec
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 
 @pytest.fixture

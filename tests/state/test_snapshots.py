@@ -42,7 +42,7 @@ from persona_mcp.state.table_base import Base
 from persona_mcp.state.vector_index import VectorIndex
 from tests.worlds import NOW, make_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
 COLUMNS_OF_SCHEMA_10 = "c3ee282db33b0813"
 EVERYTHING = Selection()
