@@ -211,7 +211,9 @@ class IndexSettings(Section):
     token: SecretStr = Field(
         SecretStr(""), description="Token that it wants; empty where it wants none"
     )
-    request_s: Seconds = Field(10.0, description="Limit of one request to it, in seconds")
+    request_s: Seconds = Field(
+        10.0, description="Limit of one request to it, and of any search in the index, in seconds"
+    )
     batch: int = Field(256, ge=1, le=5000, description="Memories embedded and indexed at once")
     claim_s: Seconds = Field(
         30.0, description="How long a process keeps a claimed outbox row, in seconds"

@@ -356,7 +356,7 @@ async def open_service(
         index = SyncedIndex(database, opened, embedder.model_id, chosen.batch, chosen.shards_cached)
         stack.push_async_callback(index.aclose)
         indexer = indexer_of(settings, database, index, embedder, liveness)
-        memories = MemorySearch(database, index, embedder, settings.retrieval)
+        memories = MemorySearch(database, index, embedder, settings.retrieval, chosen.request_s)
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
         summaries = Summaries()
         parts = parts_of(store, memories, model, embedder, indexer, summaries, liveness.owner)

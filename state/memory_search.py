@@ -1,5 +1,6 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.lexical import bm25
 from persona_mcp.state.memories import Found
 from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
@@ -23,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 TURN = "conversation"
 """The type of a memory that is a turn, word for word."""
+
+
+INDEX_S = 10.0
+"""Limit of a search of the index where nobody says otherwise, in seconds."""
 
 
 class Nearest(Protocol):
@@ -46,9 +51,11 @@ class MemorySearch:
         index: Nearest,
         embedder: Embedder,
         params: RetrievalParams,
+        index_s: float = INDEX_S,
     ) -> None:
-        """Search this database through this index."""
+        """Search this database through this index, which has `index_s` seconds for an answer."""
         self._database = database
+        self._index_s = index_s
         self._index = index
         self._embedder = embedder
         self._params = params
@@ -108,11 +115,28 @@ class MemorySearch:
             vector = await self._embedder.embed_query(text)
             if not search_index:
                 return vector, [], ""
-            hits = await self._index.search(world_id, vector, reader, self._params.candidates)
+            hits = await self._nearest(world_id, vector, reader)
         except PersonaError as error:
             log.warning("search by words alone", reason=error.message, code=error.code)
             return None, [], error.message
         return vector, [hit.memory_id for hit in hits], ""
+
+    async def _nearest(self, world_id: str, vector: Vector, reader: str) -> list[Hit]:
+        """Ask the index, within its limit.
+
+        Raises:
+            StorageUnavailable: It did not answer in time, or failed.
+        """
+        try:
+            async with asyncio.timeout(self._index_s) as clock:
+                return await self._index.search(world_id, vector, reader, self._params.candidates)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise StorageUnavailable(
+                f"the dense index did not answer a search within {self._index_s:g} s "
+                "(PERSONA_INDEX__REQUEST_S); `persona doctor` tells more"
+            ) from error
 
 
 def is_sought(row: Found, reader: str, sought: Sought) -> bool:

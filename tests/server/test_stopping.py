@@ -182,3 +182,18 @@ async def test_while_it_stops_nothing_new_is_begun_and_what_runs_can_be_waited_f
     assert (done.status_code, done.json()["response"]) == (200, "Well.")
     assert [row["request_id"] for row in await rows(service.database, tables.Exchange)] == ["r1"]
     assert len(await rows(service.database, tables.Persona)) == 3
+
+
+def test_what_is_not_closed_in_time_is_left_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    short = {**QUICK, "PERSONA_SERVER__STOP_S": "0.001", "PERSONA_SERVER__CLOSE_S": "0.001"}
+    with (
+        model_server() as models,
+        serving(data, models.openai_url, **short) as (process, url),
+    ):
+        said = httpx.post(f"{url}{API}/persona/chat", json=HELLO, timeout=LIMIT_S).json()
+        code, told = stop(process)
+
+    assert code == 1
+    assert "not everything was closed within 0.002 s (PERSONA_SERVER__STOP_S" in told
+    assert stored(data, "SELECT status, response FROM exchanges") == [("done", said["response"])]

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.indexer import Indexer, IndexerLimits
 from persona_mcp.state.memory import Sought
@@ -15,6 +17,7 @@ from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.synced_index import SyncedIndex
+from persona_mcp.state.vector_index import Hit
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
 from tests.state.test_memories import CASES, EVERYBODY
@@ -49,6 +52,24 @@ def indexer(database: Database, index: SyncedIndex, embedder: FickleEmbedder) ->
 @pytest.fixture
 def memories(database: Database, index: SyncedIndex, embedder: FickleEmbedder) -> MemorySearch:
     return MemorySearch(database, index, embedder, RetrievalParams())
+
+
+class HangingIndex:
+    """An index that never answers."""
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_an_index_that_hangs_is_given_up_and_words_find_what_they_can(
+    database: Database, embedder: FickleEmbedder
+) -> None:
+    memories = MemorySearch(database, HangingIndex(), embedder, RetrievalParams(), index_s=0.05)
+
+    recall = await memories.search("main", "mara", "harbour", 10)
+
+    assert recall.degraded.startswith("the dense index did not answer a search within 0.05 s")
 
 
 async def index_all(indexer: Indexer) -> None:
