@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,8 +134,12 @@ async def database_answers(service: "Service") -> str:
     return f"{service.database.engine.dialect.name} answers"
 
 
-async def index_answers(service: "Service") -> str:
+async def index_answers(service: "Service", worlds: Collection[str] | None = None) -> str:
     """Ask the index whether it is there, and see what is still to be put into it.
+
+    Args:
+        service: Whose index.
+        worlds: Whose memories are counted that wait; None for those of all.
 
     Raises:
         StorageUnavailable: It does not answer.
@@ -143,7 +147,7 @@ async def index_answers(service: "Service") -> str:
     index = service.index
     trouble = f"; {index.trouble}" if index.trouble else ""
     await index.check()
-    return f"{index.kind}; {await service.indexer.pending()} memories wait{trouble}"
+    return f"{index.kind}; {await service.indexer.pending(worlds)} memories wait{trouble}"
 
 
 async def check_parts(checks: Checks, limit_s: float) -> dict[str, Check]:

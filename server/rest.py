@@ -16,7 +16,13 @@ from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
-from persona_mcp.server.operations import Caller, Operation, accepted, call_operation
+from persona_mcp.server.operations import (
+    Caller,
+    Operation,
+    accepted,
+    call_operation,
+    check_scope,
+)
 from persona_mcp.server.runs import Run
 from persona_mcp.state.errors import InvalidParams
 
@@ -109,6 +115,7 @@ async def resume_stream(request: Request, stream_id: str) -> Response:
     A browser's EventSource does this by itself, also when it has seen the end: the answer to that
     is 204, so that it stops. Ended streams are kept for a minute.
     """
+    check_scope("persona_chat_stream", "chat")
     service = service_of(request)
     run, after = stream_named(service, stream_id), last_seen(request)
     if run.ended:
@@ -121,6 +128,7 @@ async def resume_stream(request: Request, stream_id: str) -> Response:
 
 async def cancel_stream(request: Request, stream_id: str) -> Response:
     """Stop making a reply, the model's work too; nothing of it is remembered."""
+    check_scope("persona_chat_stream", "chat")
     run = stream_named(service_of(request), stream_id)
     running = not run.ended
     await run.cancel("client")

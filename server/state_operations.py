@@ -193,7 +193,7 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     What is replaced is saved first. A file that is edited, cut off or of another format is refused.
     A merge adds what is new, and refuses everything if something is there with other content.
     """
-    world_id = arguments.into or call.world_id
+    world_id = await target_of(call, arguments.into)
     rows = await rows_to_load(call, arguments)
     previous_id = call.made_id("state_load")
     wish = Wish(world_id, arguments.mode, *await embedder_of(call), previous_id, time.time())
@@ -211,6 +211,19 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     if session is not None:
         session = await call.store.sessions.use(session.id, time.time())
     return told(session, wish, done, dry_run=False)
+
+
+async def target_of(call: Call, into: str | None) -> str:
+    """Return the world to load into, which need not be there yet.
+
+    Raises:
+        NotFound: It is not open to the caller, whether it is there or not.
+    """
+    if into is None:
+        return call.world_id
+    if not call.caller.identity.opens(into):
+        await call.store.personas.miss_world(into)
+    return into
 
 
 async def seen_at_once(call: Call) -> None:

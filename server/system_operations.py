@@ -45,7 +45,7 @@ class SystemStatus(Result):
     uptime_seconds: float
     database: str
     vector_index: str = Field(description="chroma or exact, and what is wrong with it, if so")
-    queue_depth: int = Field(description="Memories that are still to be indexed")
+    queue_depth: int = Field(description="Memories of the world that are still to be indexed")
 
 
 @operation("System status", "system", "read")
@@ -75,7 +75,7 @@ async def system_status(call: Call, arguments: SystemStatusArguments) -> SystemS
         uptime_seconds=now - service.started_at,
         database=service.database.engine.dialect.name,
         vector_index=index,
-        queue_depth=await service.indexer.pending(),
+        queue_depth=await service.indexer.pending([call.world_id]),
     )
 
 
@@ -150,7 +150,7 @@ async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemH
 
     Parts: database, vector index, language model, queue of the index, room on the disk.
     """
-    service = call.service
+    service, worlds = call.service, call.caller.identity.worlds
 
     async def model() -> str:
         found = await service.probe.look()
@@ -159,7 +159,8 @@ async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemH
         return found.detail
 
     async def queue() -> str:
-        waiting, lost = await service.indexer.pending(), await service.indexer.given_up()
+        indexer = service.indexer
+        waiting, lost = await indexer.pending(worlds), await indexer.given_up(worlds)
         if lost:
             raise StorageUnavailable(
                 f"{lost} memories could not be embedded, words alone find them; when the embedder "
@@ -176,7 +177,7 @@ async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemH
 
     checks = {
         "database": lambda: database_answers(service),
-        "vector_index": lambda: index_answers(service),
+        "vector_index": lambda: index_answers(service, worlds),
         "model": model,
         "queue": queue,
         "disk": disk,
