@@ -22,13 +22,13 @@ from starlette.types import ASGIApp
 from persona_mcp.config.access_settings import OAuthSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.access import METADATA, Access, Identified
+from persona_mcp.server.admission import check_scope
 from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of, sharing
 from persona_mcp.server.health import Health
 from persona_mcp.server.issuer import Issuer, audiences_of, metadata_of
 from persona_mcp.server.mcp import Serving, make_server
 from persona_mcp.server.metrics import CountingConnections
-from persona_mcp.server.operations import check_scope
 from persona_mcp.server.rest import PREFIX as REST
 from persona_mcp.server.rest import openapi_of, rest_router
 from persona_mcp.server.service import Service, open_service
@@ -44,6 +44,7 @@ SOCKETS = ("/ws", "/mcp")
 """Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
 REQUIRED = "required"
 """Of `access.tokens`."""
+EVERY_ADDRESS = ("0.0.0.0", "::")
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -105,6 +106,7 @@ def create_app(
     opening: Opening | None = None,
     everybody: bool = False,
     guarded: bool = False,
+    pages: bool = True,
     serving: Serving = make_server,
 ) -> FastAPI:
     """Make the app; nothing is opened before its lifespan begins.
@@ -114,6 +116,7 @@ def create_app(
         opening: In place of `open_service(settings)` (tests, Studio).
         everybody: Answer under any host name (`--insecure` with no hosts given).
         guarded: Every caller needs a token; else it is as `access.tokens` says.
+        pages: Let pages of the allowed origins read answers (CORS); where another does that, not.
         serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
     doors = {
@@ -148,12 +151,12 @@ def create_app(
             Middleware(
                 Guard,
                 security=security_of(
-                    limits.allowed_hosts,
+                    [*limits.allowed_hosts, *named(limits.host)],
                     limits.allowed_origins,
                     everybody=everybody and not limits.allowed_hosts,
                 ),
             ),
-            *sharing(limits.allowed_origins),
+            *sharing(limits.allowed_origins if pages else ()),
             Middleware(Identified, challenge=Challenge(PATHS, metadata_addresses(oauth))),
         ],
     )
@@ -175,6 +178,12 @@ def create_app(
     app.add_exception_handler(PersonaError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     return app
+
+
+def named(host: str) -> list[str]:
+    """Return the Host headers that name the address it listens on; none where it is every one."""
+    shown = f"[{host}]" if ":" in host else host
+    return [] if host in EVERY_ADDRESS else [shown, f"{shown}:*"]
 
 
 def metadata_addresses(oauth: OAuthSettings) -> dict[str, str]:

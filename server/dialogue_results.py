@@ -22,7 +22,7 @@ from persona_mcp.state import kept_batches
 from persona_mcp.state.batch import CastMember, Outcome
 from persona_mcp.state.batch_naming import as_in_world
 from persona_mcp.state.batch_reading import Kind, SaidTurn, participants_of, said
-from persona_mcp.state.errors import Conflict
+from persona_mcp.state.errors import Conflict, Forbidden
 from persona_mcp.state.fields import WHOLE, Id, Text
 from persona_mcp.state.kept_batch import BatchStatus
 from persona_mcp.state.memory import rfc3339
@@ -130,6 +130,12 @@ async def dialogue_result(call: Call, arguments: DialogueResultArguments) -> Dia
 
     Wait for that with dialogue_status. Of cancelled dialogues there are those that had ended.
     """
+    if "memories" in arguments.include and not call.sees_private:
+        raise Forbidden(
+            "include: memories need the scope 'manage', since they are the personas' own; leave "
+            "them out, or ask for a token that has it",
+            scope="manage",
+        )
     found = await call.store.database.read(kept_batches.get, call.world_id, arguments.dialogue_id)
     if not found.is_over:
         raise Conflict(

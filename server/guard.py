@@ -133,7 +133,7 @@ def sharing(origins: Sequence[str]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=[one for one in origins if not one.endswith(":*")],
             allow_origin_regex=ports or None,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["*"],
             allow_headers=["*"],  # Authorization and Mcp-* by name, as the preflight asks
             expose_headers=list(EXPOSED),
         )

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from mcp_types import CompleteRequestParams, Completion, PromptReference
 
+from persona_mcp.server.admission import check_scope, check_world, home_of
 from persona_mcp.server.mcp_prompts import persona_of
-from persona_mcp.server.operations import call_operation, check_scope, check_world, home_of
+from persona_mcp.server.operations import call_operation
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import NotFound
 

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from mcp_types import ListResourcesResult, Resource, ResourceTemplate
 
-from persona_mcp.server.operations import call_operation, home_of
+from persona_mcp.server.admission import home_of
+from persona_mcp.server.operations import call_operation
 from persona_mcp.state.errors import NotFound
 
 if TYPE_CHECKING:

@@ -349,7 +349,7 @@ class MemoryExport(Result):
     next_cursor: str | None
 
 
-@operation("Export memories", "memory", "read", core=False)
+@operation("Export memories", "memory", "manage", core=False, reads=True)
 async def memory_export(call: Call, arguments: MemoryExportArguments) -> MemoryExport:
     """Write a persona's own memories out whole, oldest first, with everything but their vectors.
 

@@ -91,7 +91,7 @@ async def memory_search(call: Call, arguments: MemorySearchArguments) -> MemoryS
         persona.id,
         arguments.query,
         arguments.n_results,
-        Sought(arguments.memory_type, arguments.min_importance),
+        Sought(arguments.memory_type, arguments.min_importance, private=call.sees_private),
     )
     now = time.time()
     if arguments.reinforce and found.hits:

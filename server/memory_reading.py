@@ -14,13 +14,14 @@ from persona_mcp.server.memory_operations import (
     fields_of,
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.memory_store import Order, Wanted
 from persona_mcp.state.memory_weights import by_tenths, read_weights
 
 MILLISECONDS = 1000
+PRIVATE = "private"
 
 
 class MemoryGetArguments(Arguments):
@@ -70,6 +71,8 @@ async def memory_get(call: Call, arguments: MemoryGetArguments) -> MemoryGet:
     """Return everything that is kept of one memory; looking does not count as use."""
     whole = await call.store.memory_store.get(call.world_id, arguments.memory_id)
     found = whole.memory
+    if found.visibility == PRIVATE and not call.sees_private:
+        raise NotFound.of("memory", arguments.memory_id)
     shown = fields_of(found, time.time(), call.store.settings.retention)
     return MemoryGet(
         memory=FullMemory(
@@ -135,6 +138,7 @@ async def memory_list(call: Call, arguments: MemoryListArguments) -> MemoryList:
         archived=arguments.archived,
         since=since,
         until=until,
+        private=call.sees_private,
     )
     after = int(arguments.cursor or 0)
     found, total = await call.store.memory_store.page(

@@ -75,6 +75,7 @@ async def memory_search_cross_persona(call: Call, arguments: CrossSearchArgument
             min_importance=arguments.min_importance,
             shared=arguments.include_shared,
             public=arguments.include_public,
+            private=call.sees_private,
         ),
     )
     narrowed = {"n_results", "min_importance", "include_shared", "include_public"}
@@ -190,12 +191,21 @@ async def persona_memory(call: Call, arguments: PersonaMemoryArguments) -> Perso
     persona = await current_persona(call, arguments.persona_id)
     if arguments.query:
         recall = await call.service.memories.search(
-            call.world_id, persona.id, arguments.query, arguments.limit
+            call.world_id,
+            persona.id,
+            arguments.query,
+            arguments.limit,
+            Sought(private=call.sees_private),
         )
         found = [hit.memory for hit in recall.hits]
     else:
         found, _ = await call.store.memory_store.page(
-            call.world_id, persona.id, Wanted(), "created", arguments.limit, 0
+            call.world_id,
+            persona.id,
+            Wanted(private=call.sees_private),
+            "created",
+            arguments.limit,
+            0,
         )
     return PersonaMemory(
         memories=[brief(memory) for memory in found],

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from persona_mcp.server.admission import check_scope, check_world, home_of
 from persona_mcp.state.callers import Identity, Scope, called_by, current_caller, signed
-from persona_mcp.state.errors import SUGGESTIONS_SHOWN, Forbidden, InvalidParams, MethodNotFound
+from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
 from persona_mcp.state.ids import derived_id, new_id
 from persona_mcp.state.validation import validate
@@ -101,6 +102,11 @@ class Call:
     def service(self) -> "Service":
         """Every live part; for operations that need more than what is kept."""
         return cast("Service", self.store)
+
+    @property
+    def sees_private(self) -> bool:
+        """Whether its caller may read what a persona keeps to itself: that takes `manage`."""
+        return "manage" in self.caller.identity.scopes
 
     def made_id(self, kind: str) -> str:
         """Return an id for what the call makes: random, or made of the caller and its request_id.
@@ -267,40 +273,6 @@ async def accepted(
     world_id = session.world_id if session else arguments.world_id or home_of(store)
     await check_world(store, world_id)
     return Call(store, world_id, session), arguments
-
-
-def check_scope(name: str, scope: Scope | None) -> None:
-    """Make sure that the caller may do something.
-
-    Raises:
-        Forbidden: It may not; the message names what is missing.
-    """
-    if scope is not None and scope not in current_caller().scopes:
-        raise Forbidden(
-            f"{name} needs the scope '{scope}', which this token does not have; ask for one that "
-            "has it (persona token create --scopes)",
-            scope=scope,
-        )
-
-
-async def check_world(store: "Store", world_id: str) -> None:
-    """Make sure that a world is there for the caller; one that is closed to it looks like none.
-
-    Raises:
-        NotFound: It is not there, or not open to the caller.
-    """
-    if current_caller().opens(world_id):
-        await store.personas.check_world(world_id)
-    else:
-        await store.personas.miss_world(world_id)
-
-
-def home_of(store: "Store") -> str:
-    """Return the world of a call that names none: the default one, or the first of the caller's."""
-    caller, usual = current_caller(), store.settings.world
-    if caller.opens(usual) or not caller.worlds:
-        return usual
-    return min(caller.worlds)
 
 
 async def session_of(store: "Store", arguments: Arguments) -> "Session | None":

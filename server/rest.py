@@ -12,6 +12,7 @@ from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from persona_mcp.server.admission import check_scope
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
@@ -21,7 +22,6 @@ from persona_mcp.server.operations import (
     Operation,
     accepted,
     call_operation,
-    check_scope,
 )
 from persona_mcp.server.runs import Run
 from persona_mcp.state.errors import InvalidParams

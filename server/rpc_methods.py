@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from persona_mcp.server.admission import home_of
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
@@ -21,7 +22,6 @@ from persona_mcp.server.operations import (
     Result,
     accepted,
     call_operation,
-    home_of,
     unknown,
 )
 from persona_mcp.state.callers import Scope

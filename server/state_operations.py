@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import Field
 
+from persona_mcp.server.admission import check_named
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.errors import InvalidParams, LimitExceeded, PersonaError, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
@@ -193,7 +194,8 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     What is replaced is saved first. A file that is edited, cut off or of another format is refused.
     A merge adds what is new, and refuses everything if something is there with other content.
     """
-    world_id = await target_of(call, arguments.into)
+    world_id = arguments.into or call.world_id
+    await check_named(call.store, world_id)
     rows = await rows_to_load(call, arguments)
     previous_id = call.made_id("state_load")
     wish = Wish(world_id, arguments.mode, *await embedder_of(call), previous_id, time.time())
@@ -211,19 +213,6 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
     if session is not None:
         session = await call.store.sessions.use(session.id, time.time())
     return told(session, wish, done, dry_run=False)
-
-
-async def target_of(call: Call, into: str | None) -> str:
-    """Return the world to load into, which need not be there yet.
-
-    Raises:
-        NotFound: It is not open to the caller, whether it is there or not.
-    """
-    if into is None:
-        return call.world_id
-    if not call.caller.identity.opens(into):
-        await call.store.personas.miss_world(into)
-    return into
 
 
 async def seen_at_once(call: Call) -> None:

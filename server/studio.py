@@ -236,7 +236,8 @@ def product_app() -> FastAPI:
     settings = read_settings()
     origins = [*settings.server.allowed_origins, STUDIO]
     server = settings.server.model_copy(update={"allowed_origins": origins})
-    made = create_app(settings.model_copy(update={"server": server}), opening=shared)
+    chosen = settings.model_copy(update={"server": server})
+    made = create_app(chosen, opening=shared, pages=False)  # the server answers Studio's page
     del made.exception_handlers[HTTPException]  # or ours would answer for the server's routes
     return made
 

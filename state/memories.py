@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Select,
     String,
     Subquery,
@@ -93,10 +94,11 @@ def sought_for() -> ColumnElement[bool]:
     """Return the condition of `Sought`; its parameters come from `seeking`."""
     kind = bindparam("kind", type_=String)
     others = M.visibility.in_(listed("open"))
+    private = bindparam("private", type_=Integer)
     return and_(
         or_(kind == "", M.memory_type == kind),
         M.importance >= bindparam("least"),
-        or_(M.persona_id == READER, others),
+        or_(and_(M.persona_id == READER, or_(private == 1, M.visibility != "private")), others),
     )
 
 
@@ -107,6 +109,7 @@ def seeking(world_id: str, reader: str, sought: Sought) -> dict[str, Any]:
         **reading(world_id, reader),
         "kind": sought.memory_type or "",
         "least": sought.min_importance,
+        "private": int(sought.private),
         "open": [visibility for visibility, is_wanted in wanted.items() if is_wanted],
     }
 

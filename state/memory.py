@@ -145,12 +145,14 @@ class Sought:
         min_importance: Only those at least as important, 0..1.
         shared: Others' memories too that are shared with the reader.
         public: Others' memories too that are public.
+        private: The reader's own too that are private.
     """
 
     memory_type: str | None = None
     min_importance: float = 0.0
     shared: bool = True
     public: bool = True
+    private: bool = True
 
 
 ANYTHING = Sought()

@@ -125,7 +125,8 @@ def is_sought(row: Found, reader: str, sought: Sought) -> bool:
     if sought.memory_type not in (None, row.memory_type):
         return False
     others = {"shared": sought.shared, "public": sought.public}
-    return row.persona_id == reader or others.get(row.visibility, False)
+    own = row.persona_id == reader and (sought.private or row.visibility != "private")
+    return own or others.get(row.visibility, False)
 
 
 def nearest(vectors: Mapping[str, bytes], vector: Vector, limit: int) -> list[str]:

@@ -101,6 +101,7 @@ class Wanted:
         archived: Those that are archived, in place of the others.
         since: Made at this time or later, seconds since the epoch, UTC.
         until: Made before this time.
+        private: Those too that are private.
     """
 
     memory_type: str | None = None
@@ -108,6 +109,7 @@ class Wanted:
     archived: bool = False
     since: float | None = None
     until: float | None = None
+    private: bool = True
 
     def conditions(self, world_id: str, persona_id: str) -> list[ColumnElement[bool]]:
         """Return them as conditions on the table of memories."""
@@ -120,6 +122,8 @@ class Wanted:
         ]
         if self.memory_type is not None:
             found.append(M.memory_type == self.memory_type)
+        if not self.private:
+            found.append(M.visibility != "private")
         if self.visibility is not None:
             found.append(M.visibility == self.visibility)
         if self.since is not None:

@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from persona_mcp.config.access_settings import AccessSettings
+from persona_mcp.server.access import Access
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service
 from persona_mcp.state.callers import SCOPES
+from persona_mcp.state.errors import Unauthenticated
 from tests.http_server import API, Served, served, soon
 from tests.tokens import bearer, guarded, showing, token_of
 
@@ -108,6 +110,24 @@ async def test_a_revoked_token_stops_acting_within_the_time_that_is_set(service:
             await soon(is_refused, "the token to stop acting")
 
     assert time.monotonic() - revoked < 2.0
+
+
+@pytest.mark.parametrize(("kept", "acts"), [(1, False), (2, True)])
+async def test_so_many_tokens_are_remembered_and_the_others_looked_at_again(
+    service: Service, kept: int, acts: bool
+) -> None:
+    tokens = [await token_of(service, name) for name in ("one", "other")]
+    access = Access(AccessSettings(kept_s=300, kept=kept), service.tokens, required=True)
+    for token in tokens:
+        await access.identity(token)
+    await service.tokens.revoke("one", time.time())
+
+    try:
+        found = (await access.identity(tokens[0])).name == "one"
+    except Unauthenticated:
+        found = False
+
+    assert found == acts
 
 
 @pytest.mark.parametrize("scope", SCOPES)

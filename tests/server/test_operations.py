@@ -104,7 +104,7 @@ REPEATABLE = [
     *("memory_update", "memory_delete", "memory_import"),
 ]
 """Those that change something, and the same call again nothing more."""
-READING = ["persona_export", "state_export", "system_metrics"]
+READING = ["persona_export", "memory_export", "state_export", "system_metrics"]
 """Those that change nothing, though not everybody may call them."""
 
 
