@@ -223,13 +223,14 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> JSONResponse:
     """Say whether database, index, model and MCP answer; 503 when nobody can be served.
 
-    What each of them said is told only to who may read.
+    What each of them said counts what waits in every world: it is told only to who may read in all.
     """
     state = request.app.state
     report, stopping = await state.health.report(), state.service.runs.closing
     status = 503 if stopping or report.status == "down" else 200
     told = report.shown(stopping)
-    if "read" not in current_caller().scopes:
+    caller = current_caller()
+    if "read" not in caller.scopes or caller.worlds is not None:
         told = {"status": told["status"]}
     return JSONResponse(told, status)
 

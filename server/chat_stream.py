@@ -146,10 +146,11 @@ def stream_named(service: Service, stream_id: str) -> Run:
     """Return the run of a stream.
 
     Raises:
-        NotFound: It is not there, is another caller's, or has ended too long ago.
+        NotFound: It is not there, is another caller's or in a world that is closed to this one, or
+            has ended too long ago.
     """
-    run = service.runs.find(stream_id)
-    if run is None or run.caller_id != current_caller().id:
+    run, caller = service.runs.find(stream_id), current_caller()
+    if run is None or run.caller_id != caller.id or not caller.opens(run.world_id):
         raise NotFound(
             f"stream '{stream_id[:64]}' not found: ended streams are kept for "
             f"{service.settings.server.streams_kept_s:g} s; send the message again with the same "

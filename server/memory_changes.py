@@ -333,9 +333,7 @@ class MemoryExportArguments(Arguments):
     limit: Annotated[int, Field(ge=1, le=10_000), WHOLE] = Field(
         1000, description="Memories a page, at most; a page also ends after 4 MiB"
     )
-    cursor: Annotated[Text, Field(pattern=r"^[0-9]{1,18}$")] | None = Field(
-        None, description="next_cursor of the page before"
-    )
+    cursor: Id | None = Field(None, description="next_cursor of the page before")
 
 
 class MemoryExport(Result):
@@ -359,13 +357,13 @@ async def memory_export(call: Call, arguments: MemoryExportArguments) -> MemoryE
     spreadsheet would take for a formula begin with a quote.
     """
     persona = await current_persona(call, arguments.persona_id)
-    after = int(arguments.cursor or 0)
+    after = arguments.cursor
     page = await read_page(
         call.store.database,
         *(call.world_id, persona.id, arguments.include_archived, after, arguments.limit),
     )
     data, count = await asyncio.to_thread(
-        written, page.records, arguments.format, after == 0, PAGE_BYTES
+        written, page.records, arguments.format, after is None, PAGE_BYTES
     )
     more = page.more or count < len(page.records)
     return MemoryExport(
@@ -376,7 +374,7 @@ async def memory_export(call: Call, arguments: MemoryExportArguments) -> MemoryE
         total_count=page.total,
         sha256=hashlib.sha256(data.encode()).hexdigest(),
         truncated=more,
-        next_cursor=str(page.places[count - 1]) if more else None,
+        next_cursor=page.ids[count - 1] if more else None,
     )
 
 

@@ -6,7 +6,7 @@ No detail has a path, an address or a secret in it.
 import asyncio
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import QueuePool, select
@@ -33,9 +33,15 @@ EMBEDDER_KEPT_S = 60.0
 class PartChecks:
     """The checks of a service's parts."""
 
-    def __init__(self, service: "Service") -> None:
-        """Check these parts."""
+    def __init__(self, service: "Service", worlds: Collection[str] | None = None) -> None:
+        """Check these parts.
+
+        Args:
+            service: Whose.
+            worlds: Whose memories are counted that wait; None for those of all.
+        """
         self._service = service
+        self._worlds = worlds
 
     def all(self) -> Mapping[str, Checking]:
         """Return every check, by the part's name."""
@@ -101,7 +107,8 @@ class PartChecks:
         index = self._service.index
         trouble = f"; {index.trouble}" if index.trouble else ""
         await index.check()
-        return f"{index.kind}; {await self._service.indexer.pending()} memories wait{trouble}"
+        waiting = await self._service.indexer.pending(self._worlds)
+        return f"{index.kind}; {waiting} memories wait{trouble}"
 
     async def full_text(self) -> str:
         """Search for a word.
@@ -141,7 +148,8 @@ class PartChecks:
             StorageUnavailable: Some of it cannot be, or none of it at present.
         """
         indexer = self._service.indexer
-        waiting, lost = await indexer.pending(), await indexer.given_up()
+        waiting = await indexer.pending(self._worlds)
+        lost = await indexer.given_up(self._worlds)
         if lost:
             raise StorageUnavailable(
                 f"{lost} memories could not be embedded, words alone find them; when the embedder "

@@ -12,11 +12,17 @@ from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from persona_mcp.server.admission import check_scope
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.chat_operations import ChatArguments, begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
-from persona_mcp.server.operations import Caller, Operation, accepted, call_operation
+from persona_mcp.server.operations import (
+    Caller,
+    Operation,
+    accepted,
+    call_operation,
+)
 from persona_mcp.server.runs import Run
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import InvalidParams
@@ -119,6 +125,7 @@ async def resume_stream(request: Request, stream_id: str) -> Response:
     A browser's EventSource does this by itself, also when it has seen the end: the answer to that
     is 204, so that it stops. Ended streams are kept for a minute.
     """
+    check_scope("persona_chat_stream", "chat")
     service = service_of(request)
     with ExitStack() as held:
         held.enter_context(await service.limits.admit_stream(current_caller()))
@@ -140,6 +147,7 @@ async def taken_up(service: "Service", run: Run, after: int) -> Response:
 
 async def cancel_stream(request: Request, stream_id: str) -> Response:
     """Stop making a reply, the model's work too; nothing of it is remembered."""
+    check_scope("persona_chat_stream", "chat")
     run = stream_named(service_of(request), stream_id)
     running = not run.ended
     await run.cancel("client")

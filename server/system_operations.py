@@ -42,7 +42,7 @@ class SystemStatus(Result):
     uptime_seconds: float
     database: str
     vector_index: str = Field(description="chroma or exact, and what is wrong with it, if so")
-    queue_depth: int = Field(description="Memories that are still to be indexed")
+    queue_depth: int = Field(description="Memories of the world that are still to be indexed")
 
 
 @operation("System status", "system", "read")
@@ -72,7 +72,7 @@ async def system_status(call: Call, arguments: SystemStatusArguments) -> SystemS
         uptime_seconds=now - service.started_at,
         database=service.database.engine.dialect.name,
         vector_index=index,
-        queue_depth=await service.indexer.pending(),
+        queue_depth=await service.indexer.pending([call.world_id]),
     )
 
 
@@ -153,8 +153,8 @@ async def system_health(call: Call, arguments: SystemHealthArguments) -> SystemH
     Parts: database, checkpoints, vector index, full text, language model, embedder, queue of the
     index, room on the disk, upkeep, batches, and what counts limits.
     """
-    service = call.service
-    found = await check_parts(PartChecks(service).all(), service.settings.server.check_s)
+    service, worlds = call.service, call.caller.identity.worlds
+    found = await check_parts(PartChecks(service, worlds).all(), service.settings.server.check_s)
     service.metrics.well({name: check.ok for name, check in found.items()})
     return SystemHealth(
         status=Report(time.monotonic(), found).status,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
@@ -163,16 +164,17 @@ class Indexer(Worker):
             raise
         return len(claimed)
 
-    async def pending(self) -> int:
-        """Count the outbox rows that are still to be embedded."""
-        return await self._count(O.attempts < self._limits.attempts)
+    async def pending(self, worlds: Collection[str] | None = None) -> int:
+        """Count the outbox rows of these worlds, else of all, that are still to be embedded."""
+        return await self._count(O.attempts < self._limits.attempts, worlds)
 
-    async def given_up(self) -> int:
+    async def given_up(self, worlds: Collection[str] | None = None) -> int:
         """Count the outbox rows that were tried too often and wait for a reindex."""
-        return await self._count(O.attempts >= self._limits.attempts)
+        return await self._count(O.attempts >= self._limits.attempts, worlds)
 
-    async def _count(self, which: ColumnElement[bool]) -> int:
-        query = select(func.count()).select_from(O).where(O.operation == "upsert", which)
+    async def _count(self, which: ColumnElement[bool], worlds: Collection[str] | None) -> int:
+        its = true() if worlds is None else O.world_id.in_(sorted(worlds))
+        query = select(func.count()).select_from(O).where(O.operation == "upsert", which, its)
         count: int = await self._database.read(Prepared(query).scalar)
         return count
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.memory import Memory, rfc3339
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.prepared import Prepared, listed
@@ -40,19 +41,25 @@ class Page:
 
     Attributes:
         records: What is written of each.
-        places: Of each, what the next page begins behind.
+        ids: Of each, what the next page begins behind. Not its number, which counts the memories of
+            other worlds too.
         total: How many memories there are on all pages.
         more: Whether there are any behind these.
     """
 
     records: list[dict[str, Any]]
-    places: list[int]
+    ids: list[str]
     total: int
     more: bool
 
 
 async def read_page(
-    database: Database, world_id: str, persona_id: str, archived: bool, after: int, limit: int
+    database: Database,
+    world_id: str,
+    persona_id: str,
+    archived: bool,
+    after: str | None,
+    limit: int,
 ) -> Page:
     """Read a persona's own memories whole, from one moment.
 
@@ -61,24 +68,42 @@ async def read_page(
         world_id: Which world.
         persona_id: Whose.
         archived: Those that are archived too.
-        after: Behind this place; 0 for the first page.
+        after: Behind this memory; None for the first page.
         limit: At most so many.
+
+    Raises:
+        InvalidParams: The memory that it is to begin behind is not there.
     """
     its = [M.world_id == world_id, M.persona_id == persona_id, M.active]
     if not archived:
         its.append(M.archived_at.is_(None))
-    query = select(M.id, M.seq).where(*its, M.seq > after).order_by(M.seq).limit(limit + 1)
 
     def read(connection: Connection) -> Page:
+        place = 0 if after is None else place_of(connection, world_id, persona_id, after)
+        query = select(M.id).where(*its, M.seq > place).order_by(M.seq).limit(limit + 1)
         total = connection.scalar(select(func.count()).where(*its)) or 0
         found = connection.execute(query).all()
         records: list[dict[str, Any]] = []
         for start in range(0, min(len(found), limit), READ_AT_ONCE):
             rows = found[start : min(start + READ_AT_ONCE, limit)]
             records += read_records(connection, world_id, [row.id for row in rows])
-        return Page(records, [row.seq for row in found[:limit]], total, len(found) > limit)
+        return Page(records, [row.id for row in found[:limit]], total, len(found) > limit)
 
     return await database.read(read)
+
+
+def place_of(connection: Connection, world_id: str, persona_id: str, memory_id: str) -> int:
+    """Return where a persona's memory stands among all.
+
+    Raises:
+        InvalidParams: It has none of this id.
+    """
+    its = M.world_id == world_id, M.persona_id == persona_id, M.id == memory_id
+    found: int | None = connection.scalar(select(M.seq).where(*its))
+    if found is None:
+        allowed = "next_cursor of the page before; begin anew if its last memory was purged since"
+        raise InvalidParams.of([{"field": "cursor", "allowed": allowed, "given": memory_id}])
+    return found
 
 
 def read_records(connection: Connection, world_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """Session handles in SQL: what is current for one client, and for nobody else.
 
-A handle is its maker's: to every other caller it is one that was never made.
+A handle is its maker's, as long as its world is open to them: to every other caller it is one that
+was never made.
 """
 
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, true, update
 
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.database import Database
@@ -118,8 +119,9 @@ class SessionStore:
         await self._database.write(Prepared(change).run)
 
     def _alive(self, id: str, now: float) -> tuple[ColumnElement[bool], ...]:
-        its_own = T.caller_id == current_caller().id
-        return T.id == id, its_own, T.used_at >= self._ended_before(now)
+        caller, alive = current_caller(), T.used_at >= self._ended_before(now)
+        worlds = true() if caller.worlds is None else T.world_id.in_(sorted(caller.worlds))
+        return T.id == id, T.caller_id == caller.id, worlds, alive
 
     def _ended_before(self, now: float) -> float:
         return now - self._kept_s * (1 + NOTED_SHARE)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_mcp.state.database import Database
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.memory_export import FORMULA, cell_of, csv_line, read_page, written
 from tests.state.rows import NOW, remember
 
@@ -65,6 +66,20 @@ def test_no_cell_of_text_begins_as_a_formula_does_and_none_is_lost(text: str) ->
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("after", ["gone-for-good", "his"])
+async def test_a_page_behind_a_memory_that_the_persona_has_not_is_refused(
+    database: Database, world: str, after: str
+) -> None:
+    await remember(database, "hers", "It froze.")
+    await remember(database, "his", "Of another.", persona_id="tobin")
+
+    with pytest.raises(InvalidParams) as caught:
+        await read_page(database, "main", "mara", True, after, 2)
+
+    assert caught.value.data["field"] == "cursor"
+
+
+@pytest.mark.anyio
 async def test_pages_have_every_memory_of_the_persona_once(database: Database, world: str) -> None:
     for number in range(5):
         await remember(database, f"m{number}", f"It froze {number} times.")
@@ -72,17 +87,18 @@ async def test_pages_have_every_memory_of_the_persona_once(database: Database, w
     await remember(database, "off", "Switched off.", values={"active": False})
     await remember(database, "his", "Of another.", persona_id="tobin")
 
-    seen, after = [], 0
+    seen: list[str] = []
+    after: str | None = None
     while True:
         page = await read_page(database, "main", "mara", False, after, 2)
         seen += [record["id"] for record in page.records]
         assert page.total == 5
         if not page.more:
             break
-        after = page.places[-1]
+        after = page.ids[-1]
 
     assert seen == [f"m{n}" for n in range(5)]
-    every = await read_page(database, "main", "mara", True, 0, 100)
+    every = await read_page(database, "main", "mara", True, None, 100)
     assert [record["id"] for record in every.records] == [*seen, "gone"]
     assert every.records[0] == {
         "id": "m0",
