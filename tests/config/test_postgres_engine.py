@@ -22,6 +22,7 @@ from persona_mcp.config.database import (
     upgrade_database,
 )
 from persona_mcp.config.database_settings import DatabaseSettings
+from persona_mcp.config.postgres_engine import NumberLoader
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.database import WRITERS, Database
 from persona_mcp.state.dialect import savepoint
@@ -289,6 +290,13 @@ async def test_sums_and_means_are_plain_numbers(database: Database) -> None:
         return list(connection.execute(whole).one())
 
     assert [(type(n), n) for n in await database.read(read)] == [(int, 3), (float, 1.0), (int, 6)]
+
+
+def test_numbers_of_any_size_keep_their_kind() -> None:
+    read = NumberLoader(0).load
+
+    assert [read(b"-3"), read(str(2**70).encode()), read(b"0.25")] == [-3, 2**70, 0.25]
+    assert isinstance(read(b"2.0"), float)
 
 
 async def test_a_character_that_cannot_be_kept_is_named_as_such(database: Database) -> None:
