@@ -62,7 +62,7 @@ async def words_in(settings: Settings) -> Words:
     """Read all turns, in the order of their conversations."""
     X, T = tables.Exchange, tables.Turn
     query = (
-        select(X.request_id, X.id, T.number, T.text)
+        select(X.request_id, X.id, T.number, T.content)
         .join(T, (T.world_id == X.world_id) & (T.exchange_id == X.id))
         .order_by(T.conversation_id, T.number)
     )

@@ -22,7 +22,6 @@ from tests.processes import PERSONA, environment, variables
 START_S = 90.0
 STOP_S = 30.0
 LOOK_S = 0.02
-OPEN_FILES_LEFT = 1000
 QUICK = {
     "PERSONA_LLM__FIRST_TOKEN_S": "2",
     "PERSONA_LLM__IDLE_S": "2",
@@ -53,7 +52,8 @@ class Site:
         postgres: The PostgreSQL server, if the data lies there.
         database_url: Its address, empty for SQLite.
         url: Where the server answers.
-        variables: Settings of the process, more than those of every site.
+        variables: Settings of the process, more than those of every site; `{folder}` in them is
+            the folder.
         starts: How often it was started.
     """
 
@@ -65,9 +65,10 @@ class Site:
         postgres: Postgres | None = None,
         database_url: str = "",
     ) -> None:
+        """Say where it is; `start` starts it."""
         self.folder, self.model = folder, model
         self.postgres, self.database_url = postgres, database_url
-        self.variables = dict(given)
+        self.variables = {k: v.replace("{folder}", str(folder)) for k, v in given.items()}
         self.url = ""
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
