@@ -2,7 +2,7 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format migration crash bench suite conformance
+.PHONY: help check lint test coverage wheel docs format migration crash bench reliability load soak suite conformance
 
 SUITE = tests/conformance/node_modules/.package-lock.json
 
@@ -53,6 +53,15 @@ crash: ## Kill processes that talk, write memories, update relationships or run 
 	uv run python -m benchmarks.crash_memory --rounds 50
 	uv run python -m benchmarks.crash_relationships --rounds 50
 	uv run python -m benchmarks.crash_batch --rounds 30
+
+reliability: ## Break the server under load in every known way, and write docs/reliability.md: about an hour
+	uv run python -m benchmarks.reliability --write
+
+load: ## Talk in 500 sessions at once for ten minutes: errors, processor time, memory
+	uv run python -m benchmarks.load
+
+soak: ## Talk 20,000 exchanges long, and look what grows
+	uv run python -m benchmarks.soak
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite, the Inspector and their Node: needs npm and a network
 

@@ -16,9 +16,9 @@ CHAT = "/api/v1/persona/chat"
 PERSONAS = ("aria", "kira")
 AGAIN_S = 0.05
 """Wait before a message is sent again."""
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """Longest that a message stays unanswered once the fault is gone."""
-MET_S = 60.0
+MET_S = 180.0
 """Longest that a fault may take to reach a caller."""
 
 
@@ -180,4 +180,4 @@ async def loaded(
         ) from None
     finally:
         ended.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(ended, *tasks, return_exceptions=True)

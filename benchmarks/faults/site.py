@@ -19,7 +19,7 @@ from tests.model_server import Behaviour, ModelServer
 from tests.postgres import Postgres
 from tests.processes import PERSONA, environment, variables
 
-START_S = 90.0
+START_S = 300.0
 STOP_S = 30.0
 LOOK_S = 0.02
 QUICK = {
@@ -174,7 +174,7 @@ class Site:
     def client(self, limit_s: float = 60.0) -> httpx.AsyncClient:
         """Open a client that knows no address: the server's changes when it is started again."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        return httpx.AsyncClient(timeout=limit_s, trust_env=False, limits=limits)
+        return httpx.AsyncClient(timeout=limit_s, trust_env=False, limits=limits, verify=False)
 
 
 @asynccontextmanager
