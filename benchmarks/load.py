@@ -25,7 +25,7 @@ from benchmarks.faults.load import Load, loaded
 from benchmarks.faults.looking import look
 from benchmarks.faults.site import Site, site
 
-LIMITS = ("model_busy", "conversation_busy", "rate_limited", "overloaded", "limit_exceeded")
+LIMITS = ("rate_limited", "limit_exceeded")
 """Errors that state a limit and say when to come back."""
 CPU_BAR, SLOPE_BAR = 1.3, 1.0
 ALONE = 60

@@ -30,6 +30,7 @@ COLUMNS = (
 )  # fmt: skip
 SEPARATOR = "|".join(["", *("---" for _ in COLUMNS), ""])
 GIB = 1 << 30
+NOT_RUN = "Not yet run for this page: "
 
 
 def cells_of(row: Row, made: str) -> list[str]:
@@ -75,6 +76,8 @@ def merged(text: str, new: dict[str, list[str]]) -> str:
     rows = {**rows_in(text), **new}
     lines = [line_of(COLUMNS), SEPARATOR]
     lines += [line_of(rows[name]) for name in FAULTS if name in rows]
+    if missing := [f"`{name}`" for name in FAULTS if name not in rows]:
+        lines += ["", f"{NOT_RUN}{', '.join(missing)}."]
     head, _, rest = text.partition(BEGIN)
     return f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.partition(END)[2]}"
 

@@ -154,12 +154,12 @@ def show(looks: Sequence[Look]) -> None:
     first, last = looks[0], looks[-1]
     more = max(1, last.exchanges - first.exchanges)
     growth = Table("what", "at first", "at last", "an exchange")
-    pairs = [(first.rows, last.rows), (first.metrics, last.metrics)]
-    for before, after in pairs:
-        for name, value in after.items():
-            if value != before.get(name, 0):
-                rise = (value - before.get(name, 0)) / more
-                growth.add_row(name, f"{before.get(name, 0):,.0f}", f"{value:,.0f}", f"{rise:.3f}")
+    before: dict[str, float] = {**first.rows, **first.metrics}
+    after: dict[str, float] = {**last.rows, **last.metrics}
+    for name, value in after.items():
+        if value != before.get(name, 0):
+            rise = (value - before.get(name, 0)) / more
+            growth.add_row(name, f"{before.get(name, 0):,.0f}", f"{value:,.0f}", f"{rise:.3f}")
     Console(width=100).print(growth)
 
 
