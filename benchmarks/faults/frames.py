@@ -68,7 +68,8 @@ async def over_http(site: Site) -> AsyncIterator[str]:
                     )
                 except httpx.HTTPError:
                     continue  # cut off: a body that is too long need not be read
-                if answer.status_code not in REFUSED and "error" not in answer.text:
+                told = answer.status_code == httpx.codes.OK and "error" in answer.text
+                if answer.status_code not in REFUSED and not told:
                     yield f"{path} answered {answer.status_code} to {body[:40]!r}"
         wrong = await client.get(f"{site.url}{STREAM}/none", headers={"last-event-id": "x" * 500})
         if wrong.status_code not in REFUSED:
