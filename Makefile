@@ -2,7 +2,7 @@
 # own environment, and offline once `uv sync` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint test coverage wheel docs format migration crash bench audit suite conformance
+.PHONY: help check lint test coverage wheel docs format migration crash bench audit reliability load soak suite conformance
 
 SUITE = tests/conformance/node_modules/.package-lock.json
 
@@ -58,6 +58,15 @@ audit: ## Ask the advisory databases about every locked package: needs a network
 	mkdir -p build
 	uv export --quiet --locked --all-extras --no-dev --no-emit-project --output-file build/locked.txt
 	uvx pip-audit --disable-pip --requirement build/locked.txt
+
+reliability: ## Break the server under load in every known way, and write docs/reliability.md: about an hour
+	uv run python -m benchmarks.reliability --write
+
+load: ## Talk in 500 sessions at once for ten minutes: errors, processor time, memory
+	uv run python -m benchmarks.load
+
+soak: ## Talk 20,000 exchanges long, and look what grows
+	uv run python -m benchmarks.soak
 
 suite: $(SUITE) ## Fetch the official MCP conformance suite, the Inspector and their Node: needs npm and a network
 

@@ -16,7 +16,7 @@ import asyncio
 import json
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
@@ -41,6 +41,7 @@ class ModelServer:
     Attributes:
         models: Names that the lists of models show.
         default: What a request gets when the script is used up.
+        endless: What it gets before that, as long as there is any.
         listing: What requests for the lists of models get.
         requests: Chat and embedding requests so far.
         peak: Most chat and embedding requests that were under way at once.
@@ -58,6 +59,7 @@ class ModelServer:
         self.models = models
         self.requests: list[Request] = []
         self.peak = 0
+        self.endless: Iterator[Behaviour] = iter(())
         self._port = port
         self._dimension = dimension
         self._script: deque[Behaviour] = deque()
@@ -127,12 +129,17 @@ class ModelServer:
             self._under_way += 1
             self.peak = max(self.peak, self._under_way)
             try:
-                behaviour = self._script.popleft() if self._script else self.default
+                behaviour = self._next()
                 await self._answer(answer, behaviour)
             finally:
                 self._under_way -= 1
         finally:
             answer.forget_client()
+
+    def _next(self) -> Behaviour:
+        if self._script:
+            return self._script.popleft()
+        return next(self.endless, self.default)
 
     async def _answer(self, answer: "Answer", behaviour: Behaviour) -> None:
         path, body = answer.request.path, answer.request.body
