@@ -174,7 +174,7 @@ class Site:
     def client(self, limit_s: float = 60.0) -> httpx.AsyncClient:
         """Open a client that knows no address: the server's changes when it is started again."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        return httpx.AsyncClient(timeout=limit_s, trust_env=False, limits=limits, verify=False)
+        return httpx.AsyncClient(timeout=limit_s, trust_env=False, limits=limits)
 
 
 @asynccontextmanager
