@@ -18,7 +18,7 @@ from persona_mcp.server.metrics import Metrics
 from persona_mcp.server.metrics_page import metrics_page
 
 ROOT = Path(__file__).parents[1]
-DASHBOARD = ROOT / "packaging/grafana/persona.json"
+DASHBOARD = ROOT / "packaging/grafana/dashboards/persona.json"
 ALERTS = ROOT / "packaging/prometheus/alerts.yml"
 OF_SCRAPES = {"job", "instance"}
 """Labels that Prometheus adds."""
