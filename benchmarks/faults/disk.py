@@ -77,7 +77,7 @@ async def is_read_only(broken: Broken) -> float:
         await broken.site.stop()
     except NotServing as error:
         refused = str(error)
-        assert "the server did not start" in refused, refused
+        assert "the data folder cannot be written" in refused, refused
     finally:
         subprocess.run([MOUNT, "-o", "remount,rw", data], check=True)
     gone = now()

@@ -128,11 +128,12 @@ class Site:
         self.starts += 1
         deadline = time.monotonic() + START_S
         while True:
+            ended = not self.runs  # looked at first: what it says last is then read too
             said = self.log.read_bytes()[said_before:].decode("utf-8", "replace")
             if found := re.search(r"serves on (http://\S+)", said):
                 self.url = found[1]
                 return
-            if not self.runs:
+            if ended:
                 raise NotServing(said)
             assert time.monotonic() < deadline, f"waited {START_S:g} s for the server: {said}"
             await asyncio.sleep(LOOK_S)
