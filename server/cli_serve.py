@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -21,11 +22,11 @@ from persona_mcp.server.app import PATHS, REQUIRED, SOCKETS, create_app
 from persona_mcp.server.cli_run import FAILED, llm, run
 from persona_mcp.server.cli_tokens import has_usable
 from persona_mcp.server.http_protocol import limited_http
-from persona_mcp.server.service import Service
+from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.socket_protocol import Socket
 from persona_mcp.server.stopping import begin_stop
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InternalError, InvalidParams, NotConfigured, StorageUnavailable
+from persona_mcp.state.errors import InternalError, InvalidParams, NotConfigured
 
 log = structlog.get_logger(__name__)
 
@@ -129,18 +130,33 @@ async def check_tokens(settings: Settings) -> None:
 async def serve_until_stopped(
     settings: Settings, terminal: Terminal, *, everybody: bool, guarded: bool
 ) -> None:
-    """Listen, say where, and serve.
+    """Listen, open everything, say where, and serve.
 
     Raises:
         InternalError: A door broke down; the log has the cause.
-        StorageUnavailable: The address is taken, or is not of this machine.
+        InvalidParams: The address is taken, or is not of this machine.
+        StorageUnavailable: The data folder or the database cannot be used.
     """
     limits = settings.server
     listening = listen(limits.host, limits.port)
     address = shown(listening, limits.host)
-    app = create_app(settings, everybody=everybody, guarded=guarded)
+    # Opened here and not by the app, so that what keeps it from opening is told as any error is.
+    async with open_service(settings) as service:
+        app = create_app(
+            settings, opening=lambda: nullcontext(service), everybody=everybody, guarded=guarded
+        )
+        await serve_app(app, settings, listening, terminal, address)
+    if any(door.broken.is_set() for door in app.state.doors.values()):
+        raise InternalError("the MCP door broke down; the log has the cause; start it again")
+    terminal.err.print("stopped", style="dim")
+
+
+async def serve_app(
+    app: FastAPI, settings: Settings, listening: socket.socket, terminal: Terminal, address: str
+) -> None:
+    """Serve an app until a signal comes or a door breaks."""
     AppStatus.enable_automatic_graceful_drain = False  # our stop gives streams their time
-    server = Server(transport(app, settings), app, limits)
+    server = Server(transport(app, settings), app, settings.server)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     tasks = [
         asyncio.create_task(door.broken.wait(), name="MCP watch")
@@ -153,11 +169,6 @@ async def serve_until_stopped(
     finally:
         for task in (*tasks, watch, announce):
             task.cancel()
-    if not server.started:
-        raise StorageUnavailable("the server did not start; the log above has the cause")
-    if any(door.broken.is_set() for door in app.state.doors.values()):
-        raise InternalError("the MCP door broke down; the log has the cause; start it again")
-    terminal.err.print("stopped", style="dim")
 
 
 def transport(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -18,8 +18,8 @@ seconds, when somebody asks; if that takes longer than `PERSONA_SERVER__METRICS_
 are told, and `persona_gather_errors_total` counts it. Worlds of batches, which are held in memory,
 count in the model's numbers and the embedder's, not in those of nodes and SQL.
 
-`packaging/grafana/dashboards/persona.json` is a dashboard of these, `packaging/prometheus/alerts.yml` has
-rules that say when somebody should look, and what to do.
+`packaging/grafana/dashboards/persona.json` is a dashboard of these, and
+`packaging/prometheus/alerts.yml` has rules that say when somebody should look, and what to do.
 """
 TRACES = """\
 ## Traces
