@@ -15,6 +15,7 @@ from tests.http_server import STREAM
 from tests.model_server import Behaviour
 from tests.processes import (
     LIMIT_S,
+    end,
     eventually,
     model_server,
     run,
@@ -108,9 +109,9 @@ def test_a_socket_is_told_how_its_reply_ended_and_that_the_server_goes(
             pass
         process.send_signal(signal.SIGTERM)
         last = [json.loads(frame)["result"] for frame in client][-1]
-        code, told = stop(process)
+        _, told = end(process)
 
-    assert (last["event_type"], code) == (f"stream_{ending}", 0), told
+    assert (last["event_type"], process.returncode) == (f"stream_{ending}", 0), told
     assert last["data"].get("reason") in (None, "shutdown")
     assert client.protocol.close_code == 1001
 
