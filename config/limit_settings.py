@@ -38,10 +38,7 @@ class LimitSettings(Section):
     rates: dict[LimitedToolset, Rate] = Field(
         {},
         description="The same for single toolsets, in place of it",
-        json_schema_extra={
-            "allowed": "JSON object: toolset to rate",
-            "example": '{"dialogue": "60/minute"}',
-        },
+        json_schema_extra={"allowed": 'JSON object: toolset to rate, {"dialogue": "60/minute"}'},
     )
     model_rate: Rate = Field(
         "", description="Calls of the language model for everybody together; empty for any number"

@@ -37,11 +37,11 @@ from persona_mcp.server.wire import problem_of
 from persona_mcp.server.workers import (
     alive,
     batches_of,
+    begin_worker,
     drain,
     indexer_of,
     noting_spending,
     stop_summaries,
-    stop_worker,
     upkeep_of,
 )
 from persona_mcp.state.answers import AnswerStore
@@ -390,15 +390,11 @@ async def open_service(
         await service.exchanges.sweep(settings.world, liveness.now())
         await drain(indexer, settings.index.drain_s)
         await index.start()
-        worker = asyncio.create_task(indexer.run(), name="outbox worker")
-        stack.push_async_callback(stop_worker, indexer, worker, settings.index.drain_s)
+        begin_worker(stack, indexer, "outbox worker", settings.index.drain_s)
         summing = asyncio.create_task(summaries.run(partial(sum_up, parts)), name="summaries")
         stack.push_async_callback(stop_summaries, summing, settings.index.drain_s)
-        keeper = asyncio.create_task(service.upkeep.run(), name="upkeep")
-        stack.push_async_callback(stop_worker, service.upkeep, keeper, settings.index.drain_s)
+        begin_worker(stack, service.upkeep, "upkeep", settings.index.drain_s)
         if holds_batches:
-            holder = asyncio.create_task(service.batches.run(), name="dialogues")
-            stop_s = settings.dialogues.stop_s
-            stack.push_async_callback(stop_worker, service.batches, holder, stop_s)
+            begin_worker(stack, service.batches, "dialogues", settings.dialogues.stop_s)
         stack.push_async_callback(service.runs.stop)
         yield service

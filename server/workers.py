@@ -120,6 +120,12 @@ async def noting_spending(store: Store) -> AsyncIterator[None]:
             log.warning("tokens not written down", reason=error.message)
 
 
+def begin_worker(stack: AsyncExitStack, works: Worker, name: str, limit_s: float) -> None:
+    """Have a background worker work until the stack is closed, and then end within a limit."""
+    task = asyncio.create_task(works.run(), name=name)
+    stack.push_async_callback(stop_worker, works, task, limit_s)
+
+
 async def stop_worker(works: Worker, worker: asyncio.Task[None], limit_s: float) -> None:
     """Let a background worker end what it is at, within a limit that began when it was asked to."""
     works.stop()
