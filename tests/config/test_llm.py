@@ -32,7 +32,8 @@ async def test_a_reply_that_used_up_its_tokens_says_length(
 ) -> None:
     chunks = await read(opened(server, form), Sampling(max_tokens=3, temperature=0))
 
-    assert chunks[-1] == Chunk("", output_tokens=3, finish_reason="length")
+    last = Chunk("", output_tokens=3, finish_reason="length", input_tokens=10)
+    assert chunks[-1] == last
 
 
 async def test_an_empty_reply_is_complete(server: ModelServer, form: str, opened: Open) -> None:

@@ -24,8 +24,8 @@ from tests.wrong_arguments import wrong_values
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("every argument")]
 
 OPERATIONS = operations("all")
-NOT_STATE = ("sessions", "answers")
-"""Tables that say who called, not what there is."""
+NOT_STATE = ("sessions", "answers", "spending", "processes")
+"""Tables that say who called and who serves, not what there is."""
 ELSEWHERE = "elsewhere"
 NAMES_WHAT_IS_NOT_THERE = ("memory_delete",)
 """Answers which of the ids it did not find, since it takes many."""

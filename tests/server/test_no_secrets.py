@@ -37,8 +37,10 @@ def planting(settings: Settings) -> Settings:
         if section == "database":  # its address is one that must be there
             continue
         its = changed.get(section, getattr(settings, section))
-        secret = {field: SecretStr(f"{PLANTED}{number}")}
-        changed[section] = its.model_copy(update=secret)
+        planted = f"{PLANTED}{number}"
+        if field == "storage_url":  # of a Redis that does not answer
+            planted = f"redis://:{planted}@127.0.0.1:1"
+        changed[section] = its.model_copy(update={field: SecretStr(planted)})
     return settings.model_copy(update=changed)
 
 
