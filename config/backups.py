@@ -21,8 +21,15 @@ from filelock import FileLock, Timeout
 
 from persona_mcp.config.database import MIGRATION_LOCK, current_revision
 from persona_mcp.config.index import FOLDER as INDEX
+from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
-from persona_mcp.state.errors import Conflict, InvalidParams, NotFound, StorageUnavailable
+from persona_mcp.state.errors import (
+    Conflict,
+    InvalidParams,
+    NotConfigured,
+    NotFound,
+    StorageUnavailable,
+)
 from persona_mcp.state.ids import new_id
 
 FORMAT = "persona-mcp-backup/1"
@@ -79,8 +86,10 @@ def back_up(settings: Settings, folder: Path, told: Told) -> Backup:
     Raises:
         InvalidParams: The folder is there already, or lies in the data folder.
         NotFound: There is no database yet.
+        NotConfigured: The data is in PostgreSQL, which has tools of its own for that.
         StorageUnavailable: It cannot be read, or there is no room.
     """
+    refuse_postgres(settings)
     folder = folder.expanduser().absolute()
     source = settings.data_dir
     if folder.exists():
@@ -113,6 +122,19 @@ def back_up(settings: Settings, folder: Path, told: Told) -> Backup:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return made
+
+
+def refuse_postgres(settings: Settings) -> None:
+    """Leave PostgreSQL to its own tools.
+
+    Raises:
+        NotConfigured: The data is there.
+    """
+    if is_postgres(settings):
+        raise NotConfigured(
+            "the data is in PostgreSQL (PERSONA_DATABASE__URL): back it up with pg_dump and put it "
+            "back with pg_restore; docs/running.md says what else to copy"
+        )
 
 
 def copied(settings: Settings, source: Path, part: Path, told: Told) -> list[str]:
@@ -189,8 +211,10 @@ def restore(settings: Settings, folder: Path) -> tuple[Backup, Path | None]:
     Raises:
         InvalidParams: It is no backup, is incomplete, or was changed.
         Conflict: A process uses the data folder.
+        NotConfigured: The data is in PostgreSQL, which has tools of its own for that.
         StorageUnavailable: It cannot be written.
     """
+    refuse_postgres(settings)
     made = read_backup(folder)
     target = settings.data_dir
     try:

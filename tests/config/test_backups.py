@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from pydantic import SecretStr
 
 from persona_mcp.config.backups import MANIFEST, back_up, read_backup, restore
 from persona_mcp.config.database import database_path, upgrade_database
 from persona_mcp.config.settings import Settings
-from persona_mcp.state.errors import Conflict, InvalidParams, NotFound, StorageUnavailable
+from persona_mcp.state.errors import (
+    Conflict,
+    InvalidParams,
+    NotConfigured,
+    NotFound,
+    StorageUnavailable,
+)
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -121,6 +128,18 @@ def test_without_a_database_there_is_nothing_to_back_up(settings: Settings, tmp_
     with pytest.raises(NotFound, match="nothing to back up"):
         back_up(settings, tmp_path / "copy", silent)
     assert not (tmp_path / "copy").exists()
+
+
+def test_postgresql_is_left_to_its_own_tools(kept: Settings, tmp_path: Path) -> None:
+    back_up(kept, tmp_path / "copy", silent)
+    url = {"url": SecretStr("postgresql://somebody@nowhere/persona")}
+    there = kept.model_copy(update={"database": kept.database.model_copy(update=url)})
+
+    with pytest.raises(NotConfigured, match="pg_dump"):
+        back_up(there, tmp_path / "other", silent)
+    with pytest.raises(NotConfigured, match="pg_restore"):
+        restore(there, tmp_path / "copy")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_damaged_database_gives_no_backup(kept: Settings, tmp_path: Path) -> None:
