@@ -25,7 +25,14 @@ from persona_mcp.server.access import METADATA, Access, Identified
 from persona_mcp.server.admission import check_scope
 from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.door_watch import WatchedDoors
-from persona_mcp.server.guard import Guard, Noticing, problem_response, security_of, sharing
+from persona_mcp.server.guard import (
+    ComingBack,
+    Guard,
+    Noticing,
+    problem_response,
+    security_of,
+    sharing,
+)
 from persona_mcp.server.health import Health
 from persona_mcp.server.issuer import Issuer, audiences_of, metadata_of
 from persona_mcp.server.mcp import Serving, make_server
@@ -44,6 +51,8 @@ SOCKETS = ("/ws", "/mcp")
 """Where JSON-RPC is served over WebSocket; at the second for the original server's clients."""
 REQUIRED = "required"
 """Of `access.tokens`."""
+ROOM_S = 60.0
+"""Some MCP session is likely to have ended after so long."""
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what is told apart, not bound to
 NOT_FOUND, NOT_ALLOWED = 404, 405
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
@@ -72,7 +81,8 @@ class MCPDoor:
             max_request_body_size=limits.max_body_bytes,
             max_sessions=limits.mcp_sessions,
         )
-        self.app: ASGIApp = Noticing(self._manager.handle_request)
+        room_s = min(ROOM_S, limits.mcp_session_idle_s)
+        self.app: ASGIApp = Noticing(ComingBack(self._manager.handle_request, room_s))
         self.broken = asyncio.Event()
 
     @asynccontextmanager

@@ -11,10 +11,11 @@ from contextlib import aclosing
 
 import structlog
 
+from persona_mcp.server.model_layer import ModelLayer
 from persona_mcp.server.model_pool import ModelPool, Post
 from persona_mcp.state.embedding import Embedder, Vector
 from persona_mcp.state.errors import DeadlineExceeded, LimitExceeded, PersonaError, RateLimited
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.state.model import ChatModel, Chunk, Message, Sampling
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,7 @@ Paused = asyncio.Future[PersonaError]
 OWN = "the server's own model"
 
 
-class BorrowedModel:
+class BorrowedModel(ModelLayer):
     """A `ChatModel` for a batch; closing it leaves the server's model open."""
 
     def __init__(self, model: ChatModel, paused: Paused | None = None) -> None:
@@ -37,20 +38,8 @@ class BorrowedModel:
             model: It.
             paused: Is told why nothing can be said for long; None has that raised.
         """
-        self._model = model
+        super().__init__(model)
         self._paused = paused
-
-    async def info(self) -> ModelInfo:
-        """Say which model answers; see `ChatModel`."""
-        return await self._model.info()
-
-    async def offered(self) -> Offer:
-        """Say which models there are; see `ChatModel`."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Say whether it is there; see `ChatModel`."""
-        return await self._model.check()
 
     async def aclose(self) -> None:
         """Give it back."""

@@ -4,10 +4,11 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.server.model_layer import ModelLayer
+from persona_mcp.state.model import ChatModel, Chunk, Message, Sampling
 
 
-class Counted:
+class Counted(ModelLayer):
     """Stands before a model and counts.
 
     Attributes:
@@ -18,14 +19,10 @@ class Counted:
 
     def __init__(self, model: ChatModel) -> None:
         """Stand before this one."""
-        self._model = model
+        super().__init__(model)
         self.calls = 0
         self.seconds = 0.0
         self.said = ""
-
-    async def info(self) -> ModelInfo:
-        """Ask the one behind."""
-        return await self._model.info()
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
@@ -46,15 +43,3 @@ class Counted:
                     yield chunk
         finally:
             self.seconds += time.monotonic() - began
-
-    async def offered(self) -> Offer:
-        """Ask the one behind."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Ask the one behind."""
-        return await self._model.check()
-
-    async def aclose(self) -> None:
-        """Close the one behind."""
-        await self._model.aclose()

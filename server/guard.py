@@ -38,6 +38,7 @@ from persona_mcp.state.errors import (
 log = structlog.get_logger(__name__)
 
 HEADER = b"x-correlation-id"
+RETRY_AFTER, NO_ROOM = b"retry-after", 503
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -223,3 +224,22 @@ class Noticing:
             return message
 
         await self._app({**scope, LOST: lost}, noticed, send)
+
+
+class ComingBack:
+    """Says when to come back where an app has no room (503) and does not say so itself."""
+
+    def __init__(self, app: ASGIApp, after_s: float) -> None:
+        """Wrap an app whose callers may find room after so many seconds."""
+        self._app = app
+        self._after = str(math.ceil(after_s)).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == NO_ROOM:
+                message = {**message, "headers": [*message["headers"], (RETRY_AFTER, self._after)]}
+            await send(message)
+
+        await self._app(scope, receive, told)

@@ -10,8 +10,9 @@ from functools import partial
 from typing import TypeVar
 
 from persona_mcp.server.metrics import Metrics, Timed, code_of
+from persona_mcp.server.model_layer import ModelLayer
 from persona_mcp.state.embedding import Embedder, Vector
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Sampling
 from persona_mcp.state.watching import Fact, Facts, Span, Tracer
 
 T = TypeVar("T")
@@ -21,29 +22,13 @@ OTHER_EMBEDDERS = ("ollama", "openai")
 """Vectors' names begin with them, where the packaged embedder does not make them."""
 
 
-class MeasuredModel:
+class MeasuredModel(ModelLayer):
     """A `ChatModel` whose replies are counted."""
 
     def __init__(self, model: ChatModel, metrics: Metrics) -> None:
         """Count the replies of this model here."""
-        self._model = model
+        super().__init__(model)
         self._metrics = metrics
-
-    async def info(self) -> ModelInfo:
-        """Say which model answers; see `ChatModel`."""
-        return await self._model.info()
-
-    async def offered(self) -> Offer:
-        """Say which models there are; see `ChatModel`."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Say whether it is there; see `ChatModel`."""
-        return await self._model.check()
-
-    async def aclose(self) -> None:
-        """Close the model; see `ChatModel`."""
-        await self._model.aclose()
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling

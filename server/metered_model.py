@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from persona_mcp.server.limits import Limits
 from persona_mcp.server.measured import MeasuredModel
+from persona_mcp.server.model_layer import ModelLayer
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.continuation import estimated_tokens
 from persona_mcp.state.continuation_params import ContinuationParams
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.state.model import ChatModel, Chunk, Message, Sampling
 
 if TYPE_CHECKING:
     from persona_mcp.server.store import Store
@@ -21,7 +22,7 @@ def metered(store: "Store", model: ChatModel) -> ChatModel:
     return MeteredModel(measured, store.limits, store.settings.continuation)
 
 
-class MeteredModel:
+class MeteredModel(ModelLayer):
     """A `ChatModel` whose replies count for whoever the work is done for."""
 
     def __init__(self, model: ChatModel, limits: Limits, laws: ContinuationParams) -> None:
@@ -32,25 +33,9 @@ class MeteredModel:
             limits: What callers may have of it.
             laws: How tokens are estimated that nobody has counted.
         """
-        self._model = model
+        super().__init__(model)
         self._limits = limits
         self._laws = laws
-
-    async def info(self) -> ModelInfo:
-        """Say which model answers; see `ChatModel`."""
-        return await self._model.info()
-
-    async def offered(self) -> Offer:
-        """Say which models there are; see `ChatModel`."""
-        return await self._model.offered()
-
-    async def check(self) -> str:
-        """Say whether it is there; see `ChatModel`."""
-        return await self._model.check()
-
-    async def aclose(self) -> None:
-        """Close the model; see `ChatModel`."""
-        await self._model.aclose()
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling

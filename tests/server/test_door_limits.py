@@ -1,6 +1,7 @@
 """What comes before a request is understood: its head, its body, and whose page sent it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from persona_mcp.config.server_settings import ServerSettings, WebSocketSettings
 from persona_mcp.server.app import named
 from persona_mcp.server.service import Service
-from tests.http_server import API, Served, served
+from tests.http_server import API, Served, served, with_limits
 from tests.rpc_client import connected
 from tests.tokens import guarded
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.anyio
 
 PAGE = "https://studio.example"
 ANY_PORT = "http://tools.example:*"
+CLIENT = {"name": "test", "version": "1"}
+SESSION = "mcp-session-id"
 LIST = f"{API}/persona/list"
 HEAD_BYTES, HEAD_FIELDS, HEAD_S, BODY_BYTES, FRAME_BYTES = 4096, 20, 0.5, 2048, 2048
 LIMITS = ServerSettings(
@@ -211,3 +214,36 @@ async def test_without_the_setting_no_page_elsewhere_reads_an_answer(service: Se
 
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_no_more_mcp_sessions_are_open_than_may_be(service: Service) -> None:
+    few = with_limits(service, mcp_sessions=2, mcp_session_idle_s=7.0)
+    asked = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
+    begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": asked}
+    ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+
+    async with served(few) as found, found.client() as client:
+        client.headers["Accept"] = "application/json, text/event-stream"
+        answers = [await client.post("/mcp", json=begin) for _ in range(3)]
+        sessions = [{SESSION: answer.headers[SESSION]} for answer in answers[:2]]
+        goes_on = await client.post("/mcp", json=ping, headers=sessions[1])
+        await client.delete("/mcp", headers=sessions[0])
+        once_more = await client.post("/mcp", json=begin)
+
+    assert [answer.status_code for answer in answers] == [200, 200, 503]
+    assert answers[2].json()["error"]["message"] == "Too many open sessions"
+    assert answers[2].headers["Retry-After"] == "7"
+    assert (goes_on.status_code, once_more.status_code) == (200, 200)
+
+
+async def test_an_idle_connection_is_kept_open_for_its_time_and_no_longer(
+    service: Service,
+) -> None:
+    async with served(with_limits(service, keep_alive_s=1)) as found:
+        began = time.monotonic()
+        told = await answered(found, LIVE + b"\r\n")
+        open_s = time.monotonic() - began
+
+    assert told.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" not in told.lower()
+    assert 1.0 <= open_s < 30.0

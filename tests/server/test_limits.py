@@ -322,6 +322,21 @@ async def test_tokens_are_written_down_for_whoever_called(
     assert found == {"ann": 40, "local": 3 + 6}, "what a stopped reply had said counts too"
 
 
+async def test_tokens_are_not_written_down_before_their_time(
+    settings: Settings, model: ScriptedModel
+) -> None:
+    model.add(Says("One.", 40))
+    async with opened(settings, model, note_s=60.0) as (service, _, client):
+        await client.post(CHAT, json=HELLO)
+        used = await service.limits.spending.used("local")
+        written = await noted_in(service)
+
+    async with open_service(settings, model, WordEmbedder()) as after:
+        at_the_end = await noted_in(after)
+    assert (used, written) == (40, [])
+    assert [row["tokens"] for row in at_the_end] == [40]
+
+
 async def noted_in(service: Service) -> list[dict[str, Any]]:
     return await rows(service.database, access_tables.Spending)
 

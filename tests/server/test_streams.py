@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.chat_operations import PersonaChat
 from persona_mcp.server.chat_stream import ENDS, REPEATED
 from persona_mcp.server.runs import Runs
-from persona_mcp.server.service import Service
+from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import ModelError
 from tests.calls import rows
-from tests.doubles import Fails, Hangs, ScriptedModel
+from tests.doubles import Fails, Hangs, ScriptedModel, WordEmbedder
 from tests.http_server import (
     CHAT,
     HEARTBEAT,
@@ -256,6 +257,25 @@ async def test_an_ended_stream_is_forgotten_and_the_reply_is_not(
     assert (told["data"]["code"], told["data"]["kind"]) == ("not_found", "stream")
     assert "request_id" in told["message"]
     assert again[-1].data["full_response"] == REPLY
+
+
+async def test_of_ended_streams_no_more_are_kept_than_may_be(
+    settings: Settings, model: ScriptedModel
+) -> None:
+    model.add(REPLY, REPLY)
+    another = {**MESSAGE, "request_id": "r2"}
+    few = settings.server.model_copy(update={"streams_kept": 1})
+    chosen = settings.model_copy(update={"server": few})
+
+    async with (
+        open_service(chosen, model, WordEmbedder()) as opened,
+        served(opened) as found,
+        found.client() as client,
+    ):
+        ended = [await streamed(client, body) for body in (MESSAGE, another)]
+        read = [await client.get(f"{STREAM}/{frames[0].data['stream_id']}") for frames in ended]
+
+    assert [answer.status_code for answer in read] == [404, 200]
 
 
 async def test_whoever_waits_a_while_is_told_that_it_runs_and_gets_the_reply_later(
