@@ -2,10 +2,13 @@
 
     python -m benchmarks.load --sessions 500 --minutes 10
 
-First one session alone, then all of them, against one `persona serve` process. Exits with 1 if a
-caller was told of an error other than a stated limit, if an exchange costs more than 1.3 times the
-processor time that it costs one session, if memory in use rises by 1 MB or more per 1,000 exchanges
-after the warm-up, or if anything that was acknowledged is lost or doubled.
+All sessions talk to one `persona serve` process, before and after them one session alone: what is
+remembered grows meanwhile, and a search in it costs more at the end, however many talk. Chroma is a
+server of its own, as docs/running.md sets it up for many callers: vectors are kept in memory by
+their nature, and here not by the process whose memory is watched (`--index embedded` keeps them in
+it). Exits with 1 if a caller was told of an error other than a stated limit, if an exchange costs
+more than 1.3 times the processor time that it costs one session, if memory in use rises by 1 MB or
+more per 1,000 exchanges after the warm-up, or if anything that was acknowledged is lost or doubled.
 """
 
 import argparse
@@ -13,9 +16,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 from rich.console import Console
@@ -24,6 +29,7 @@ from rich.table import Table
 from benchmarks.faults.load import Load, loaded
 from benchmarks.faults.looking import look
 from benchmarks.faults.site import Site, site
+from tests.chroma_server import HOST, chroma_server, free_port
 
 LIMITS = ("rate_limited", "limit_exceeded")
 """Errors that state a limit and say when to come back."""
@@ -36,12 +42,16 @@ EVERY_S = 2.0
 MB = 1e6
 THOUSAND = 1000
 LEAST_POINTS = 3
+INDEXES = ("server", "embedded")
 GIVEN = {
     "PERSONA_LLM__QUEUE_S": "600",
+    "PERSONA_CONVERSATION__REPLY_WAIT_S": "300",
     "PERSONA_CONVERSATION__BUSY_WAIT_S": "60",
     "PERSONA_DATABASE__BUSY_S": "60",
 }
 """All of them wait for the same two processors: waits may be long, none is refused for it."""
+CALL_S = 330.0
+"""Longest wait of a caller for an answer, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,9 @@ class Result:
         sessions: At once.
         seconds: How long.
         exchanges: Acknowledged.
-        alone_ms: Processor time of an exchange of one session, in milliseconds.
+        before_ms: Processor time of an exchange of one session before the others come, in
+            milliseconds.
+        after_ms: The same when they are gone.
         cpu_ms: Of one of all sessions.
         slope_mb: Growth of memory in use per 1,000 exchanges after the warm-up, in MB.
         memory_mb: In use at the end, in MB.
@@ -78,7 +90,8 @@ class Result:
     sessions: int
     seconds: float
     exchanges: int
-    alone_ms: float
+    before_ms: float
+    after_ms: float
     cpu_ms: float
     slope_mb: float
     memory_mb: float
@@ -87,8 +100,8 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Processor time of an exchange, as a multiple of that of one session."""
-        return self.cpu_ms / self.alone_ms
+        """Processor time of an exchange, as a multiple of that of one session before and after."""
+        return self.cpu_ms / mean((self.before_ms, self.after_ms))
 
     @property
     def missed(self) -> list[str]:
@@ -126,36 +139,60 @@ async def watched(one: Site, load: Load, seconds: float, every_s: float) -> list
     return points
 
 
+@contextmanager
+def index_beside(folder: Path, index: str) -> Iterator[dict[str, str]]:
+    """Start a Chroma server, if that is the index, and give the settings of who uses it."""
+    if index == "embedded":
+        yield {}
+        return
+    port = free_port()
+    with chroma_server(folder, port):
+        yield {"PERSONA_INDEX__URL": f"http://{HOST}:{port}"}
+
+
+async def alone(one: Site, name: str, exchanges: int) -> tuple[Load, float]:
+    """Talk in one session, and return what it did and the processor time of an exchange."""
+    async with loaded(one, 1, name, limit_s=CALL_S) as single:
+        await single.more(exchanges // 2)  # warm
+        began = point_of(one, single)
+        await single.more(exchanges)
+        return single, cost_ms(began, point_of(one, single))
+
+
 async def measure(
-    folder: Path, sessions: int, seconds: float, alone: int = ALONE, every_s: float = EVERY_S
+    folder: Path,
+    sessions: int,
+    seconds: float,
+    exchanges: int = ALONE,
+    every_s: float = EVERY_S,
+    index: str = "server",
 ) -> Result:
-    """Talk alone, then all at once.
+    """Talk alone, then all at once, then alone again.
 
     Args:
         folder: An empty one.
         sessions: How many at once.
         seconds: For how long.
-        alone: Exchanges of the one session.
+        exchanges: Of the one session.
         every_s: Wait between two looks, in seconds.
+        index: Where the dense index is: `server` or `embedded`.
     """
-    async with site(folder, GIVEN, word_s=0.0) as one:
-        async with loaded(one, 1, "warm") as warm:
-            await warm.more(alone // 2)
-        async with loaded(one, 1, "alone") as single:
-            began = point_of(one, single)
-            await single.more(alone)
-            ended = point_of(one, single)
-        async with loaded(one, sessions) as load:
-            await load.more(sessions)  # each has its conversation
-            points = await watched(one, load, seconds, every_s)
-        found = await look(one.settings, [*warm.said, *single.said, *load.said])
+    with index_beside(folder / "chroma", index) as beside:
+        async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
+            before, before_ms = await alone(one, "before", exchanges)
+            async with loaded(one, sessions, limit_s=CALL_S) as load:
+                await load.more(sessions)  # each has its conversation
+                points = await watched(one, load, seconds, every_s)
+            after, after_ms = await alone(one, "after", exchanges)
+            found = await look(one.settings, [*before.said, *load.said, *after.said])
     later = points[round(WARM_UP * len(points)) :]
     first, last = later[0], later[-1]
     return Result(
         sessions=sessions,
         seconds=seconds,
         exchanges=len(load.said),
-        alone_ms=cost_ms(began, ended),
+        before_ms=before_ms,
+        after_ms=after_ms,
         cpu_ms=cost_ms(first, last),
         slope_mb=slope(later),
         memory_mb=last.memory / MB,
@@ -175,7 +212,8 @@ def show(result: Result) -> None:
     table.add_row("sessions", f"{result.sessions:,}", "")
     table.add_row("exchanges", f"{result.exchanges:,} in {result.seconds:,.0f} s", "")
     table.add_row("errors", str(result.refused or "none"), "stated limits only")
-    table.add_row("processor time alone", f"{result.alone_ms:.1f} ms", "")
+    table.add_row("processor time alone, before", f"{result.before_ms:.1f} ms", "")
+    table.add_row("processor time alone, after", f"{result.after_ms:.1f} ms", "")
     table.add_row("processor time of all", f"{result.cpu_ms:.1f} ms", "")
     table.add_row("ratio", f"{result.ratio:.2f}", f"at most {CPU_BAR:g}")
     table.add_row("memory, rise per 1,000", f"{result.slope_mb:.2f} MB", f"below {SLOPE_BAR:g} MB")
@@ -191,9 +229,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="where Chroma is")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="persona-load-") as folder:
-        result = asyncio.run(measure(Path(folder), given.sessions, given.minutes * 60))
+        work = measure(Path(folder), given.sessions, given.minutes * 60, index=given.index)
+        result = asyncio.run(work)
     show(result)
     sys.exit(1 if result.missed else 0)
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.soak --exchanges 20000
 
-Watched are memory in use, file handles, tasks and threads of the process, MCP sessions, and rows
-and bytes of each table. Prints a table of looks and what grew. Rows grow by what an exchange leaves
-behind; nothing else may grow. Exits with 1 if something else did.
+Chroma is a server of its own, as for `benchmarks.load`. Watched are memory in use, file handles,
+tasks and threads of the process, MCP sessions, and rows and bytes of each table. Prints a table of
+looks and what grew. Rows grow by what an exchange leaves behind; nothing else may grow. Exits with
+1 if something else did.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from rich.table import Table
 from benchmarks.faults.load import Load, loaded
 from benchmarks.faults.looking import look
 from benchmarks.faults.site import Site, site
-from benchmarks.load import GIVEN, MB, SLOPE_BAR, Point, slope
+from benchmarks.load import CALL_S, GIVEN, INDEXES, MB, SLOPE_BAR, Point, index_beside, slope
 
 SESSIONS = 20
 LOOKS = 20
@@ -106,22 +107,31 @@ def tables_of(data: Path) -> tuple[dict[str, int], dict[str, int]]:
     return rows, sizes
 
 
-async def soak(folder: Path, exchanges: int, sessions: int = SESSIONS) -> list[Look]:
+async def soak(
+    folder: Path, exchanges: int, sessions: int = SESSIONS, index: str = INDEXES[0]
+) -> list[Look]:
     """Talk until so many exchanges were acknowledged, and look now and then.
+
+    Args:
+        folder: An empty one.
+        exchanges: How many.
+        sessions: How many at once.
+        index: Where the dense index is, as for `benchmarks.load`.
 
     Raises:
         RuntimeError: Something was lost or doubled.
     """
     looks: list[Look] = []
-    async with site(folder, GIVEN, word_s=0.0) as one:
-        async with loaded(one, sessions) as load:
-            for number in range(1, LOOKS + 1):
-                wanted = exchanges * number // LOOKS
-                await load.until(
-                    lambda wanted=wanted: len(load.said) >= wanted, "exchanges", PATIENCE_S
-                )
-                looks.append(await look_at(one, load))
-        found = await look(one.settings, load.said)
+    with index_beside(folder / "chroma", index) as beside:
+        async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
+            async with loaded(one, sessions, limit_s=CALL_S) as load:
+                for number in range(1, LOOKS + 1):
+                    wanted = exchanges * number // LOOKS
+                    await load.until(
+                        lambda wanted=wanted: len(load.said) >= wanted, "exchanges", PATIENCE_S
+                    )
+                    looks.append(await look_at(one, load))
+            found = await look(one.settings, load.said)
     if found.faults:
         raise RuntimeError("; ".join(found.faults))
     return looks
@@ -168,9 +178,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
     parser.add_argument("--exchanges", type=int, default=20_000)
     parser.add_argument("--sessions", type=int, default=SESSIONS)
+    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="where Chroma is")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="persona-soak-") as folder:
-        looks = asyncio.run(soak(Path(folder), given.exchanges, given.sessions))
+        work = soak(Path(folder), given.exchanges, given.sessions, given.index)
+        looks = asyncio.run(work)
     show(looks)
     wrong = grown(looks)
     print("\n".join(f"GREW: {one}" for one in wrong) or "nothing grew that may not")

@@ -63,7 +63,7 @@ class DatabaseSettings(Section):
         ge=5,
         le=86400,
         description="PostgreSQL: another process that shows no life for this long has ended, in "
-        "seconds; let it be longer than any lease",
+        "seconds; longer than any lease",
     )
     echo: bool = Field(False, description="Log each SQL statement (level DEBUG)")
     checkpoints_kept: int = Field(

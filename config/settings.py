@@ -8,7 +8,7 @@ relationships, moods, talk, memory and prompts keep their constants beside the f
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -325,6 +326,22 @@ class Settings(BaseSettings):
     continuation: ContinuationParams = ContinuationParams()
 
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _leases_end_first(self) -> Self:
+        """See to it that who counts as ended holds nothing any more (PostgreSQL)."""
+        leases = {
+            "CONVERSATION__LEASE_S": self.conversation.lease_s,
+            "DIALOGUES__LEASE_S": self.dialogues.lease_s,
+            "INDEX__CLAIM_S": self.index.claim_s,
+        }
+        name, longest = max(leases.items(), key=lambda one: one[1])
+        if self.database.url.get_secret_value() and longest >= self.database.gone_s:
+            raise ValueError(
+                f"{PREFIX}DATABASE__GONE_S (now {self.database.gone_s:g}) longer than "
+                f"{PREFIX}{name} (now {longest:g})"
+            )
+        return self
 
     def source_of(self, variable: str) -> str:
         """Say where a variable's value is from: default, .env, environment or argument."""

@@ -295,7 +295,8 @@ def _fault(
         name = prefix + SEPARATOR.join(location).upper()
         if error["type"] == "extra_forbidden":
             return unknown_name(name, [variable.name for variable in by_path.values()])
-        return Fault(f"{name}{SEPARATOR}...", "these values together", said)
+        these = f"{name}{SEPARATOR}..." if location else f"{prefix}..."
+        return Fault(these, "these values together", said)
     variable, inner = found[0], location[len(found[0].path) :]
     given = MASK if variable.secret else shorten(error.get("input"))
     allowed = _in_full(variable)

@@ -18,6 +18,7 @@ AGAIN_S = 0.05
 """Wait before a message is sent again."""
 PATIENCE_S = 300.0
 """Longest that a message stays unanswered once the fault is gone."""
+CALL_S = 60.0
 MET_S = 180.0
 """Longest that a fault may take to reach a caller."""
 
@@ -135,11 +136,11 @@ async def insist(load: Load, client: httpx.AsyncClient, body: dict[str, Any]) ->
         await asyncio.sleep(AGAIN_S)
 
 
-async def talk(load: Load, name: str, number: int, pause_s: float) -> None:
+async def talk(load: Load, name: str, number: int, pause_s: float, limit_s: float) -> None:
     """Say one thing after the other in one conversation."""
     about = {"persona_id": PERSONAS[number % len(PERSONAS)], "user_id": name}
     count = 0
-    async with load.site.client() as client:
+    async with load.site.client(limit_s) as client:
         while not load.ending:
             request_id = f"{name}-{count}"
             message = f"This is what I tell you as {request_id}, and I thank you for it."
@@ -153,7 +154,7 @@ async def talk(load: Load, name: str, number: int, pause_s: float) -> None:
 
 @asynccontextmanager
 async def loaded(
-    site: Site, callers: int, name: str = "user", pause_s: float = 0.0
+    site: Site, callers: int, name: str = "user", pause_s: float = 0.0, limit_s: float = CALL_S
 ) -> AsyncIterator[Load]:
     """Let callers chat while the block lasts; at its end each still gets its last answer.
 
@@ -162,10 +163,11 @@ async def loaded(
         callers: How many.
         name: What their names begin with.
         pause_s: Wait of each between an answer and its next message, in seconds.
+        limit_s: Longest wait for an answer, in seconds.
     """
     load = Load(site)
     tasks = [
-        asyncio.create_task(talk(load, f"{name}{number}", number, pause_s))
+        asyncio.create_task(talk(load, f"{name}{number}", number, pause_s, limit_s))
         for number in range(callers)
     ]
     ended = asyncio.gather(*tasks)

@@ -251,6 +251,20 @@ def test_values_that_do_not_fit_each_other_are_refused(monkeypatch: pytest.Monke
     assert "PERSONA_RELATIONSHIPS__...: given was these values together" in error.message
 
 
+def test_on_postgresql_a_process_does_not_count_as_ended_while_it_holds_a_lease() -> None:
+    there = {"url": "postgresql://one@db/persona", "gone_s": 60.0}
+
+    error = refused(database=there)
+    shorter = load_settings(database=there, dialogues={"lease_s": 30.0})
+    on_sqlite = load_settings(database={"gone_s": 60.0})
+
+    assert "PERSONA_DATABASE__GONE_S (now 60) longer than PERSONA_DIALOGUES__LEASE_S (now 60)" in (
+        error.message
+    )
+    assert "PERSONA_...: given was these values together" in error.message
+    assert shorter.database.gone_s == on_sqlite.database.gone_s == 60.0
+
+
 def test_a_line_without_a_value_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PERSONA_WORLD\n")
 
