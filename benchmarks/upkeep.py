@@ -36,7 +36,6 @@ from persona_mcp.config.database import ready_database
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
-from persona_mcp.server.event_loop import short_turns
 from persona_mcp.state.database import Database
 from persona_mcp.state.memory import DAY_S
 from persona_mcp.state.memory_columns import read_columns
@@ -221,7 +220,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="figures as JSON, without bars")
     given = parser.parse_args()
     configure_logging(LogSettings())
-    with tempfile.TemporaryDirectory(prefix="persona-upkeep-") as folder, short_turns():
+    with tempfile.TemporaryDirectory(prefix="persona-upkeep-") as folder:
         found = asyncio.run(all_of(load_settings(data_dir=Path(folder)), given.memories))
     if given.json:
         print(json.dumps([asdict(f) for f in found]))

@@ -21,6 +21,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import PATHS, REQUIRED, SOCKETS, create_app
 from persona_mcp.server.cli_run import FAILED, llm, run
 from persona_mcp.server.cli_tokens import has_usable
+from persona_mcp.server.event_loop import settle
 from persona_mcp.server.http_protocol import limited_http
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.socket_protocol import Socket
@@ -103,7 +104,7 @@ def serve(host: str | None, port: int | None, model: str | None, insecure: bool)
 
     given: dict[str, Any] = {"host": host, "port": port}
     chosen = {key: value for key, value in given.items() if value is not None}
-    run(work, server=chosen or None, llm=llm(model))
+    run(work, busy=True, server=chosen or None, llm=llm(model))
 
 
 def needs_tokens(settings: Settings, *, insecure: bool) -> bool:
@@ -145,6 +146,7 @@ async def serve_until_stopped(
         app = create_app(
             settings, opening=lambda: nullcontext(service), everybody=everybody, guarded=guarded
         )
+        settle()
         await serve_app(app, settings, listening, terminal, address)
     if any(door.broken.is_set() for door in app.state.doors.values()):
         raise InternalError("the MCP door broke down; the log has the cause; start it again")

@@ -1,29 +1,9 @@
-"""How commands are run: turns of threads; of what does much at once, also loop and collection."""
+"""How commands are run that do much at once: their event loop, and the collection of garbage."""
 
 import asyncio
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-TURN_S = 0.0002
-"""How long a thread that runs Python may go on while the event loop waits for its turn. Python's
-own 5 ms, after each time it slept, are a stall of all conversations while one persona's memories
-are read. Nothing else pays: only while several threads want to run do they change more often."""
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """Let the event loop wait at most `TURN_S` for threads that run Python, in all of the process.
-
-    A single call into C that keeps the interpreter to itself may still take longer.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 @contextmanager
@@ -34,8 +14,7 @@ def busy_runner() -> Iterator[asyncio.Runner]:
     as the process, so the collector need not look through it again and again: that took a quarter
     of a batch's processor time. A command that does one thing would only wait longer for both.
     """
-    gc.collect()
-    gc.freeze()
+    settle()
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -47,3 +26,9 @@ def busy_runner() -> Iterator[asyncio.Runner]:
             yield runner
     finally:
         gc.unfreeze()
+
+
+def settle() -> None:
+    """Keep what is loaded by now from the collector; `busy_runner` gives it back at its end."""
+    gc.collect()
+    gc.freeze()

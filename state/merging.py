@@ -28,6 +28,7 @@ from persona_mcp.state.memory_changes import purge_memories
 from persona_mcp.state.memory_params import ConsolidationParams
 from persona_mcp.state.memory_store import add_memories, whole_of
 from persona_mcp.state.prepared import Prepared, listed
+from persona_mcp.state.turns import short_turns
 
 M = tables.Memory
 V = tables.MemoryVector
@@ -102,6 +103,7 @@ class Merging:
     params: ConsolidationParams
 
 
+@short_turns()
 def plan_merges(
     connection: Connection, world_id: str, persona_id: str, merging: Merging
 ) -> list[Merge]:

@@ -28,6 +28,7 @@ from persona_mcp.state.pruning import (
     upkeep,
     weigh,
 )
+from persona_mcp.state.turns import short_turns
 
 M = tables.Memory
 R = tables.PruneRun
@@ -261,7 +262,9 @@ class Laws:
         self, connection: Connection, world_id: str, persona_id: str, now: float
     ) -> Weighed:
         """Read and weigh the memories of a persona."""
-        return weigh(read_columns(connection, world_id, persona_id), now, self.fading, self.params)
+        with short_turns():
+            columns = read_columns(connection, world_id, persona_id)
+            return weigh(columns, now, self.fading, self.params)
 
     def planned(self, weighed: Weighed, demand: Demand, paused_s: float = 0.0) -> Plan:
         """Pick what a demand takes; nothing in a pause."""

@@ -3,11 +3,16 @@
 import asyncio
 import signal
 
+import httpx
+
 from benchmarks.faults.running import Broken, Fault, now
+from benchmarks.faults.site import LOOK_S
 from tests.postgres import Postgres, missing
 
 FELT = 4
-GONE_S, PAUSED_S = 20.0, 8.0
+GONE_S, PAUSED_S = 600.0, 8.0
+READY_S = 60.0
+"""Longest that the server may say that it is not ready once PostgreSQL is there again."""
 
 
 def server(broken: Broken) -> Postgres:
@@ -31,14 +36,26 @@ async def crashes(broken: Broken) -> float:
 
 
 async def is_gone(broken: Broken) -> float:
-    """Keep it stopped for a while."""
+    """Keep it stopped for a while; the server says meanwhile that it is not ready."""
     await asyncio.to_thread(server(broken).stop)
     try:
         await broken.load.met(FELT)
         await asyncio.sleep(GONE_S * broken.share)
+        assert await readiness(broken) == httpx.codes.SERVICE_UNAVAILABLE
     finally:
         await asyncio.to_thread(server(broken).start)
-    return now()
+    gone = now()
+    async with asyncio.timeout(READY_S):
+        while await readiness(broken) != httpx.codes.OK:
+            await asyncio.sleep(LOOK_S)
+    assert broken.site.starts == 1
+    return gone
+
+
+async def readiness(broken: Broken) -> int:
+    """Ask the server whether it is ready."""
+    async with broken.site.client() as client:
+        return (await client.get(f"{broken.site.url}/health/ready")).status_code
 
 
 async def stands_still(broken: Broken) -> float:
@@ -73,8 +90,10 @@ FAULTS = [
     ),
     Fault(
         "postgresql-gone",
-        f"PostgreSQL was stopped, and started again {GONE_S:g} s after callers were told.",
+        f"PostgreSQL was stopped, and started again {GONE_S:g} s after callers were told; the "
+        "server, which was not started anew, said that it was not ready, then that it was.",
         is_gone,
+        rounds=1,
         database="postgresql",
         missing=missing,
     ),

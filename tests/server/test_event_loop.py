@@ -3,11 +3,8 @@
 import asyncio
 import gc
 import importlib.util
-import sys
 
-import pytest
-
-from persona_mcp.server.event_loop import TURN_S, busy_runner, short_turns
+from persona_mcp.server.event_loop import busy_runner
 
 
 async def loop_module() -> str:
@@ -27,11 +24,3 @@ def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_aft
         assert gc.get_freeze_count() > 0
 
     assert gc.get_freeze_count() == 0
-
-
-def test_threads_take_short_turns_and_afterwards_those_that_they_had() -> None:
-    before = sys.getswitchinterval()
-    with short_turns():
-        assert sys.getswitchinterval() == pytest.approx(TURN_S)
-
-    assert sys.getswitchinterval() == before
