@@ -8,16 +8,18 @@ server of its own, as docs/running.md sets it up for many callers: vectors are k
 their nature, and here not by the process whose memory is watched (`--index embedded` keeps them in
 it). Exits with 1 if a caller was told of an error other than a stated limit, if an exchange costs
 more than 1.3 times the processor time that it costs one session, if memory in use rises by 1 MB or
-more per 1,000 exchanges after the warm-up, or if anything that was acknowledged is lost or doubled.
+more per 1,000 exchanges after the warm-up (until all windows are full; it comes before the
+minutes), or if anything that was acknowledged is lost or doubled.
 """
 
 import argparse
 import asyncio
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -36,9 +38,10 @@ LIMITS = ("rate_limited", "limit_exceeded")
 CPU_BAR, SLOPE_BAR = 1.3, 1.0
 ALONE = 60
 """Exchanges of the one session."""
-WARM_UP = 0.3
-"""Share of the run that comes before memory is looked at."""
+WARM_UP = 10
+"""Exchanges of each session: what a run holds grows until a prompt shows its 20 turns."""
 EVERY_S = 2.0
+INDEXED_S, QUIET_S = 600.0, 0.05
 MB = 1e6
 THOUSAND = 1000
 LEAST_POINTS = 3
@@ -150,13 +153,22 @@ def index_beside(folder: Path, index: str) -> Iterator[dict[str, str]]:
         yield {"PERSONA_INDEX__URL": f"http://{HOST}:{port}"}
 
 
+async def indexed(one: Site, load: Load) -> Point:
+    """Look at the server when all that was said is in the index: that work is part of the cost."""
+    with closing(sqlite3.connect(one.data / "persona.db")) as connection:
+        async with asyncio.timeout(INDEXED_S):
+            while connection.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]:
+                await asyncio.sleep(QUIET_S)
+    return point_of(one, load)
+
+
 async def alone(one: Site, name: str, exchanges: int) -> tuple[Load, float]:
     """Talk in one session, and return what it did and the processor time of an exchange."""
     async with loaded(one, 1, name, limit_s=CALL_S) as single:
         await single.more(exchanges // 2)  # warm
-        began = point_of(one, single)
+        began = await indexed(one, single)
         await single.more(exchanges)
-        return single, cost_ms(began, point_of(one, single))
+    return single, cost_ms(began, await indexed(one, single))
 
 
 async def measure(
@@ -165,7 +177,8 @@ async def measure(
     seconds: float,
     exchanges: int = ALONE,
     every_s: float = EVERY_S,
-    index: str = "server",
+    index: str = INDEXES[0],
+    warm_up: int = WARM_UP,
 ) -> Result:
     """Talk alone, then all at once, then alone again.
 
@@ -176,26 +189,26 @@ async def measure(
         exchanges: Of the one session.
         every_s: Wait between two looks, in seconds.
         index: Where the dense index is: `server` or `embedded`.
+        warm_up: Exchanges of each session before it is looked at.
     """
     with index_beside(folder / "chroma", index) as beside:
         async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
             before, before_ms = await alone(one, "before", exchanges)
             async with loaded(one, sessions, limit_s=CALL_S) as load:
-                await load.more(sessions)  # each has its conversation
+                await load.more(sessions * warm_up)
                 points = await watched(one, load, seconds, every_s)
+            all_done = await indexed(one, load)
             after, after_ms = await alone(one, "after", exchanges)
             found = await look(one.settings, [*before.said, *load.said, *after.said])
-    later = points[round(WARM_UP * len(points)) :]
-    first, last = later[0], later[-1]
     return Result(
         sessions=sessions,
         seconds=seconds,
         exchanges=len(load.said),
         before_ms=before_ms,
         after_ms=after_ms,
-        cpu_ms=cost_ms(first, last),
-        slope_mb=slope(later),
-        memory_mb=last.memory / MB,
+        cpu_ms=cost_ms(points[0], all_done),
+        slope_mb=slope(points),
+        memory_mb=points[-1].memory / MB,
         refused=dict(load.refused),
         faults=found.faults,
     )
