@@ -41,7 +41,7 @@ ALONE = 60
 WARM_UP = 10
 """Exchanges of each session: what a run holds grows until a prompt shows its 20 turns."""
 EVERY_S = 2.0
-INDEXED_S, QUIET_S = 600.0, 0.05
+WARMED_S, INDEXED_S, QUIET_S = 3600.0, 600.0, 0.05
 MB = 1e6
 THOUSAND = 1000
 LEAST_POINTS = 3
@@ -195,7 +195,8 @@ async def measure(
         async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
             before, before_ms = await alone(one, "before", exchanges)
             async with loaded(one, sessions, limit_s=CALL_S) as load:
-                await load.more(sessions * warm_up)
+                full = sessions * warm_up
+                await load.until(lambda: len(load.said) >= full, "full windows", WARMED_S)
                 points = await watched(one, load, seconds, every_s)
             all_done = await indexed(one, load)
             after, after_ms = await alone(one, "after", exchanges)
