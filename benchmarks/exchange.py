@@ -29,6 +29,7 @@ from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
+from persona_mcp.server.event_loop import busy_runner
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.embedding import Embedder
@@ -291,7 +292,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="persona-exchange-") as folder:
                 settings = load_settings(data_dir=Path(folder), index={"kind": given.index})
                 embedder = HashEmbedder() if name == "stub" else open_embedder(settings.embedder)
-                found[name] = asyncio.run(measure(settings, embedder, points))
+                with busy_runner() as runner:  # as `persona serve` runs
+                    found[name] = runner.run(measure(settings, embedder, points))
     if given.json:
         print(json.dumps({name: [asdict(f) for f in rows] for name, rows in found.items()}))
     else:
