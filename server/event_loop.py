@@ -1,9 +1,13 @@
-"""How commands are run that do much at once: their event loop, and the collection of garbage."""
+"""How commands are run that do much at once: their event loop, garbage collection and heaps."""
 
 import asyncio
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+M_ARENA_MAX, HEAPS = -8, 2
+"""The name is glibc's, from malloc.h."""
 
 
 @contextmanager
@@ -15,6 +19,7 @@ def busy_runner() -> Iterator[asyncio.Runner]:
     of a batch's processor time. A command that does one thing would only wait longer for both.
     """
     settle()
+    share_heaps()
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -32,3 +37,15 @@ def settle() -> None:
     """Keep what is loaded by now from the collector; `busy_runner` gives it back at its end."""
     gc.collect()
     gc.freeze()
+
+
+def share_heaps() -> None:
+    """Let all threads that are still to come share two heaps (glibc; elsewhere nothing is done).
+
+    Each would get one of its own, and what one thread made and another let go lies scattered over
+    all of them: a server's memory then grows for as long as it runs (`benchmarks.soak`).
+    """
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
+    except (OSError, TypeError, AttributeError):  # another system, or another C library
+        return

@@ -3,8 +3,14 @@
 import asyncio
 import gc
 import importlib.util
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
-from persona_mcp.server.event_loop import busy_runner
+import pytest
+
+from persona_mcp.server.event_loop import HEAPS, busy_runner
 
 
 async def loop_module() -> str:
@@ -24,3 +30,40 @@ def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_aft
         assert gc.get_freeze_count() > 0
 
     assert gc.get_freeze_count() == 0
+
+
+HEAPS_OF_THREADS = """
+import ctypes, sys, threading
+from persona_mcp.server.event_loop import share_heaps
+
+if sys.argv[1] == "shared":
+    share_heaps()
+together = threading.Barrier(9)
+
+def work():
+    held = bytearray(100_000)
+    together.wait()
+    together.wait()
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for one in threads:
+    one.start()
+together.wait()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+told = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(told))
+libc.fclose(ctypes.c_void_p(told))
+together.wait()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.parametrize(("how", "few"), [("shared", True), ("as they come", False)])
+def test_threads_share_two_heaps(tmp_path: Path, how: str, few: bool) -> None:
+    told = tmp_path / "heaps.xml"
+
+    subprocess.run([sys.executable, "-c", HEAPS_OF_THREADS, how, told], check=True, timeout=120)
+
+    heaps = told.read_text("ascii").count("<heap nr=")
+    assert (heaps <= HEAPS) is few
