@@ -12,7 +12,7 @@ import typer
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.event_loop import busy_runner
+from persona_mcp.server.event_loop import busy_runner, share_heaps
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
@@ -48,6 +48,7 @@ def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrid
         try:
             settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
             configure_logging(settings.log)
+            share_heaps()
             with busy_runner() if busy else asyncio.Runner() as runner:
                 loop(settings, terminal, runner)
         except PersonaError as error:

@@ -1,4 +1,4 @@
-"""How commands are run that do much at once: their event loop, garbage collection and heaps."""
+"""How commands are run: heaps; of what does much at once, also event loop and garbage collection."""
 
 import asyncio
 import ctypes
@@ -19,7 +19,6 @@ def busy_runner() -> Iterator[asyncio.Runner]:
     of a batch's processor time. A command that does one thing would only wait longer for both.
     """
     settle()
-    share_heaps()
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
