@@ -1,4 +1,4 @@
-"""How commands are run: heaps; of what does much at once, also event loop and garbage collection."""
+"""How commands are run: heaps; of what does much at once, also event loop and collection."""
 
 import asyncio
 import ctypes
