@@ -142,6 +142,10 @@ async def rests(ask: Ask, after: str, result: Answer) -> bool:
     status = await ask("system_status", {})
     if status["result"]["queue_depth"]:
         return False
+    if after == "state_load":  # into another world, whose memories the depth above does not count
+        health = await ask("system_health", {})
+        waiting: str = health["result"]["checks"]["queue"]["detail"]
+        return waiting.startswith("0 ")
     if after == "dialogue_cancel" and result["status"] == "running":
         listed = await ask("dialogue_list", {"status": "running"})
         return not listed["result"]["total_count"]
