@@ -5,11 +5,11 @@
 All sessions talk to one `persona serve` process, before and after them one session alone: what is
 remembered grows meanwhile, and a search in it costs more at the end, however many talk. Chroma is a
 server of its own, as docs/running.md sets it up for many callers: vectors are kept in memory by
-their nature, and here not by the process whose memory is watched (`--index embedded` keeps them in
-it). Exits with 1 if a caller was told of an error other than a stated limit, if an exchange costs
-more than 1.3 times the processor time that it costs one session, if memory in use rises by 1 MB or
-more per 1,000 exchanges after the warm-up (until all windows are full; it comes before the
-minutes), or if anything that was acknowledged is lost or doubled.
+their nature, and here not by the process whose memory is watched (`--index embedded` and
+`--index exact` keep them in it). Exits with 1 if a caller was told of an error other than a stated
+limit, if an exchange costs more than 1.3 times the processor time that it costs one session, if
+memory in use rises by 1 MB or more per 1,000 exchanges after the warm-up (until all windows are
+full; it comes before the minutes), or if anything that was acknowledged is lost or doubled.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -45,7 +45,9 @@ WARMED_S, INDEXED_S, QUIET_S = 3600.0, 600.0, 0.05
 MB = 1e6
 THOUSAND = 1000
 LEAST_POINTS = 3
-INDEXES = ("server", "embedded")
+READY = "/health/ready"
+INDEXES = ("server", "embedded", "exact")
+"""Chroma in a server of its own, Chroma in the process, and vectors from SQL in the process."""
 GIVEN = {
     "PERSONA_LLM__QUEUE_S": "600",
     "PERSONA_CONVERSATION__REPLY_WAIT_S": "300",
@@ -145,12 +147,29 @@ async def watched(one: Site, load: Load, seconds: float, every_s: float) -> list
 @contextmanager
 def index_beside(folder: Path, index: str) -> Iterator[dict[str, str]]:
     """Start a Chroma server, if that is the index, and give the settings of who uses it."""
-    if index == "embedded":
-        yield {}
+    if index != "server":
+        yield {"PERSONA_INDEX__KIND": "exact" if index == "exact" else "chroma"}
         return
     port = free_port()
     with chroma_server(folder, port):
-        yield {"PERSONA_INDEX__URL": f"http://{HOST}:{port}"}
+        yield {"PERSONA_INDEX__KIND": "chroma", "PERSONA_INDEX__URL": f"http://{HOST}:{port}"}
+
+
+@asynccontextmanager
+async def served(folder: Path, index: str) -> AsyncIterator[Site]:
+    """Start the server with one of `INDEXES`.
+
+    Raises:
+        RuntimeError: It uses another one, so that another thing would be measured.
+    """
+    with index_beside(folder / "chroma", index) as beside:
+        async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
+            async with one.client() as client:
+                checks = (await client.get(one.url + READY)).json()["checks"]
+            used = checks["vector_index"]["detail"].partition(";")[0]
+            if used != beside["PERSONA_INDEX__KIND"]:
+                raise RuntimeError(f"the server's dense index is {used}, not {index}")
+            yield one
 
 
 async def indexed(one: Site, load: Load) -> Point:
@@ -188,19 +207,18 @@ async def measure(
         seconds: For how long.
         exchanges: Of the one session.
         every_s: Wait between two looks, in seconds.
-        index: Where the dense index is: `server` or `embedded`.
+        index: Which dense index, of `INDEXES`.
         warm_up: Exchanges of each session before it is looked at.
     """
-    with index_beside(folder / "chroma", index) as beside:
-        async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
-            before, before_ms = await alone(one, "before", exchanges)
-            async with loaded(one, sessions, limit_s=CALL_S) as load:
-                full = sessions * warm_up
-                await load.until(lambda: len(load.said) >= full, "full windows", WARMED_S)
-                points = await watched(one, load, seconds, every_s)
-            all_done = await indexed(one, load)
-            after, after_ms = await alone(one, "after", exchanges)
-            found = await look(one.settings, [*before.said, *load.said, *after.said])
+    async with served(folder, index) as one:
+        before, before_ms = await alone(one, "before", exchanges)
+        async with loaded(one, sessions, limit_s=CALL_S) as load:
+            full = sessions * warm_up
+            await load.until(lambda: len(load.said) >= full, "full windows", WARMED_S)
+            points = await watched(one, load, seconds, every_s)
+        all_done = await indexed(one, load)
+        after, after_ms = await alone(one, "after", exchanges)
+        found = await look(one.settings, [*before.said, *load.said, *after.said])
     return Result(
         sessions=sessions,
         seconds=seconds,
@@ -243,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="where Chroma is")
+    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="dense index")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="persona-load-") as folder:
         work = measure(Path(folder), given.sessions, given.minutes * 60, index=given.index)

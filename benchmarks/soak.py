@@ -23,8 +23,8 @@ from rich.table import Table
 
 from benchmarks.faults.load import Load, loaded
 from benchmarks.faults.looking import look
-from benchmarks.faults.site import Site, site
-from benchmarks.load import CALL_S, GIVEN, INDEXES, MB, SLOPE_BAR, Point, index_beside, slope
+from benchmarks.faults.site import Site
+from benchmarks.load import CALL_S, INDEXES, MB, SLOPE_BAR, Point, served, slope
 
 SESSIONS = 20
 LOOKS = 20
@@ -116,22 +116,21 @@ async def soak(
         folder: An empty one.
         exchanges: How many.
         sessions: How many at once.
-        index: Where the dense index is, as for `benchmarks.load`.
+        index: Which dense index, as for `benchmarks.load`.
 
     Raises:
         RuntimeError: Something was lost or doubled.
     """
     looks: list[Look] = []
-    with index_beside(folder / "chroma", index) as beside:
-        async with site(folder, {**GIVEN, **beside}, word_s=0.0) as one:
-            async with loaded(one, sessions, limit_s=CALL_S) as load:
-                for number in range(1, LOOKS + 1):
-                    wanted = exchanges * number // LOOKS
-                    await load.until(
-                        lambda wanted=wanted: len(load.said) >= wanted, "exchanges", PATIENCE_S
-                    )
-                    looks.append(await look_at(one, load))
-            found = await look(one.settings, load.said)
+    async with served(folder, index) as one:
+        async with loaded(one, sessions, limit_s=CALL_S) as load:
+            for number in range(1, LOOKS + 1):
+                wanted = exchanges * number // LOOKS
+                await load.until(
+                    lambda wanted=wanted: len(load.said) >= wanted, "exchanges", PATIENCE_S
+                )
+                looks.append(await look_at(one, load))
+        found = await look(one.settings, load.said)
     if found.faults:
         raise RuntimeError("; ".join(found.faults))
     return looks
@@ -178,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
     parser.add_argument("--exchanges", type=int, default=20_000)
     parser.add_argument("--sessions", type=int, default=SESSIONS)
-    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="where Chroma is")
+    parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="dense index")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="persona-soak-") as folder:
         work = soak(Path(folder), given.exchanges, given.sessions, given.index)
