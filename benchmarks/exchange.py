@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,6 +86,7 @@ class Talk:
 
     Attributes:
         service: Everything that is live.
+        beside: Looks into its database; opened once, since that takes a millisecond.
         embedder: Counts.
         bare: The graph to compare with.
         conversation_id: Which one.
@@ -94,6 +95,7 @@ class Talk:
     """
 
     service: Service
+    beside: sqlite3.Connection
     embedder: CountedEmbedder
     bare: BareGraph
     persona: str = "aria"
@@ -114,14 +116,15 @@ async def measure(settings: Settings, embedder: Embedder, points: list[int]) -> 
         open_service(settings, InstantModel(), counted) as service,
         open_checkpointer(bare_settings) as saver,
     ):
-        talk = Talk(service, counted, BareGraph(saver))
         embedding_ms = await cost_of_embedding(embedder)
-        warm = Talk(service, counted, talk.bare, "kira", "eve")
-        where: str | None = None
-        for number in range(WARM_UP):
-            where = await exchange(warm, -number - 1, where)
-            await talk.bare.run(number)
-        return await figures(talk, points, embedding_ms)
+        with closing(opened(settings, "persona.db")) as beside:
+            talk = Talk(service, beside, counted, BareGraph(saver))
+            warm = replace(talk, persona="kira", user_id="eve")
+            where: str | None = None
+            for number in range(WARM_UP):
+                where = await exchange(warm, -number - 1, where)
+                await talk.bare.run(number)
+            return await figures(talk, points, embedding_ms)
 
 
 async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Figures]:
@@ -180,9 +183,8 @@ async def exchange(talk: Talk, number: int, conversation_id: str | None) -> str:
         )
     )
     await run.outcome()
-    with closing(opened(talk.service.settings, "persona.db")) as connection:
-        while connection.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]:
-            await asyncio.sleep(QUIET_S)
+    while talk.beside.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]:
+        await asyncio.sleep(QUIET_S)
     return accepted.conversation_id
 
 

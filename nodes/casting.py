@@ -10,6 +10,7 @@ from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.company import came_late, enumerated, others_of, said_in
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.prompts import about
@@ -99,8 +100,8 @@ async def choose_speaker(
     scene = await parts.database.read(read_scene, parts, world_id, standing, speaker, head)
     for happening in state["happens"]:
         told = list(happening.perceived_by)
-        runtime.stream_writer({"event": "narrates", "text": happening.text, "perceived_by": told})
-    runtime.stream_writer({"event": "speaks", "persona_id": speaker, "name": scene.persona.name})
+        tell(runtime, "narrates", text=happening.text, perceived_by=told)
+    tell(runtime, "speaks", persona_id=speaker, name=scene.persona.name)
     answered = next((t for t in scene.window if t.id == scene.answers_turn), None)
     heard = said_in(scene, answered) if answered else ""
     happens = [one.text for one in state["happens"] if speaker in one.perceived_by]

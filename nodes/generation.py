@@ -7,6 +7,7 @@ from dataclasses import replace
 from langgraph.runtime import Runtime
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, Scene
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import Brief, Prompt, compose
 from persona_mcp.nodes.validation import SENTENCE_END
@@ -36,7 +37,7 @@ async def generate_reply(
     attempts = state.get("attempts", 0)
     complaints = state["verdict"].faults if attempts else ()
     if complaints:
-        runtime.stream_writer({"event": "restart", "reason": ", ".join(complaints)})
+        tell(runtime, "restart", reason=", ".join(complaints))
     info = await parts.model.info()
     brief = Brief(scene, state["message"], decision, laws.effects.relationships, tuple(complaints))
     prompt = compose(brief, state["recall"], info, laws.prompts)
@@ -49,14 +50,14 @@ async def generate_reply(
         seed = sampling_seed(scene.standing.plan, scene.standing.said)
     if seed is not None:
         sampling = replace(sampling, seed=seed + attempts)
-    runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})
+    tell(runtime, "prompt", messages=[vars(m) for m in prompt.messages])
     started = time.monotonic()
     spoken = Spoken(laws.prompts.small_sentences if info.small else None)
     async with aclosing(parts.model.stream(prompt.messages, sampling)) as stream:
         async for chunk in stream:
             text = spoken.take(chunk)
             if text:
-                runtime.stream_writer({"event": "token", "text": text})
+                tell(runtime, "token", text=text)
             if spoken.ended:
                 break
     draft = draft_of(spoken, info, prompt, time.monotonic() - started, parts)

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, HostReply
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.generation import sampling_for
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import Brief, compose
@@ -86,7 +87,7 @@ async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatCont
     )
     lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
     await parts.database.write(host_prompts.offer, lease, written(offer), parts.now())
-    runtime.stream_writer({"event": "prompt", "messages": [vars(m) for m in prompt.messages]})
+    tell(runtime, "prompt", messages=[vars(m) for m in prompt.messages])
     return ChatUpdate()
 
 

@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.nodes.casting import standing_after
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.summarising import extract_of
 from persona_mcp.state import conversations
@@ -39,14 +40,13 @@ async def judge_talk(
         StorageUnavailable: The database did not answer.
     """
     before, ends = state["standing"], state["consequences"].ends
-    runtime.stream_writer(
-        {
-            "event": "turn",
-            "turn": before.said + 1,
-            "persona_id": state["speaker"],
-            "tokens": state["draft"].tokens,
-            "text": state["verdict"].text,
-        }
+    tell(
+        runtime,
+        "turn",
+        turn=before.said + 1,
+        persona_id=state["speaker"],
+        tokens=state["draft"].tokens,
+        text=state["verdict"].text,
     )
     where = (state["world_id"], state["conversation_id"], state["head"])
     after, laws = await parts.database.read(standing_after, parts, *where), parts.laws.continuation

@@ -3,6 +3,7 @@
 from langgraph.runtime import Runtime
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.wording import shown_of
 from persona_mcp.state.disclosure import confides, held_back
@@ -46,5 +47,5 @@ async def retrieve_memories(
         for hit in found.hits
         if hit.memory.id not in held and (said_now is None or hit.memory.turn_id != said_now)
     )
-    runtime.stream_writer({"event": "recalled", "count": len(told), "held_back": sorted(held)})
+    tell(runtime, "recalled", count=len(told), held_back=sorted(held))
     return ChatUpdate(recall=Recall(told, found.degraded))

@@ -13,6 +13,7 @@ from persona_mcp.nodes.chat_state import (
     Verdict,
 )
 from persona_mcp.nodes.company import others_of
+from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.prompt_params import PromptParams
@@ -54,8 +55,8 @@ async def validate_reply(
         return ChatUpdate(verdict=Verdict(text, tuple(faults), ()))
     kept, mended = mend(text, draft, state["decision"], parts.laws.prompts)
     if kept != draft.text:
-        runtime.stream_writer({"event": "restart", "reason": ", ".join(mended) or "tidied"})
-        runtime.stream_writer({"event": "token", "text": kept})
+        tell(runtime, "restart", reason=", ".join(mended) or "tidied")
+        tell(runtime, "token", text=kept)
     again = ["repeats"] if said_before(text, scene) else []
     marked = dict.fromkeys([*mended, *again])
     return ChatUpdate(verdict=Verdict(kept, (), tuple(marked)))

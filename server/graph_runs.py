@@ -3,15 +3,16 @@
 import contextlib
 import sqlite3
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
+from persona_mcp.graphs.plain import plain
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.graphs.watching import watched
 from persona_mcp.nodes.appraising import appraiser_of
+from persona_mcp.nodes.events import heard_by
 from persona_mcp.nodes.parts import ChatContext, Limits, Parts
 from persona_mcp.server.runs import Run
 from persona_mcp.state.errors import StorageUnavailable
@@ -50,9 +51,9 @@ def graphs_of(parts: Parts, checkpointer: "PersonaSaver", watch: "Watch") -> Gra
     dialogue = watched(build_dialogue(parts), DIALOGUE, watch)
     relationship = watched(build_relationship(parts), RELATIONSHIP, watch)
     return Graphs(
-        conversation.compile(checkpointer=checkpointer, name=GRAPH),
-        dialogue.compile(checkpointer=checkpointer, name=DIALOGUE),
-        relationship.compile(name=RELATIONSHIP),
+        plain(conversation.compile(checkpointer=checkpointer, name=GRAPH)),
+        plain(dialogue.compile(checkpointer=checkpointer, name=DIALOGUE)),
+        plain(relationship.compile(name=RELATIONSHIP)),
     )
 
 
@@ -91,16 +92,15 @@ async def run_graph(
 ) -> None:
     """Run a graph from what is given to its end or its interrupt, and tell of its events."""
     config = config_of(service, lease, graph)
-    events = (service.dialogue if graph == DIALOGUE else service.graph).astream(
-        given,
-        config,
-        context=context.model_dump(),
-        durability=durability,
-        stream_mode="custom",
-    )
-    async with aclosing(events):
-        async for event in events:
-            run.emit(event.pop("event"), **event)
+    chosen = service.dialogue if graph == DIALOGUE else service.graph
+    with heard_by(lambda event: run.emit(event.pop("event"), **event)):
+        await chosen.ainvoke(
+            given,
+            config,
+            context=context.model_dump(),
+            durability=durability,
+            stream_mode=[],  # nobody reads the state after each node
+        )
     with contextlib.suppress(
         OSError, sqlite3.Error, StorageUnavailable
     ):  # the exchange is stored; this can wait

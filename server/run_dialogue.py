@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.graphs.dialogue import build_dialogue, steps_of
+from persona_mcp.graphs.plain import plain
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.summarising import sum_up_plainly
 from persona_mcp.server.counted_model import Counted
@@ -252,7 +253,7 @@ class Talk:
 
     async def _go_on(self) -> None:
         """Make its turns, until it is over."""
-        graph: Any = build_dialogue(self._parts).compile(name="dialogue")
+        graph: Any = plain(build_dialogue(self._parts).compile(name="dialogue"))
         # Knobs hold for a whole run of the graph: where they may change, each turn is one.
         turns = 1 if self._before_turn else self._plan.max_turns
         limit = steps_of(turns, self._parts.limits.attempts)

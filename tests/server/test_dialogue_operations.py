@@ -1,5 +1,6 @@
 """Dialogues in the background: asked for, waited for, stopped, listed, and what came of them."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -233,6 +234,8 @@ async def test_a_running_dialogue_is_stopped_after_its_turn_and_nothing_of_it_is
     await hanging.reached.wait()
 
     told = await call(service, "dialogue_cancel", dialogue_id=id)
+    while not service.batches.asked_to_stop:
+        await asyncio.sleep(0)
     hanging.release.set()
     over = await ended(service, id)
 
