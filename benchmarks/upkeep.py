@@ -2,13 +2,16 @@
 
     uv run python benchmarks/upkeep.py --memories 100000
 
-Once as the memories of one persona, once of 50 in one world. A stall is how much later than asked
-the event loop wakes up; idle is the same loop in the same run with nothing to do, for as long, in
-turns with the work. The longest stall of each turn is taken, and of these the median.
+Once as the memories of one persona, once of 50 in one world, on the loop that `persona serve` runs
+on. A stall is how much later than asked the event loop wakes up. The longest stall of each turn is
+taken, and of these the median; the work takes turns with two controls, each for as long:
 
-asyncio rounds its timers up to whole milliseconds whenever something wakes it before they are due,
-so that a loop that is woken by many threads wakes up to 1 ms late even if they do nothing. How much
-of a stall is that, `woken` shows: the idle loop, woken as often, by threads that only slept.
+- `idle`: nothing happens at all;
+- `woken`: nothing is done either, but threads that only sleep wake the loop as often as the work's.
+
+Timers of the loop are whole milliseconds, so that one that is woken before they are due wakes up to
+1 ms late. That is no stall of ours: what the work adds is what it has over the loop that is woken
+as often, and that is held against the bar. Both are printed.
 """
 
 import argparse
@@ -36,6 +39,7 @@ from persona_mcp.config.database import ready_database
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
+from persona_mcp.server.event_loop import busy_runner
 from persona_mcp.state.database import Database
 from persona_mcp.state.memory import DAY_S
 from persona_mcp.state.memory_columns import read_columns
@@ -47,7 +51,7 @@ from persona_mcp.state.tables import Memory, MemoryUse
 
 NOW = 1_700_000_000.0
 TICK_S = 0.001
-ROUNDS = 5
+ROUNDS = 21
 AT_ONCE = 5000
 OLDEST_DAYS, USED_EACH = 500, 5
 RETENTION_BAR_S, RECOMMENDATION_BAR_S, STALL_BAR = 1.0, 2.0, 2.0
@@ -181,7 +185,7 @@ async def all_of(settings: Settings, memories: int) -> list[Figures]:
 
 def bars(found: Figures) -> list[str]:
     """Compare the figures with what the product holds itself to."""
-    ratio = found.stall_ms / found.idle_ms
+    ratio, to_idle = found.stall_ms / found.woken_ms, found.stall_ms / found.idle_ms
     return [
         bar(
             found.retention_s <= RETENTION_BAR_S,
@@ -193,7 +197,8 @@ def bars(found: Figures) -> list[str]:
         ),
         bar(
             ratio <= STALL_BAR,
-            f"longest stall {ratio:.2f} times that of the idle loop, at most {STALL_BAR:g}",
+            f"longest stall {ratio:.2f} times that of an idle loop that is woken as often, at most "
+            f"{STALL_BAR:g} ({to_idle:.2f} times that of one that is not)",
         ),
     ]
 
@@ -221,7 +226,9 @@ def main() -> None:
     given = parser.parse_args()
     configure_logging(LogSettings())
     with tempfile.TemporaryDirectory(prefix="persona-upkeep-") as folder:
-        found = asyncio.run(all_of(load_settings(data_dir=Path(folder)), given.memories))
+        settings = load_settings(data_dir=Path(folder))
+        with busy_runner() as runner:  # as `persona serve` runs
+            found = runner.run(all_of(settings, given.memories))
     if given.json:
         print(json.dumps([asdict(f) for f in found]))
     else:

@@ -258,14 +258,15 @@ class Laws:
     fading: RetentionParams
     params: PruningParams
 
+    @short_turns()
     def weighed(
         self, connection: Connection, world_id: str, persona_id: str, now: float
     ) -> Weighed:
         """Read and weigh the memories of a persona."""
-        with short_turns():
-            columns = read_columns(connection, world_id, persona_id)
-            return weigh(columns, now, self.fading, self.params)
+        columns = read_columns(connection, world_id, persona_id)
+        return weigh(columns, now, self.fading, self.params)
 
+    @short_turns()
     def planned(self, weighed: Weighed, demand: Demand, paused_s: float = 0.0) -> Plan:
         """Pick what a demand takes; nothing in a pause."""
         held = Demand(0, 0) if paused_s else demand
