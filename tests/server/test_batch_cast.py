@@ -81,6 +81,7 @@ async def test_a_persona_is_said_in_the_file_itself() -> None:
     assert (cast.ties, cast.kept) == (tuple(asked.relationships), {})
 
 
+@pytest.mark.sqlite
 async def test_a_bundled_persona_needs_no_data_folder_and_makes_none(settings: Settings) -> None:
     asked = spec({"aria": None, "K": {"source": "KIRA", "changes": {"charisma": 3}}})
 
@@ -195,6 +196,7 @@ async def test_a_data_folder_is_only_read(settings: Settings) -> None:
     assert sums(settings.data_dir) == before
 
 
+@pytest.mark.sqlite
 async def test_a_data_folder_of_an_older_version_is_not_upgraded(settings: Settings) -> None:
     settings.data_dir.mkdir()
     config = alembic_config(settings)
@@ -209,6 +211,7 @@ async def test_a_data_folder_of_an_older_version_is_not_upgraded(settings: Setti
     assert sums(settings.data_dir) == before
 
 
+@pytest.mark.sqlite
 async def test_a_damaged_database_is_no_data_folder(settings: Settings) -> None:
     settings.data_dir.mkdir()
     (settings.data_dir / "persona.db").write_bytes(b"not a database at all" * 100)

@@ -183,6 +183,7 @@ async def test_a_wrong_specification_is_told_and_no_model_is_asked(
     assert model.history == []
 
 
+@pytest.mark.sqlite
 async def test_a_data_folder_that_nobody_comes_from_is_left_alone(
     tmp_path: Path, settings: Settings
 ) -> None:

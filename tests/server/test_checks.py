@@ -39,6 +39,7 @@ async def test_each_part_is_really_used(service: Service, model: ScriptedModel) 
     assert "'Hello there'" in await checks.model(service.model)
 
 
+@pytest.mark.sqlite
 async def test_words_that_do_not_agree_with_the_memories_are_damage(service: Service) -> None:
     def add_words(connection: Connection) -> None:
         connection.exec_driver_sql(
@@ -51,6 +52,7 @@ async def test_words_that_do_not_agree_with_the_memories_are_damage(service: Ser
         await checks.database(service)
 
 
+@pytest.mark.sqlite
 async def test_a_row_that_refers_to_nothing_is_damage(service: Service) -> None:
     with sqlite3.connect(database_path(service.settings)) as connection:
         connection.execute("INSERT INTO snapshots VALUES (" + SNAPSHOT + ")")
@@ -60,6 +62,7 @@ async def test_a_row_that_refers_to_nothing_is_damage(service: Service) -> None:
         await checks.database(service)
 
 
+@pytest.mark.sqlite
 async def test_damaged_checkpoints_are_named(service: Service) -> None:
     assert isinstance(service.checkpointer, PersonaSqliteSaver)
     connection = service.checkpointer.conn
