@@ -517,6 +517,7 @@ async def test_a_turn_that_is_cut_off_leaves_nothing_and_is_made_by_the_next_pro
     assert said(made) == [("aria", "The choir sings at dawn."), ("kira", "Which key?")]
 
 
+@pytest.mark.sqlite  # a data folder of its own keeps each apart
 async def test_the_same_seed_says_the_same(settings: Settings, tmp_path: Any) -> None:
     async def play(name: str, seed: int) -> tuple[Any, ...]:
         model = ScriptedModel(*["music " * 60 + f"{n}." for n in range(50)])
