@@ -359,6 +359,7 @@ async def test_a_defect_of_ours_is_logged_and_told_without_its_cause(
     assert (line["exchange_id"], line["exc_info"]) == (exchange["id"], True)
 
 
+@pytest.mark.sqlite
 async def test_an_end_that_cannot_be_written_does_not_hide_the_error(
     service: Service, model: ScriptedModel
 ) -> None:
@@ -377,6 +378,7 @@ async def test_an_end_that_cannot_be_written_does_not_hide_the_error(
         await run.outcome()
 
 
+@pytest.mark.sqlite
 async def test_a_conversation_keeps_only_its_newest_checkpoints(
     settings: Settings, model: ScriptedModel
 ) -> None:
@@ -437,6 +439,7 @@ class BrokenSaver(PersonaSqliteSaver):
         raise sqlite3.OperationalError("disk full")
 
 
+@pytest.mark.sqlite
 async def test_what_fails_after_an_exchange_was_stored_is_no_failure_of_it(
     service: Service, model: ScriptedModel
 ) -> None:

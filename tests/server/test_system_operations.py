@@ -25,6 +25,7 @@ class SilentModel(ScriptedModel):
         return ""
 
 
+@pytest.mark.sqlite
 async def test_a_system_whose_model_answers_is_operational(
     service: Service, model: ScriptedModel
 ) -> None:

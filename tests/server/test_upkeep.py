@@ -305,6 +305,7 @@ async def test_a_round_ends_where_it_is_switched_off_or_another_process_took_it(
     assert (row["lease_owner"], row["cycles"]) == ("other", 0)
 
 
+@pytest.mark.sqlite
 async def test_a_persona_that_fails_is_counted_and_does_not_stop_the_others(
     database: Database,
     switch: UpkeepSwitch,
