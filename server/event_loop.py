@@ -42,7 +42,8 @@ def share_heaps() -> None:
     """Let all threads that are still to come share two heaps (glibc; elsewhere nothing is done).
 
     Each would get one of its own, and what one thread made and another let go lies scattered over
-    all of them: a server then takes a seventh more memory (`benchmarks.soak --exchanges 1600`).
+    all of them: a server then takes a seventh more memory
+    (`benchmarks.soak --exchanges 1600 --index exact`).
     """
     try:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
