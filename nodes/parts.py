@@ -12,6 +12,7 @@ from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.importance import ImportanceParams
+from persona_mcp.state.index_work import Claim
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
@@ -71,6 +72,7 @@ class Parts:
         accept: Accepts the message of a run that was started without an exchange, as Studio does:
             from the state and the knobs to `{world_id, conversation_id, exchange_id}`. It is asked
             again when a host's reply has come.
+        claim: Whose work it is to embed what is committed now; None for whoever finds it.
     """
 
     database: Database
@@ -84,6 +86,7 @@ class Parts:
     written: Callable[[], None]
     outgrown: Callable[[Outgrown], None]
     accept: "Callable[[Mapping[str, Any], ChatContext], Awaitable[ChatIds]] | None" = None
+    claim: Callable[[], Claim] | None = None
 
 
 class ChatContext(BaseModel):

@@ -32,6 +32,7 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         used_memories=state["draft"].memories,
         report=report_of(state),
         ends=made.ends,
+        claim=parts.claim() if parts.claim else None,
     )
     await commit_exchange(parts.database, commit, parts.laws.effects)
     parts.written()

@@ -1,6 +1,9 @@
 """What the persona remembers that bears on the message, and that it tells the one it talks to."""
 
+from collections.abc import Sequence
+
 from langgraph.runtime import Runtime
+from sqlalchemy import Connection
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.events import tell
@@ -23,29 +26,20 @@ async def retrieve_memories(
     Raises:
         StorageUnavailable: The database did not answer.
     """
-    scene = state["scene"]
+    scene, prompts = state["scene"], parts.laws.prompts
+    is_close = confides(shown_of(scene, parts.laws.effects.relationships), prompts)
+
+    def personal(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
+        return held_back(connection, state["world_id"], scene.conversation.user_id, ids, prompts)
+
     found = await parts.memories.search(
         state["world_id"],
         scene.persona.id,
         state["message"],
         parts.limits.recalled + len(scene.window),
+        withhold=None if is_close else personal,
     )
-    held: set[str] = set()
-    if found.hits and not confides(
-        shown_of(scene, parts.laws.effects.relationships), parts.laws.prompts
-    ):
-        held = await parts.database.read(
-            held_back,
-            state["world_id"],
-            scene.conversation.user_id,
-            [hit.memory.id for hit in found.hits],
-            parts.laws.prompts,
-        )
     said_now = scene.answers_turn  # a turn of a talk between personas is remembered already
-    told = tuple(
-        hit
-        for hit in found.hits
-        if hit.memory.id not in held and (said_now is None or hit.memory.turn_id != said_now)
-    )
-    tell(runtime, "recalled", count=len(told), held_back=sorted(held))
+    told = tuple(hit for hit in found.hits if said_now is None or hit.memory.turn_id != said_now)
+    tell(runtime, "recalled", count=len(told), held_back=sorted(found.withheld))
     return ChatUpdate(recall=Recall(told, found.degraded))

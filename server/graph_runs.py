@@ -134,4 +134,5 @@ def parts_of(
         now=time.time,
         written=indexer.wake,
         outgrown=summaries.ask,
+        claim=indexer.claim,
     )

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy import Connection
 
 from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
@@ -55,11 +56,12 @@ from persona_mcp.state.errors import (
     StorageUnavailable,
 )
 from persona_mcp.state.exchange import Exchange, ExchangeStatus
-from persona_mcp.state.exchanges import ExchangeStore, Lease
+from persona_mcp.state.exchanges import ExchangeStore, Lease, accept
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
+from persona_mcp.state.personas import answering
 from persona_mcp.state.request import Request
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.watching import Tracer
@@ -140,11 +142,10 @@ class Service(Store):
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
         """
-        persona_id = await self.personas.answering(
-            request.world_id, request.persona, request.user_id
-        )
-        return await self.exchanges.accept(
-            Request(
+
+        def write(connection: Connection) -> Exchange:
+            persona_id = answering(connection, request.world_id, request.persona, request.user_id)
+            asked = Request(
                 world_id=request.world_id,
                 conversation_id=request.conversation_id or request.current_id or new_id(),
                 persona_id=persona_id,
@@ -154,12 +155,11 @@ class Service(Store):
                 parameters=request.parameters,
                 starts=request.may_start,
                 scene=request.scene,
-            ),
-            new_id(),
-            self.process,
-            current_correlation_id(),
-            time.time(),
-        )
+            )
+            names = new_id(), self.process, current_correlation_id()
+            return accept(connection, asked, *names, time.time())
+
+        return await self.database.write(write)
 
     async def carry_out(
         self,

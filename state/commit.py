@@ -15,6 +15,7 @@ from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import derived_id
+from persona_mcp.state.index_work import Claim
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.memory_store import Source, add_memories, add_uses
 from persona_mcp.state.prepared import Prepared
@@ -58,6 +59,7 @@ class Commit:
         used_memories: Ids of the memories that were in the prompt.
         report: Columns of the exchange: response, score, tokens and so on.
         ends: Why the conversation is over with it; None if it is not.
+        claim: Whose work it is to embed the memories; None for whoever finds it.
     """
 
     lease: Lease
@@ -69,6 +71,7 @@ class Commit:
     used_memories: tuple[str, ...]
     report: Mapping[str, Any]
     ends: str | None = None
+    claim: Claim | None = None
 
 
 async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> None:
@@ -109,7 +112,7 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
         numbers = {turn.id: turn_count + n for n, turn in enumerate(commit.turns, start=1)}
         where = (lease.conversation_id, lease.exchange_id)
         source = Source(*where, numbers)
-        add_memories(connection, lease.world_id, commit.memories, commit.at, source)
+        add_memories(connection, lease.world_id, commit.memories, commit.at, source, commit.claim)
         add_uses(connection, lease.world_id, commit.used_memories, *where, commit.at)
         finish(connection, commit, turn_count)
         if commit.ends is not None:

@@ -50,7 +50,7 @@ def held_back(
     partner: str,
     memory_ids: Collection[str],
     params: PromptParams,
-) -> set[str]:
+) -> frozenset[str]:
     """Find which memories are personal and not for a partner whom the persona is not close to.
 
     What the partner may know by the witness rule is not held back: it told it, it was there, or it
@@ -70,7 +70,7 @@ def held_back(
         types=list(params.personal_types),
         **reading(world_id, partner),
     )
-    return {row.id for row in rows}
+    return frozenset(row.id for row in rows)
 
 
 def told_from() -> ColumnElement[bool]:

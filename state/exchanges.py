@@ -78,38 +78,9 @@ class ExchangeStore:
             InvalidParams: That is the conversation of others.
             Conflict: The request id was used for something else.
         """
-
-        def write(connection: Connection) -> Exchange:
-            known = by_request(connection, request.world_id, request.request_id)
-            if known is not None:
-                check_same(request, known.request_hash)
-                return known
-            enter_conversation(connection, request, now)
-            number = statements.LAST_NUMBER.scalar(
-                connection, world=request.world_id, key=request.conversation_id
-            )
-            statements.ACCEPT.run(
-                connection,
-                {
-                    "world_id": request.world_id,
-                    "id": exchange_id,
-                    "conversation_id": request.conversation_id,
-                    "request_id": request.request_id,
-                    "request_hash": request.hash,
-                    "number": number + 1,
-                    "status": "pending",
-                    "persona_id": request.persona_id,
-                    "user_id": request.user_id,
-                    "message": request.message,
-                    "owner": process,
-                    "caller_id": current_caller().id,
-                    "correlation_id": correlation_id,
-                    "created_at": now,
-                },
-            )
-            return get(connection, request.world_id, exchange_id)
-
-        return await self._database.write(write)
+        return await self._database.write(
+            accept, request, exchange_id, process, correlation_id, now
+        )
 
     async def get(self, world_id: str, exchange_id: str) -> Exchange:
         """Return an exchange.
@@ -319,6 +290,45 @@ class ExchangeStore:
         if owner is None or until is None or until < now or owner in self._left_over:
             return True
         return self._is_gone(owner.split(":")[0])
+
+
+def accept(
+    connection: Connection,
+    request: Request,
+    exchange_id: str,
+    process: str,
+    correlation_id: str | None,
+    now: float,
+) -> Exchange:
+    """Write an exchange as pending, inside a transaction; see `ExchangeStore.accept`."""
+    known = by_request(connection, request.world_id, request.request_id)
+    if known is not None:
+        check_same(request, known.request_hash)
+        return known
+    enter_conversation(connection, request, now)
+    number = statements.LAST_NUMBER.scalar(
+        connection, world=request.world_id, key=request.conversation_id
+    )
+    statements.ACCEPT.run(
+        connection,
+        {
+            "world_id": request.world_id,
+            "id": exchange_id,
+            "conversation_id": request.conversation_id,
+            "request_id": request.request_id,
+            "request_hash": request.hash,
+            "number": number + 1,
+            "status": "pending",
+            "persona_id": request.persona_id,
+            "user_id": request.user_id,
+            "message": request.message,
+            "owner": process,
+            "caller_id": current_caller().id,
+            "correlation_id": correlation_id,
+            "created_at": now,
+        },
+    )
+    return get(connection, request.world_id, exchange_id)
 
 
 def held(lease: Lease) -> Sequence[Any]:

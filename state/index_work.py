@@ -1,6 +1,7 @@
 """Work for the index, written in the transaction that makes it necessary."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection, Double, String, bindparam, delete, insert, select
@@ -29,8 +30,26 @@ FORGET = Prepared(delete(V).where(V.world_id == WORLD, V.memory_id.in_(IDS)))
 LEARN = Prepared(insert(V))
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Whose work something is from the start: then nobody need look for it and claim it.
+
+    Attributes:
+        claimed_by: The process that does it, as `Liveness` names it.
+        claimed_until: When others may, seconds since the epoch, by the clock of leases.
+    """
+
+    claimed_by: str
+    claimed_until: float
+
+
 def add_work(
-    connection: Connection, world_id: str, work: Work, versions: Mapping[str, int], now: float
+    connection: Connection,
+    world_id: str,
+    work: Work,
+    versions: Mapping[str, int],
+    now: float,
+    claim: Claim | None = None,
 ) -> None:
     """Write work for the index, inside the transaction that makes it necessary.
 
@@ -40,7 +59,9 @@ def add_work(
         work: Whether the vectors are to be made anew, or the index is to forget them.
         versions: Of the memories, by their ids.
         now: Seconds since the epoch, UTC.
+        claim: Whose work it is; None for whoever finds it.
     """
+    claimed = vars(claim) if claim else {}
     rows = [
         {
             "world_id": world_id,
@@ -48,6 +69,7 @@ def add_work(
             "operation": work,
             "version": version,
             "created_at": now,
+            **claimed,
         }
         for id, version in versions.items()
     ]

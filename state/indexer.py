@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -30,6 +31,7 @@ from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
 from persona_mcp.state.exact_index import found, its_memory
+from persona_mcp.state.index_work import Claim
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.worker import Worker
@@ -41,6 +43,16 @@ O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other store
 V = tables.MemoryVector
 SEQS = listed_numbers("seqs")
 CLAIMS = Prepared(select(O.claimed_by).where(O.claimed_until >= bindparam("now")).distinct())
+OURS = Prepared(
+    select(O.seq)
+    .where(
+        O.claimed_until >= bindparam("now"),
+        O.claimed_by == bindparam("process"),
+        O.operation == "upsert",
+    )
+    .order_by(O.seq)
+    .limit(bindparam("most", type_=INTEGER))
+)
 FREE = Prepared(
     select(O.seq, O.attempts)
     .where(
@@ -146,6 +158,10 @@ class Indexer(Worker):
             self._forgets_at = now + self._limits.poll_s
             await self._index.forget()
 
+    def claim(self) -> Claim:
+        """Return the claim of this worker on what its process writes now."""
+        return Claim(self._process, self._now() + self._limits.claim_s)
+
     async def work_off(self) -> int:
         """Embed one batch of the outbox; return how many rows were done or given up."""
         claimed = await self._claim()
@@ -218,38 +234,46 @@ class Indexer(Worker):
         return V.world_id == world_id, V.model_id == self._embedder.model_id
 
     async def _claim(self) -> list[Row[Any]]:
-        """Take what nobody works on: new rows in a batch, then one that failed before, alone.
+        """Take what is ours; else what nobody works on: new rows, then one that failed, alone.
 
         Each comes with its memory, which may be gone.
         """
-        now = self._now()
+        now, most = self._now(), self._limits.batch
         free = {"now": now, "tries": self._limits.attempts}
 
-        def look(connection: Connection) -> list[str] | None:
+        def look(connection: Connection) -> tuple[list[Row[Any]], list[str] | None]:
             owners = [row[0] for row in CLAIMS.all(connection, now=now) if row[0]]
             gone = [owner for owner in owners if self._is_gone(owner)]
-            return gone if FREE.first(connection, **free, gone=gone, most=1) else None
+            is_free = FREE.first(connection, **free, gone=gone, most=1) is not None
+            ours = OURS.all(connection, now=now, process=self._process, most=most)
+            seqs = [row.seq for row in ours]
+            return CLAIMED.all(connection, seqs=seqs) if seqs else [], gone if is_free else None
 
         def claim(connection: Connection, gone: list[str]) -> list[Row[Any]]:
-            found = FREE.all(connection, **free, gone=gone, most=self._limits.batch)
+            found = FREE.all(connection, **free, gone=gone, most=most)
             new = [row.seq for row in found if row.attempts == 0]
             seqs = new or [row.seq for row in found[:1]]
-            self._more = len(found) == self._limits.batch or len(found) > len(seqs)
+            self._more = len(found) == most or len(found) > len(seqs)
             until = now + self._limits.claim_s
             CLAIM.run(connection, {"seqs": seqs, "process": self._process, "until": until})
             return list(CLAIMED.all(connection, seqs=seqs))
 
-        gone = await self._database.read(look)
+        # What was claimed as it was written is not under way: this worker does one thing at a time.
+        ours, gone = await self._database.read(look)
+        if ours:
+            self._more = gone is not None or len(ours) == most
+            return ours
         return [] if gone is None else await self._database.write(claim, gone)
 
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try without an embedder, or cut off, does not count."""
-        tries, reason = O.attempts + 0, type(error).__name__
+        # What was claimed as it was written has not been counted yet.
+        tries, reason = case((O.attempts == 0, 1), else_=O.attempts), type(error).__name__
         if isinstance(error, PersonaError):
             reason = error.message
             passing = error.retryable and error.data.get("status") not in REFUSED
             if passing or isinstance(error, Cancelled):
-                tries = O.attempts - 1
+                tries = tries - 1
 
         def write(connection: Connection) -> None:
             connection.execute(

@@ -182,10 +182,12 @@ class Recall:
     Attributes:
         hits: Best first; ties by id.
         degraded: Why words alone were searched; empty when they were not.
+        withheld: Ids of what would have been found, but was to be left out.
     """
 
     hits: tuple[Recalled, ...]
     degraded: str = ""
+    withheld: frozenset[str] = frozenset()
 
 
 def day(at: float) -> str:

@@ -1,7 +1,7 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -28,6 +28,10 @@ TURN = "conversation"
 
 INDEX_S = 10.0
 """Limit of a search of the index where nobody says otherwise, in seconds."""
+
+
+Withhold = Callable[[Connection, Sequence[str]], frozenset[str]]
+"""From an open transaction and ids of memories to those that are not to be told."""
 
 
 class Nearest(Protocol):
@@ -67,6 +71,7 @@ class MemorySearch:
         query: str,
         limit: int,
         sought: Sought = ANYTHING,
+        withhold: Withhold | None = None,
     ) -> Recall:
         """Find what bears on a text, among what the reader may know.
 
@@ -76,6 +81,7 @@ class MemorySearch:
             query: Any text; of a long one the beginning is used.
             limit: How many, at most.
             sought: Which ones; as many are found as there are, however few of all they be.
+            withhold: Tells which of those that are found are left out; nothing takes their place.
 
         Raises:
             StorageUnavailable: The database did not answer. An embedder or index that fails
@@ -103,7 +109,10 @@ class MemorySearch:
             best = rank(text, pool, params, limit, wanted)
             ids = [one.candidate.id for one in best]
             found = {m.id: m for m in read_memories(connection, world_id, ids)}
-            return Recall(tuple(recalled(one, found[one.candidate.id]) for one in best), degraded)
+            left_out = withhold(connection, ids) if withhold and ids else frozenset[str]()
+            hits = (recalled(one, found[one.candidate.id]) for one in best)
+            told = tuple(hit for hit in hits if hit.memory.id not in left_out)
+            return Recall(told, degraded, left_out)
 
         return await self._database.read(read)
 

@@ -22,7 +22,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.index_work import add_work
+from persona_mcp.state.index_work import Claim, add_work
 from persona_mcp.state.memory import DAY_S, Memory, NewMemory, Revision, WholeMemory
 from persona_mcp.state.prepared import Prepared, listed
 
@@ -269,8 +269,18 @@ def add_memories(
     memories: Sequence[NewMemory],
     now: float,
     source: Source | None = None,
+    claim: Claim | None = None,
 ) -> None:
-    """Write memories, their witnesses and the work for the index, inside a transaction."""
+    """Write memories, their witnesses and the work for the index, inside a transaction.
+
+    Args:
+        connection: That transaction.
+        world_id: Where.
+        memories: None of which is there yet.
+        now: Seconds since the epoch, UTC.
+        source: The exchange that they come from, if one.
+        claim: Whose work the index's is; None for whoever finds it.
+    """
     if not memories:
         return
     ADD.run(connection, [values_of(world_id, memory, now, source) for memory in memories])
@@ -282,7 +292,7 @@ def add_memories(
             for party in sorted({m.persona_id, *m.witnesses})
         ],
     )
-    add_work(connection, world_id, "upsert", {m.id: 1 for m in memories}, now)
+    add_work(connection, world_id, "upsert", {m.id: 1 for m in memories}, now, claim)
 
 
 def values_of(

@@ -144,24 +144,6 @@ class PersonaStore:
         """
         return await self._database.read(find, world_id, reference)
 
-    async def answering(self, world_id: str, reference: str, user_id: str) -> str:
-        """Find the id of the persona that is to answer a user, as `resolve` finds a persona.
-
-        Raises:
-            NotFound: There is no such persona; suggests near names.
-            InvalidParams: The user's id is a persona's; a deleted one keeps its id.
-        """
-
-        def read(connection: Connection) -> tuple[str, bool]:
-            taken = HAS_ID.first(connection, world=world_id, key=user_id) is not None
-            return find_id(connection, world_id, reference), taken
-
-        persona_id, taken = await self._database.read(read)
-        if taken:
-            fault = {"field": "user_id", "given": user_id}
-            raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
-        return persona_id
-
     async def create(
         self, world_id: str, spec: PersonaSpec, now: float, reserved: Collection[str] = ()
     ) -> Persona:
@@ -183,6 +165,20 @@ class PersonaStore:
 def world_exists(connection: Connection, world_id: str) -> bool:
     """Tell whether a world is there."""
     return HAS_WORLD.first(connection, world=world_id) is not None
+
+
+def answering(connection: Connection, world_id: str, reference: str, user_id: str) -> str:
+    """Find the id of the persona that is to answer a user, as `find` finds a persona.
+
+    Raises:
+        NotFound: There is no such persona; suggests near names.
+        InvalidParams: The user's id is a persona's; a deleted one keeps its id.
+    """
+    persona_id = find_id(connection, world_id, reference)
+    if HAS_ID.first(connection, world=world_id, key=user_id) is not None:
+        fault = {"field": "user_id", "given": user_id}
+        raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
+    return persona_id
 
 
 def those(connection: Connection, world_id: str, ids: Sequence[str]) -> list[Persona]:

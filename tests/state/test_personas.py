@@ -12,7 +12,7 @@ from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.feelings import at_rest
 from persona_mcp.state.ids import ID_LENGTH, id_from_name, name_key
 from persona_mcp.state.persona import PersonaSpec
-from persona_mcp.state.personas import PersonaStore, free_id, near
+from persona_mcp.state.personas import PersonaStore, answering, free_id, near
 from tests.state.rows import NOW, PARAMS, begin, commit_of, spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.databases]
@@ -131,7 +131,7 @@ async def test_a_persona_that_was_deleted_is_not_found_and_frees_its_name(
         await store.resolve(world, "mara")
     assert await store.count(world) == 1
     with pytest.raises(InvalidParams, match="an id that no persona has"):
-        await store.answering(world, "tobin", "mara")
+        await database.read(answering, world, "tobin", "mara")
     assert (await store.create(world, spec("Mara"), NOW)).id == "mara-2"
 
 
