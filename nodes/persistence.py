@@ -75,6 +75,7 @@ def report_of(state: ChatState) -> dict[str, object]:
         "trimmed": list(verdict.mended),
         "tokens_used": draft.tokens,
         "tokens_estimated": draft.estimated,
+        "finish_reason": draft.finish_reason,
         "processing_s": None if is_simulated(state) else draft.seconds,
         "model": draft.model.id if draft.model else None,
         "persona_id": state["scene"].persona.id,

@@ -88,6 +88,9 @@ class PersonaChat(Result):
     continue_score: int | None = Field(None, description="How much it wants to go on, 0..100")
     tokens_used: int | None = None
     tokens_estimated: bool | None = None
+    finish_reason: Literal["stop", "length"] | None = Field(
+        None, description="stop: it came to its end; length: it was cut at its longest"
+    )
     processing_time: float | None = Field(None, description="Seconds")
     turn_number: int | None = None
     model: str | None = None
@@ -201,6 +204,7 @@ async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> Per
         continue_score=round(outcome["continue_score"]),
         tokens_used=outcome["tokens_used"],
         tokens_estimated=outcome["tokens_estimated"],
+        finish_reason=outcome["finish_reason"],
         processing_time=outcome["processing_s"],
         turn_number=made.last_turn,
         model=outcome["model"],

@@ -10,11 +10,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from persona_mcp.server.chat_operations import reply_of
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import Event, Run
 from persona_mcp.server.service import Service
 from persona_mcp.server.wire import problem_of
+from persona_mcp.state import conversations, exchanges, personas
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import Cancelled, NotFound, PersonaError
 from persona_mcp.state.exchange import Exchange
@@ -33,11 +36,13 @@ class Begun:
         exchange: As it was accepted.
         persona_name: Who answers.
         token_budget: Longest reply, in tokens; None where the stream is taken up without it.
+        turn_number: Of the reply in the conversation, if no other message comes before.
     """
 
     exchange: Exchange
     persona_name: str
     token_budget: int | None
+    turn_number: int
 
 
 class Telling:
@@ -79,6 +84,7 @@ class Telling:
             "message": exchange.message,
             "token_budget": self._begun.token_budget,
             "conversation_id": exchange.conversation_id,
+            "turn_number": self._begun.turn_number,
             "exchange_id": exchange.id,
             "request_id": exchange.request_id,
         }
@@ -137,9 +143,15 @@ class Telling:
 
 async def begun_of(service: Service, run: Run, token_budget: int | None) -> Begun:
     """Find out what a stream tells at its start."""
-    exchange = await service.exchanges.get(run.world_id, run.exchange_id)
-    persona = await service.personas.resolve(run.world_id, exchange.persona_id)
-    return Begun(exchange, persona.name, token_budget)
+    world_id = run.world_id
+
+    def read(connection: Connection) -> Begun:
+        exchange = exchanges.get(connection, world_id, run.exchange_id)
+        persona = personas.find(connection, world_id, exchange.persona_id)
+        number = conversations.reply_number(connection, world_id, exchange)
+        return Begun(exchange, persona.name, token_budget, number)
+
+    return await service.database.read(read)
 
 
 def stream_named(service: Service, stream_id: str) -> Run:

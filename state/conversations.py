@@ -33,6 +33,7 @@ X = tables.Exchange
 M = tables.Memory
 U = tables.MemoryUse
 E = tables.RelationshipEvent
+MESSAGE_AND_REPLY = 2
 BY_ID = Prepared(select(C).where(C.world_id == bindparam("world"), C.id == bindparam("key")))
 SPOKEN = Prepared(
     select(func.count()).where(
@@ -40,6 +41,16 @@ SPOKEN = Prepared(
         T.conversation_id == bindparam("conversation"),
         T.speaker_id == bindparam("speaker"),
         T.active,
+    )
+)
+WITNESSES = Prepared(
+    select(W.turn_id, W.party_id)
+    .where(W.world_id == bindparam("world"), W.turn_id.in_(listed("ids")))
+    .order_by(W.turn_id, W.party_id)
+)
+LAST_NUMBER = Prepared(
+    select(func.max(T.number)).where(
+        T.world_id == bindparam("world"), T.exchange_id == bindparam("exchange")
     )
 )
 TRACES = [
@@ -298,13 +309,24 @@ def spoken(connection: Connection, world_id: str, conversation_id: str, speaker:
     return count
 
 
+def reply_number(connection: Connection, world_id: str, exchange: Exchange) -> int:
+    """Return the turn that an exchange's reply is; before it is done, if none comes in between.
+
+    Raises:
+        NotFound: Its conversation is not there.
+    """
+    number: int | None = LAST_NUMBER.scalar(connection, world=world_id, exchange=exchange.id)
+    if number is None:
+        return get(connection, world_id, exchange.conversation_id).turn_count + MESSAGE_AND_REPLY
+    return number
+
+
 def witnesses_of(
     connection: Connection, world_id: str, turn_ids: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return who said or heard each turn, in order of their ids."""
-    query = select(W.turn_id, W.party_id).where(W.world_id == world_id, W.turn_id.in_(turn_ids))
     found: dict[str, tuple[str, ...]] = {}
-    for turn_id, party in connection.execute(query.order_by(W.turn_id, W.party_id)):
+    for turn_id, party in WITNESSES.each(connection, world=world_id, ids=list(turn_ids)):
         found[turn_id] = (*found.get(turn_id, ()), party)
     return found
 

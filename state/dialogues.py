@@ -76,6 +76,11 @@ TURNS = Prepared(
     .where(T.world_id == WORLD, T.exchange_id.in_(listed("ids")), T.active)
     .order_by(T.number)
 )
+REST = Prepared(
+    update(P)
+    .where(P.world_id == WORLD, P.persona_id == bindparam("persona", type_=String))
+    .values(interaction=bindparam("rested"))
+)
 LEASE = Prepared(select(C.lease_owner, C.lease_until).where(C.world_id == WORLD, C.id == KEY))
 
 
@@ -325,8 +330,8 @@ def rest_until(connection: Connection, world_id: str, persona_id: str, until: fl
         return
     left = felt.interaction
     rested = replace(left, cooldown_until=max(left.cooldown_until or until, until))
-    its = (P.world_id == world_id, P.persona_id == persona_id)
-    connection.execute(update(P).where(*its).values(interaction=asdict(rested)))
+    its = {"world": world_id, "persona": persona_id}
+    REST.run(connection, {**its, "rested": asdict(rested)})
 
 
 def busy(conversation_id: str, retry_after_s: float) -> Conflict:

@@ -34,6 +34,7 @@ BEFORE_EVENT = Prepared(
 )
 """The arrow; the event's number, if it is there; the last number."""
 ADD_EVENT = Prepared(insert(E))
+BEGIN_ARROW = Prepared(insert(R))
 KEEP_ARROW = Prepared(
     update(R)
     .where(R.world_id == WORLD, R.from_id == FROM, R.to_id == TO)
@@ -56,6 +57,7 @@ BEFORE_IMPULSE = Prepared(
 """The impulse's number, if it is there; the last number of an impulse, and of a cost."""
 ADD_IMPULSE = Prepared(insert(I))
 ADD_COSTS = Prepared(insert(S))
+BEGIN_FEELINGS = Prepared(insert(P))
 KEEP_FEELINGS = Prepared(
     update(P)
     .where(P.world_id == WORLD, P.persona_id == PERSONA)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, select
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import relationship, tables
@@ -107,15 +107,16 @@ def begin_cache(
     connection: Connection, world_id: str, from_id: str, to_id: str, arrow: Arrow, seq: int
 ) -> None:
     """Write an arrow's cache where there is none."""
-    connection.execute(
-        insert(R).values(
-            world_id=world_id,
-            from_id=from_id,
-            to_id=to_id,
-            arrow=dict(vars(arrow)),
-            as_of=arrow.as_of,
-            last_seq=seq,
-        )
+    statements.BEGIN_ARROW.run(
+        connection,
+        {
+            "world_id": world_id,
+            "from_id": from_id,
+            "to_id": to_id,
+            "arrow": dict(vars(arrow)),
+            "as_of": arrow.as_of,
+            "last_seq": seq,
+        },
     )
 
 

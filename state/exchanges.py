@@ -23,6 +23,7 @@ OUTCOME = (
     "trimmed",
     "tokens_used",
     "tokens_estimated",
+    "finish_reason",
     "processing_s",
     "model",
     "persona_version",

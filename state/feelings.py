@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from persona_mcp.state import effect_statements as statements
 from persona_mcp.state import emotion, interaction, tables
@@ -233,7 +233,7 @@ def keep_feelings(
     }
     if new:
         keys = {"world_id": world_id, "persona_id": persona_id}
-        connection.execute(insert(P).values({**keys, **values}))
+        statements.BEGIN_FEELINGS.run(connection, {**keys, **values})
     else:
         its = {f"its_{name}": value for name, value in values.items()}
         keys = {"world": world_id, "persona": persona_id}

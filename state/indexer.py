@@ -247,7 +247,8 @@ class Indexer(Worker):
             is_free = FREE.first(connection, **free, gone=gone, most=1) is not None
             ours = OURS.all(connection, now=now, process=self._process, most=most)
             seqs = [row.seq for row in ours]
-            return CLAIMED.all(connection, seqs=seqs) if seqs else [], gone if is_free else None
+            claimed = list(CLAIMED.all(connection, seqs=seqs)) if seqs else []
+            return claimed, gone if is_free else None
 
         def claim(connection: Connection, gone: list[str]) -> list[Row[Any]]:
             found = FREE.all(connection, **free, gone=gone, most=most)
@@ -268,7 +269,8 @@ class Indexer(Worker):
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try without an embedder, or cut off, does not count."""
         # What was claimed as it was written has not been counted yet.
-        tries, reason = case((O.attempts == 0, 1), else_=O.attempts), type(error).__name__
+        tries: ColumnElement[int] = case((O.attempts == 0, 1), else_=O.attempts)
+        reason = type(error).__name__
         if isinstance(error, PersonaError):
             reason = error.message
             passing = error.retryable and error.data.get("status") not in REFUSED

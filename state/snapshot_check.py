@@ -133,6 +133,7 @@ SPECIAL: Mapping[str, Any] = {
     "conversations.participants": Parties,
     "conversations.status": Literal["active", "ended"],
     "energy_spent.share": Share,
+    "exchanges.finish_reason": Literal["stop", "length"] | None,
     "exchanges.status": Literal[tuple(sorted(RESTING))],
     "memories.emotional_valence": Annotated[float, Field(ge=-1, le=1)],
     "memories.importance": Share,

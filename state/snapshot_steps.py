@@ -22,8 +22,14 @@ def with_cards_and_scenes(tables: Tables) -> Tables:
     }
 
 
-STEPS: Mapping[int, Step] = {9: with_cards_and_scenes}
-"""By the schema that a step begins with; it ends with the next one."""
+def with_finish_reasons(tables: Tables) -> Tables:
+    """Add what migration 0013 brought: why replies ended, which nobody knows of these."""
+    new = {"finish_reason": None}
+    return {**tables, "exchanges": [{**new, **row} for row in rows_of(tables, "exchanges")]}
+
+
+STEPS: Mapping[int, Step] = {9: with_cards_and_scenes, 10: with_finish_reasons}
+"""By the newest schema that lacks what a step brings; in order."""
 OLDEST = min(STEPS)
 
 
@@ -42,8 +48,9 @@ def brought_up(tables: Any, schema: Any) -> Tables:
     if not isinstance(tables, dict):
         raise BadSnapshot("tables: an object of lists of rows is expected", field="tables")
     found: Tables = tables
-    for number in range(schema, SCHEMA):
-        found = STEPS[number](found)
+    for number, step in STEPS.items():
+        if schema <= number:
+            found = step(found)
     return found
 
 

@@ -15,7 +15,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.table_base import Base
 
 FORMAT = "persona-mcp-state/1"
-SCHEMA = 10
+SCHEMA = 13
 """Which columns the rows have: the newest migration that changed a table which is kept."""
 Part = Literal["personas", "relationships", "emotions", "memories", "conversations"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -154,6 +154,8 @@ class Exchange(WorldKey, Called, Base):
     """Soft faults of the reply that were mended: too_long, repeats."""
     tokens_used: Mapped[int | None]
     tokens_estimated: Mapped[bool | None]
+    finish_reason: Mapped[str | None] = mapped_column(text_type(8))
+    """Why the reply ended: stop, or length; of one that was made before this was kept, nothing."""
     processing_s: Mapped[float | None]
     model: Mapped[str | None] = mapped_column(text_type(200))
     error: Mapped[dict[str, Any] | None]

@@ -25,7 +25,7 @@ from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
-HEAD = "0012"
+HEAD = "0013"
 
 START = """
 import asyncio, sys

@@ -64,6 +64,7 @@ async def test_a_chat_reports_what_it_did(service: Service, model: ScriptedModel
         "response_type": "full_llm",
         "tokens_used": 9,
         "tokens_estimated": False,
+        "finish_reason": "stop",
         "turn_number": 2,
         "model": "scripted:large",
         "trimmed": [],
@@ -318,7 +319,7 @@ async def test_a_reply_that_is_too_long_is_trimmed_and_marked(
 
     reply = await say(service, "Tell me a long tale.")
 
-    assert reply["trimmed"] == ["too_long"]
+    assert (reply["trimmed"], reply["finish_reason"]) == (["too_long"], "length")
     assert reply["response"].endswith("of a long tale.")
     assert len(reply["response"].split()) <= 100
     (exchange,) = await rows(service.database, tables.Exchange)

@@ -44,6 +44,6 @@ def test_a_folder_that_is_no_backup_is_refused(cli: Cli, tmp_path: Path) -> None
 def test_a_backup_is_told_by_its_moment_and_its_size() -> None:
     files = {name: {"sha256": "", "bytes": 1500} for name in ("persona.db", "checkpoints.db")}
 
-    told = described(Backup(FORMAT, "1", "0012", 0.0, files))
+    told = described(Backup(FORMAT, "1", "0013", 0.0, files))
 
     assert told == "a backup of 1970-01-01 00:00:00 UTC, 3,000 bytes"

@@ -76,6 +76,7 @@ async def test_a_stream_begins_goes_on_in_chunks_and_ends_with_the_stored_reply(
     start, end = frames[0].data["data"], frames[-1].data["data"]
     assert (start["persona_name"], start["message"]) == ("Aria", MESSAGE["message"])
     assert (start["token_budget"], start["request_id"]) == (200, "r1")
+    assert (start["turn_number"], end["finish_reason"]) == (2, "stop")
     chunks = [frame.data["data"] for frame in frames[1:-1]]
     assert [chunk["chunk_number"] for chunk in chunks] == list(range(1, len(chunks) + 1))
     assert chunks[-1]["total_length"] == len(REPLY)

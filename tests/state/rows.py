@@ -13,6 +13,7 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
+from persona_mcp.state.index_work import Claim
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.memory_store import Source, add_memories
@@ -150,12 +151,13 @@ async def remember(
     values: dict[str, Any] | None = None,
     now: float = NOW,
     world_id: str = "main",
+    claim: Claim | None = None,
     **more: Any,
 ) -> None:
     """Store a memory with its witnesses and its outbox row; `values` are set afterwards."""
     with database.writing() as connection:
         memory = new_memory(id, content, **more)
-        add_memories(connection, world_id, [memory], now, Source("c1", "x1", {}))
+        add_memories(connection, world_id, [memory], now, Source("c1", "x1", {}), claim)
         connection.execute(
             update(tables.Memory)
             .where(tables.Memory.world_id == world_id, tables.Memory.id == id)

@@ -74,7 +74,7 @@ def test_a_persona_confides_in_whom_it_trusts_and_is_intimate_with(
 
 async def held(
     database: Database, ids: Sequence[str], partner: str = "bob", params: PromptParams = P
-) -> set[str]:
+) -> frozenset[str]:
     return await database.read(held_back, "main", partner, ids, params)
 
 

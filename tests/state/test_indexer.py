@@ -235,6 +235,54 @@ async def test_the_worker_waits_for_an_embedder_that_is_down(
     }
 
 
+async def test_what_is_claimed_as_it_is_written_is_embedded_without_another_claim(
+    database: Database, make: Make
+) -> None:
+    indexer, other = make(), make(process=OTHER)
+    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
+    await remember(database, "m2", "The ice broke.")
+    assert await waiting(database) == [("m1", 0, PROCESS), ("m2", 0, None)]
+
+    assert [await other.work_off() for _ in range(2)] == [1, 0]
+    assert await waiting(database) == [("m1", 0, PROCESS)]
+    assert [await indexer.work_off() for _ in range(2)] == [1, 0]
+
+    assert await embedded(database) == ["m2", "m1"]
+    assert await waiting(database) == []
+
+
+async def test_what_was_claimed_as_it_was_written_is_free_when_the_claim_ends_or_its_process_has(
+    database: Database, make: Make, clock: FixedClock
+) -> None:
+    await remember(database, "m1", "The harbour froze.", claim=make().claim())
+
+    assert await make(process=OTHER).work_off() == 0
+    assert await make(process=OTHER, is_gone=lambda name: name == PROCESS).work_off() == 1
+    await remember(database, "m2", "The ice broke.", claim=make().claim())
+    clock.now += LIMITS.claim_s + 1
+    assert await make(process=OTHER).work_off() == 1
+
+    assert await embedded(database) == ["m1", "m2"]
+
+
+async def test_a_try_of_what_was_claimed_as_it_was_written_counts_as_one(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    indexer = make()
+    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
+    embedder.fault = RuntimeError("a defect")
+    with pytest.raises(RuntimeError):
+        await indexer.work_off()
+    assert await waiting(database) == [("m1", 1, None)]
+
+    await remember(database, "m2", "The ice broke.", claim=indexer.claim())
+    embedder.fault = DOWN
+    with pytest.raises(ModelError):
+        await indexer.work_off()
+
+    assert await waiting(database) == [("m1", 1, None), ("m2", 0, None)]
+
+
 async def test_a_doubled_row_of_the_outbox_does_no_harm(database: Database, make: Make) -> None:
     await remember(database, "m1", "The harbour froze.")
     with database.writing() as connection:

@@ -1,9 +1,9 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from persona_mcp.config.index import open_index
 from persona_mcp.config.settings import IndexSettings, Settings
@@ -99,6 +99,24 @@ async def test_what_is_nearest_in_meaning_and_words_comes_first(
     assert best.parts["lexical"] > 0
     assert recall.hits[-1].parts["lexical"] == 0.0
     assert await found(memories, "frozen harbour", limit=1) == ["m1"]
+
+
+async def test_what_is_withheld_is_named_and_nothing_takes_its_place(
+    database: Database, memories: MemorySearch
+) -> None:
+    for number in range(3):
+        await remember(database, f"m{number}", f"The harbour froze {number} times.")
+
+    def withhold(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
+        assert connection.in_transaction()
+        return frozenset(ids[:1])
+
+    open_ = await memories.search("main", "mara", "harbour", 2)
+    recall = await memories.search("main", "mara", "harbour", 2, withhold=withhold)
+
+    assert open_.withheld == frozenset()
+    assert recall.withheld == {open_.hits[0].memory.id}
+    assert recall.hits == open_.hits[1:]
 
 
 async def test_a_memory_is_found_by_its_words_until_it_has_a_vector(

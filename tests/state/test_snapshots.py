@@ -44,7 +44,7 @@ from tests.worlds import NOW, make_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
-COLUMNS_OF_SCHEMA_10 = "c3ee282db33b0813"
+COLUMNS_OF_SCHEMA_13 = "253d0a0c5200514e"
 EVERYTHING = Selection()
 
 
@@ -100,7 +100,7 @@ def test_every_table_of_a_world_is_saved_or_left_out_by_name() -> None:
 def test_new_columns_need_a_new_schema_and_a_step_to_it() -> None:
     found = hashlib.sha256("\n".join(sorted(columns_kept())).encode()).hexdigest()[:16]
 
-    assert (SCHEMA, found) == (10, COLUMNS_OF_SCHEMA_10)
+    assert (SCHEMA, found) == (13, COLUMNS_OF_SCHEMA_13)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -389,6 +389,8 @@ def as_schema_9(told: Any) -> None:
     for row in told["tables"]["conversations"]:
         for column in ("scene", "plan", "exit_reason"):
             del row[column]
+    for row in told["tables"]["exchanges"]:
+        del row["finish_reason"]
 
 
 async def test_a_file_of_an_older_version_loads_with_what_it_could_not_say(
@@ -402,6 +404,7 @@ async def test_a_file_of_an_older_version_loads_with_what_it_could_not_say(
     found = json.loads(await payload(database, "new"))
     assert found["schema"] == SCHEMA
     assert {row["exit_reason"] for row in found["tables"]["conversations"]} == {None}
+    assert {row["finish_reason"] for row in found["tables"]["exchanges"]} == {None}
     assert found["tables"]["persona_cards"] == []
     assert found["tables"]["memories"] == json.loads(first)["tables"]["memories"]
 
