@@ -247,7 +247,7 @@ async def test_what_is_claimed_as_it_is_written_is_embedded_without_another_clai
     assert await waiting(database) == [("m1", 0, PROCESS)]
     assert [await indexer.work_off() for _ in range(2)] == [1, 0]
 
-    assert await embedded(database) == ["m2", "m1"]
+    assert await embedded(database) == ["m1", "m2"]
     assert await waiting(database) == []
 
 
