@@ -174,11 +174,11 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 
 def known_names(schema: Schema, given: str) -> str:
-    """Say which names there are, the nearest first."""
+    """Say that a name is none of those there are, the nearest first."""
     names = list(schema.get("properties", {}))
     near = difflib.get_close_matches(given[:GIVEN_LENGTH], names, NEAREST)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{hint}known are {', '.join(names) or 'no arguments'}"
+    return f"another name ({hint}known are {', '.join(names) or 'no arguments'})"
 
 
 def in_words(schema: Schema, root: Schema) -> str:
