@@ -60,6 +60,8 @@ TO_FORGET = Prepared(
     .order_by(O.seq)
     .limit(bindparam("most", type_=INTEGER))
 )
+ROWS_AT_ONCE = 1024
+"""A memory that is archived and found again, again and again, has a row for each time."""
 FORGOTTEN = Prepared(delete(O).where(O.seq.in_(listed_numbers("seqs"))))
 STILL_HELD = Prepared(
     ENTRIES.where(
@@ -241,10 +243,12 @@ class SyncedIndex:
         async with self._carrying:
             await self._forget_worlds()
             looked_at = 0
-            while rows := await self._database.read(TO_FORGET.all, most=self._batch):
+            while rows := await self._database.read(TO_FORGET.all, most=ROWS_AT_ONCE):
                 for world_id in sorted({row.world_id for row in rows}):
-                    its = [row.memory_id for row in rows if row.world_id == world_id]
-                    await self._forget(world_id, its)
+                    named = (row.memory_id for row in rows if row.world_id == world_id)
+                    its = list(dict.fromkeys(named))
+                    for start in range(0, len(its), self._batch):
+                        await self._forget(world_id, its[start : start + self._batch])
                 await self._database.write(FORGOTTEN.run, {"seqs": [row.seq for row in rows]})
                 looked_at += len(rows)
             return looked_at

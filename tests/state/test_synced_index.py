@@ -310,14 +310,16 @@ async def test_a_memory_that_is_there_again_is_not_forgotten(
     database: Database, write: Write, chroma: VectorIndex
 ) -> None:
     index, changes = synced(database, chroma), MemoryChanges(database)
-    await write("m1")
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
     await index.reconcile("main")
-    await changes.update("main", "m1", Change(archived=True), None, NOW)
-    await changes.update("main", "m1", Change(archived=False), None, NOW)
+    for number in (*range(BATCH + 2), 0, 0):
+        await changes.update("main", f"m{number}", Change(archived=True), None, NOW)
+        await changes.update("main", f"m{number}", Change(archived=False), None, NOW)
 
-    assert await index.forget() == 1
+    assert await index.forget() == BATCH + 4
 
-    assert await chroma.versions("main") == {"m1": 1}
+    assert await chroma.versions("main") == {f"m{n}": 1 for n in range(BATCH + 2)}
 
 
 async def test_a_memory_that_was_purged_and_stored_again_is_held_as_it_is_now(
