@@ -40,6 +40,7 @@ def states(report: dict[str, Any]) -> dict[str, bool]:
     return {name: check["ok"] for name, check in report["checks"].items()}
 
 
+@pytest.mark.sqlite
 async def test_a_server_that_runs_is_alive_and_ready_with_the_state_of_each_part(
     found: Served,
 ) -> None:
@@ -53,6 +54,7 @@ async def test_a_server_that_runs_is_alive_and_ready_with_the_state_of_each_part
     assert "sqlite" in report["checks"]["database"]["detail"]
 
 
+@pytest.mark.sqlite
 async def test_without_its_model_it_serves_what_it_can(found: Served, model: ScriptedModel) -> None:
     model.down = "scripted does not answer; start it"
 
@@ -63,6 +65,7 @@ async def test_without_its_model_it_serves_what_it_can(found: Served, model: Scr
     assert report["checks"]["model"]["detail"] == "scripted does not answer; start it"
 
 
+@pytest.mark.sqlite
 async def test_without_its_database_it_is_down_but_alive(found: Served, tmp_path: Path) -> None:
     elsewhere = found.service.settings.model_copy(update={"data_dir": tmp_path / "gone"})
     gone = open_database(elsewhere)
@@ -79,6 +82,7 @@ async def test_without_its_database_it_is_down_but_alive(found: Served, tmp_path
     assert (await look(found, "live"))[0] == 200
 
 
+@pytest.mark.sqlite
 async def test_with_a_broken_mcp_door_it_is_down(found: Served) -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 500, "headers": []})

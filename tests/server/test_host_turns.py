@@ -172,6 +172,7 @@ async def test_it_survives_a_restart_and_the_loss_of_the_checkpoints(
         assert (await record(again, second, "Good evening, Ann."))["turn_number"] == 2
 
 
+@pytest.mark.sqlite
 async def test_the_run_waits_at_an_interrupt_that_holds_no_words(service: Service) -> None:
     prompted = await prompt(service)
     thread = {"configurable": {"thread_id": thread_id("main", prompted["conversation_id"])}}
@@ -344,6 +345,7 @@ async def test_one_that_lapsed_is_shown_as_cancelled_and_an_open_one_still_waits
             await record(again, lapsed)
 
 
+@pytest.mark.sqlite
 async def test_a_reply_that_could_not_be_stored_may_be_replaced_by_another(
     service: Service,
 ) -> None:

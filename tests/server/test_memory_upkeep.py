@@ -108,6 +108,7 @@ async def test_an_undo_says_what_did_not_come_back(kept: Service) -> None:
     assert undone["message"].startswith("6 of 7 memories came back; the others")
 
 
+@pytest.mark.sqlite
 async def test_all_personas_are_pruned_one_by_one_and_faults_are_told(kept: Service) -> None:
     store(kept, 28)
     store(kept, 28, "kira")

@@ -274,6 +274,7 @@ async def test_requests_are_counted_by_door_and_status(service: Service) -> None
     }
 
 
+@pytest.mark.sqlite
 async def test_over_http_parts_process_and_version_are_told_too(service: Service) -> None:
     async with served(service) as found, found.client() as client:
         answer = await client.get("/metrics")
