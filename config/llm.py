@@ -48,6 +48,8 @@ LATE = {
     "idle_s": "fell silent in the middle of its reply and said nothing more",
     "total_s": "did not finish its reply",
 }
+AT_LENGTH = ("length", "max_tokens")
+"""OpenAI's and Ollama's word for a reply that is as long as it may be, and others'."""
 CUT_OFF = "broke off without saying that its reply was complete, so it was cut off: try again"
 FILTERED = "withheld its reply (content filter): say it differently, or take another model"
 TOO_LONG = (
@@ -301,7 +303,7 @@ class LimitedModel:
             raise provider.failed(CUT_OFF, "stream")
         if call.finish == "content_filter":
             raise provider.failed(FILTERED, "stream")
-        finish: Literal["stop", "length"] = "length" if call.finish == "length" else "stop"
+        finish: Literal["stop", "length"] = "length" if call.finish in AT_LENGTH else "stop"
         yield Chunk("", call.output_tokens, finish, call.input_tokens)
 
     async def _next(

@@ -2,6 +2,7 @@
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.parts import Parts
+from persona_mcp.nodes.validation import TOO_LONG
 from persona_mcp.state.commit import Commit, commit_exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.host_prompts import taken
@@ -75,7 +76,7 @@ def report_of(state: ChatState) -> dict[str, object]:
         "trimmed": list(verdict.mended),
         "tokens_used": draft.tokens,
         "tokens_estimated": draft.estimated,
-        "finish_reason": draft.finish_reason,
+        "finish_reason": "length" if TOO_LONG in verdict.mended else draft.finish_reason,
         "processing_s": None if is_simulated(state) else draft.seconds,
         "model": draft.model.id if draft.model else None,
         "persona_id": state["scene"].persona.id,

@@ -33,7 +33,9 @@ SENTENCE_END = re.compile(rf"(?:(?<=[.!?…])|(?<=[.!?…][{CLOSING}]))\s+")
 LETTER = re.compile(r"\w")
 LAST_STOP = re.compile(rf"^.*[.!?…][{CLOSING}]*", re.DOTALL)
 WORD = re.compile(r"\w+")
-SIGHT = re.compile(r"<sight>.*?</sight>", re.DOTALL)
+TOO_LONG = "too_long"
+"""The reply was cut at the end of a sentence."""
+SHOWN = re.compile(r"<(memory|sight)>.*?</\1>", re.DOTALL)
 
 
 async def validate_reply(
@@ -48,7 +50,7 @@ async def validate_reply(
     """
     scene, draft = state["scene"], state["draft"]
     told = "\n".join(m.content for m in draft.prompt if m.role == "system")
-    system = SIGHT.sub("", told)  # what can be seen may be told
+    system = SHOWN.sub("", told)  # what is remembered and seen may be told
     text = without_own_name(draft.text, scene.persona.name)
     faults = hard_faults(text, scene, system, parts.laws.prompts)
     if faults:
@@ -132,10 +134,10 @@ def mend(
         text = " ".join(fresh)
     whole = LAST_STOP.match(text)
     if draft.finish_reason == "length" and whole and whole.group() != text:
-        mended.append("too_long")
+        mended.append(TOO_LONG)
         text = whole.group()
     if len(text.split()) > params.length_slack * decision.words:
-        mended = [*dict.fromkeys([*mended, "too_long"])]
+        mended = [*dict.fromkeys([*mended, TOO_LONG])]
         text = within(text, decision.words)
     return text, mended
 

@@ -9,6 +9,7 @@ written to logs, and kept in histories.
 
 import asyncio
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from persona_mcp.server.challenge import Challenge
 from persona_mcp.server.mcp_context import IDENTITY
 from persona_mcp.server.outbox import Close
 from persona_mcp.server.websocket import turn_away
+from persona_mcp.server.wire import problem_of
 from persona_mcp.state.callers import LOCAL, NOBODY, Identity, called_by
 from persona_mcp.state.errors import PersonaError, Unauthenticated
 
@@ -214,6 +216,7 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
         self._error: Unauthenticated | None = None
+        self._streams = False
 
     async def over(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, refuse: Refuse
@@ -224,6 +227,8 @@ class Watch:
         async def noticed(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start":
+                self._streams = streams(message)
             await send(message)
 
         self._task = asyncio.current_task()
@@ -235,7 +240,7 @@ class Watch:
                 raise
             log.info("caller's token is no longer good", path=scope["path"])
             if begun:
-                await self._end(scope, send)
+                await self._end(self._error, scope, send)
             else:
                 await refuse(self._error, scope, receive, send)
         finally:
@@ -263,9 +268,10 @@ class Watch:
             log.warning("token not looked at", reason=error.message)
         self._wait()
 
-    async def _end(self, scope: Scope, send: Send) -> None:
-        """Tell the client of an answer that has begun that nothing more comes."""
-        end: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+    async def _end(self, error: Unauthenticated, scope: Scope, send: Send) -> None:
+        """Tell the client of an answer that has begun that nothing more comes, and a stream why."""
+        body = last_event(error) if self._streams else b""
+        end: Message = {"type": "http.response.body", "body": body, "more_body": False}
         if scope["type"] == "websocket":
             end = {"type": "websocket.close", "code": UNKNOWN.code, "reason": UNKNOWN.reason}
         try:
@@ -273,6 +279,18 @@ class Watch:
                 await send(end)
         except (TimeoutError, RuntimeError, OSError):  # it had ended, or nobody is there
             log.debug("answer could not be ended", path=scope["path"])
+
+
+def streams(start: Message) -> bool:
+    """Tell whether an answer is of server-sent events."""
+    kind = dict(start["headers"]).get(b"content-type", b"")
+    return bool(kind.startswith(b"text/event-stream"))
+
+
+def last_event(error: Unauthenticated) -> bytes:
+    """Write the end of a stream whose reader may read no more."""
+    told = json.dumps({"event_type": "stream_error", "error": problem_of(error)})
+    return f"event: stream_error\r\ndata: {told}\r\n\r\n".encode()
 
 
 def shown_token(scope: Scope) -> str | None:

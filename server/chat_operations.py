@@ -138,27 +138,61 @@ async def begin_chat(
         NoCurrentPersona: Nobody is named, and no session stands for somebody.
         PersonaError: As `Service.chat`.
     """
-    persona = await current_persona(call, arguments.persona_id)
-    session = session_with(call, persona)
-    run, exchange = await call.service.chat(
-        ChatRequest(
-            world_id=call.world_id,
-            persona=persona.id,
-            user_id=arguments.user_id or call.service.settings.user,
-            message=arguments.message,
-            conversation_id=arguments.conversation_id,
-            request_id=arguments.request_id,
-            context=ChatContext(
-                routing=arguments.routing, token_budget=arguments.token_budget, host=host
-            ),
-            session_id=session.id if session else None,
-            current_id=await open_chat(call, session) if session else None,
-            scene=arguments.scene,
-        )
-    )
+    request, session = await requested(call, arguments, host=host)
+    run, exchange = await call.service.chat(request)
     if session is not None and exchange.conversation_id != session.conversation_id:
         await call.store.sessions.go_on(session, exchange.conversation_id)
     return run, exchange
+
+
+async def requested(
+    call: Call, arguments: ChatArguments, *, host: bool = False
+) -> tuple[ChatRequest, "Session | None"]:
+    """Return what a call asks of whom, and the session that it is sent in.
+
+    Raises:
+        NoCurrentPersona: Nobody is named, and no session stands for somebody.
+        NotFound: There is no such persona; suggests near names.
+    """
+    persona = await current_persona(call, arguments.persona_id)
+    session = session_with(call, persona)
+    request = ChatRequest(
+        world_id=call.world_id,
+        persona=persona.id,
+        user_id=arguments.user_id or call.service.settings.user,
+        message=arguments.message,
+        conversation_id=arguments.conversation_id,
+        request_id=arguments.request_id,
+        context=ChatContext(
+            routing=arguments.routing, token_budget=arguments.token_budget, host=host
+        ),
+        session_id=session.id if session else None,
+        current_id=await open_chat(call, session) if session else None,
+        scene=arguments.scene,
+    )
+    return request, session
+
+
+async def run_followed(call: Call, arguments: ChatArguments) -> Run | None:
+    """Return the run whose reply a caller has begun to read under this request_id, if it is kept.
+
+    None where the exchange was run more than once, since nobody knows which of the runs was read;
+    and where it failed, since it is run again.
+
+    Raises:
+        PersonaError: As `begin_chat`; so also where the request_id is of another call.
+    """
+    service, world_id = call.service, call.world_id
+    if arguments.request_id is None or not await service.exchanges.find(
+        world_id, arguments.request_id
+    ):
+        return None
+    request, _ = await requested(call, arguments)
+    exchange = await service.accept(request)
+    if exchange.attempts > 1:
+        return None
+    runs = service.runs.of(world_id, exchange.id)
+    return next((run for run in runs if not run.repeats and not run.failed), None)
 
 
 async def open_chat(call: Call, session: "Session") -> str | None:

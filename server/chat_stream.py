@@ -142,7 +142,7 @@ class Telling:
 
 
 async def begun_of(service: Service, run: Run, token_budget: int | None) -> Begun:
-    """Find out what a stream tells at its start."""
+    """Find out what a stream tells at its start: the same for all who follow the run."""
     world_id = run.world_id
 
     def read(connection: Connection) -> Begun:
@@ -151,7 +151,11 @@ async def begun_of(service: Service, run: Run, token_budget: int | None) -> Begu
         number = conversations.reply_number(connection, world_id, exchange)
         return Begun(exchange, persona.name, token_budget, number)
 
-    return await service.database.read(read)
+    if run.start_told is None:
+        begun = await service.database.read(read)
+        run.start_told = run.start_told or begun
+    told: Begun = run.start_told
+    return told
 
 
 def stream_named(service: Service, stream_id: str) -> Run:

@@ -114,6 +114,7 @@ async def persona_delete(call: Call, arguments: PersonaDeleteArguments) -> Perso
         return deleted(planned, arguments, f"{planned.name} would be {done(arguments.purge)}")
     removal = await store.database.write(remove_persona, *asked, now)
     store.wake()
+    await store.stop_runs(call.world_id, removal.stopped)
     return deleted(removal, arguments, f"{removal.name} was {done(arguments.purge)}")
 
 

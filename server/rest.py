@@ -1,5 +1,6 @@
 """The REST door: `POST /api/v1/persona/chat` and so on, made from the registry, and the streams."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -8,13 +9,13 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from sse_starlette import EventSourceResponse, JSONServerSentEvent
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from persona_mcp.server.admission import check_scope
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.chat_operations import ChatArguments, begin_chat
+from persona_mcp.server.chat_operations import ChatArguments, begin_chat, run_followed
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
 from persona_mcp.server.operations import (
@@ -38,6 +39,8 @@ REF = "#/components/schemas/{model}"
 Endpoint = Callable[[Request], Awaitable[Response]]
 LAST_EVENT = "Last-Event-ID"
 SEQ_DIGITS = 9
+BREAKS = {ord(one): f"\\u{ord(one):04x}" for one in "\x85\u2028\u2029"}
+"""Some clients end a line there, where server-sent events have none; texts have them in JSON."""
 NO_CONTENT = 204
 
 
@@ -110,11 +113,9 @@ async def begun_stream(service: "Service", request: Request, given: dict[str, An
     """Accept the message of a stream, or find the stream that it is taken up from."""
     call, arguments = await accepted(service, ChatArguments, given, "persona_chat_stream", "chat")
     after = last_seen(request)
-    if after >= 0 and arguments.request_id is not None:
-        known = await service.exchanges.find(call.world_id, arguments.request_id)
-        kept = known and service.runs.latest(call.world_id, known.id)
-        if kept:
-            return await streamed(service, kept, arguments.token_budget, after)
+    followed = await run_followed(call, arguments) if after >= 0 else None
+    if followed is not None:
+        return await streamed(service, followed, arguments.token_budget, after)
     run, _ = await begin_chat(call, arguments)  # of another stream than the event, so all of it
     return await streamed(service, run, arguments.token_budget, -1)
 
@@ -198,11 +199,12 @@ async def streamed(service: "Service", run: Run, token_budget: int | None, after
     run.join()
     run.leave(limits.grace_s)  # a reader that goes before the first event is one that was lost
 
-    async def frames() -> AsyncIterator[JSONServerSentEvent]:
+    async def frames() -> AsyncIterator[ServerSentEvent]:
         run.join()
         try:
             async for told in stream_events(service, run, begun, after):
-                yield JSONServerSentEvent(told, event=told["event_type"], id=str(told["seq"]))
+                data = json.dumps(told, ensure_ascii=False).translate(BREAKS)
+                yield ServerSentEvent(data, event=told["event_type"], id=str(told["seq"]))
         finally:
             run.leave(limits.grace_s)
 

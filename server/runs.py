@@ -14,10 +14,11 @@ from persona_mcp.state.errors import Cancelled, DeadlineExceeded, PersonaError
 from persona_mcp.state.ids import new_id
 
 T = TypeVar("T")
-StopReason = Literal["client", "disconnect", "shutdown"]
+StopReason = Literal["client", "disconnect", "shutdown", "deleted"]
 STOPPED: dict[StopReason, str] = {
     "client": "the exchange was stopped before its end",
     "disconnect": "the exchange was stopped: its caller was gone and did not come back",
+    "deleted": "the exchange was stopped: the persona was deleted while it answered",
     "shutdown": "the exchange was stopped: the server is going down; send it again with the same "
     "request_id",
 }
@@ -95,6 +96,8 @@ class Run:
         prompt: The prompt of the last attempt.
         held_back: Ids of memories that the persona kept to itself.
         waiting: How many callers wait for its end.
+        repeats: It tells of a reply that another run has made.
+        start_told: What streams tell at their start, once one has; the same for all who follow.
     """
 
     def __init__(self, exchange_id: str, world_id: str) -> None:
@@ -111,6 +114,8 @@ class Run:
         self._begun = asyncio.Event()
         self._ended = False
         self.waiting = 0
+        self.repeats = False
+        self.start_told: Any = None
         self._task: asyncio.Task[None] | None = None
         self._why: StopReason = "client"
         self._last_call: asyncio.TimerHandle | None = None
@@ -120,6 +125,11 @@ class Run:
     def ended(self) -> bool:
         """Whether its last event has come."""
         return self._ended
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended without a result."""
+        return self._ended and self._events[-1].kind == "failed"
 
     def start(self, work: Coroutine[Any, Any, dict[str, Any]], on_end: Callable[[], None]) -> None:
         """Begin the work as a task; its result goes with the last event."""
@@ -231,7 +241,9 @@ class Run:
         except PersonaError as error:
             self.emit("failed", error=error)
         except asyncio.CancelledError:
-            self.emit("failed", error=Cancelled(STOPPED[self._why], reason=self._why))
+            again = self._why == "shutdown" or None
+            stopped = Cancelled(STOPPED[self._why], reason=self._why, retryable=again)
+            self.emit("failed", error=stopped)
 
 
 class Runs:
@@ -284,10 +296,13 @@ class Runs:
 
     def latest(self, world_id: str, exchange_id: str) -> Run | None:
         """Return the last run of an exchange, if it is under way or kept."""
-        ended = reversed(self._ended.values())
+        return next(iter(self.of(world_id, exchange_id)), None)
+
+    def of(self, world_id: str, exchange_id: str) -> list[Run]:
+        """Return the runs of an exchange that are under way or kept, the last one first."""
+        known = [*self._ended.values(), *self._active.values()]
         key = (world_id, exchange_id)
-        found = (run for run in ended if (run.world_id, run.exchange_id) == key)
-        return self._active.get(key) or next(found, None)
+        return [run for run in reversed(known) if (run.world_id, run.exchange_id) == key]
 
     async def stop(self, limit_s: float = 0.0) -> None:
         """Begin no new run, let the others end within a limit, stop those that do not."""

@@ -5,7 +5,7 @@ The way of a message: `Service.chat` -> `graphs/conversation.py` -> `nodes/`.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from persona_mcp.server.graph_runs import graphs_of, parts_of, run_graph, starte
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
-from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
+from persona_mcp.server.runs import STOPPED, ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.stopping import check_ours
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
@@ -50,6 +50,7 @@ from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogues import busy
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
+    Cancelled,
     Conflict,
     InternalError,
     PersonaError,
@@ -111,6 +112,11 @@ class Service(Store):
         """Say that there is work for the outbox worker or the upkeep."""
         self.indexer.wake()
         self.upkeep.wake()
+
+    async def stop_runs(self, world_id: str, exchange_ids: Collection[str]) -> None:
+        """Stop making the replies of exchanges whose persona is deleted, the model's work too."""
+        its = [r for r in self.runs if r.world_id == world_id and r.exchange_id in exchange_ids]
+        await asyncio.gather(*(run.cancel("deleted") for run in its))
 
     async def chat(self, request: ChatRequest) -> tuple[Run, Exchange]:
         """Accept a message and begin its run; the same request id finds the run or the reply again.
@@ -188,6 +194,7 @@ class Service(Store):
             request_id=exchange.request_id,
         )
         if exchange.status == "done":
+            run.repeats = True
             return {"exchange": exchange}
         lease = Lease(world_id, exchange.conversation_id, exchange.id, self.process)
         try:
@@ -220,6 +227,8 @@ class Service(Store):
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
         except PersonaError:
             found = None
+        if found is not None and found.status == "cancelled":
+            raise Cancelled((found.error or {}).get("message", STOPPED["client"])) from error
         if found is None or found.status != "done":
             self.metrics.exchanged("failed", error)
             raise error from error.__cause__
@@ -270,6 +279,7 @@ class Service(Store):
         """
         exchange = await self.claim(lease)
         if exchange.status != "running":
+            run.repeats = True
             return exchange
         given = started_with(lease, exchange)
         durability: Durability = "sync" if request.context.host else "exit"
@@ -296,7 +306,9 @@ class Service(Store):
             else:
                 renewed = time.monotonic()
                 if not kept:
-                    raise Conflict("another run took the conversation; send it again")
+                    raise Conflict(
+                        "another run took the conversation; send it again", retryable=True
+                    )
 
     async def _end(
         self, run: Run, lease: Lease, status: ExchangeStatus, error: PersonaError | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -53,6 +53,9 @@ class Store:
 
     def wake(self) -> None:
         """Say that there is work in the background; without workers the next process does it."""
+
+    async def stop_runs(self, world_id: str, exchange_ids: Collection[str]) -> None:
+        """Stop making the replies of exchanges that are over; here nothing is made."""
 
 
 @asynccontextmanager

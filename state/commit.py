@@ -92,7 +92,8 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
         )
         if status != "running" or turn_count is None:
             raise Conflict(
-                "this run lost its conversation to another one before it was stored; send it again"
+                "this run lost its conversation to another one before it was stored; send it again",
+                retryable=True,
             )
         write_turns(connection, commit, turn_count)
         for relation in commit.relationships:

@@ -22,7 +22,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.errors import NotFound
-from persona_mcp.state.exchange import Conversation, Exchange, Turn
+from persona_mcp.state.exchange import UNFINISHED, Conversation, Exchange, Turn
 from persona_mcp.state.exchanges import to_exchange
 from persona_mcp.state.prepared import Prepared, listed
 
@@ -53,6 +53,15 @@ LAST_NUMBER = Prepared(
         T.world_id == bindparam("world"), T.exchange_id == bindparam("exchange")
     )
 )
+UNDER_WAY = Prepared(
+    select(func.count()).where(
+        X.world_id == bindparam("world"),
+        X.conversation_id == bindparam("conversation"),
+        X.number < bindparam("number"),
+        X.status.in_(UNFINISHED),
+    )
+)
+"""Exchanges that were accepted earlier and may still be done."""
 TRACES = [
     Prepared(
         query.where(
@@ -310,15 +319,18 @@ def spoken(connection: Connection, world_id: str, conversation_id: str, speaker:
 
 
 def reply_number(connection: Connection, world_id: str, exchange: Exchange) -> int:
-    """Return the turn that an exchange's reply is; before it is done, if none comes in between.
+    """Return the turn that an exchange's reply is; before it is done, if those before it succeed.
 
     Raises:
         NotFound: Its conversation is not there.
     """
     number: int | None = LAST_NUMBER.scalar(connection, world=world_id, exchange=exchange.id)
-    if number is None:
-        return get(connection, world_id, exchange.conversation_id).turn_count + MESSAGE_AND_REPLY
-    return number
+    if number is not None:
+        return number
+    its = {"world": world_id, "conversation": exchange.conversation_id, "number": exchange.number}
+    waiting: int = UNDER_WAY.scalar(connection, **its)
+    said = get(connection, world_id, exchange.conversation_id).turn_count
+    return said + MESSAGE_AND_REPLY * (waiting + 1)
 
 
 def witnesses_of(

@@ -341,6 +341,7 @@ def busy(conversation_id: str, retry_after_s: float) -> Conflict:
         "again later, with the same request_id if it has one",
         conversation_id=conversation_id,
         retry_after_seconds=retry_after_s,
+        retryable=True,
     )
 
 

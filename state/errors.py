@@ -43,7 +43,8 @@ class PersonaError(Exception):
         code: The word that clients test, one a class.
         message: What was wrong and what to do, for a person.
         data: JSON values beside the message (ids, fields, allowed values).
-        retryable: The same call may succeed later without a change.
+        retryable: The same call may succeed later without a change; `data` may say so of one error
+            of a class of which most cannot.
     """
 
     code: ClassVar[str] = "internal_error"

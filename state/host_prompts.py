@@ -83,7 +83,9 @@ def offer(connection: Connection, lease: "Lease", prompt: Mapping[str, Any], now
     """
     talk = {"world": lease.world_id, "key": lease.conversation_id, "holder": lease.owner}
     if HELD_TURNS.scalar(connection, **talk) is None:
-        raise Conflict("this run lost its conversation to another one; send it again")
+        raise Conflict(
+            "this run lost its conversation to another one; send it again", retryable=True
+        )
     its = {"world": lease.world_id, "key": lease.exchange_id}
     if PROMPT_OF.scalar(connection, **its) is None:
         SUPERSEDE.run(connection, {**its, "conversation": lease.conversation_id, "now": now})

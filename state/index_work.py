@@ -26,6 +26,11 @@ VECTORS = Prepared(
     .where(V.world_id == WORLD, V.memory_id.in_(IDS))
     .order_by(V.seq)
 )
+VERSIONS = Prepared(
+    select(tables.Memory.id, tables.Memory.version)
+    .where(tables.Memory.world_id == WORLD, tables.Memory.id.in_(IDS))
+    .order_by(tables.Memory.seq)
+)
 FORGET = Prepared(delete(V).where(V.world_id == WORLD, V.memory_id.in_(IDS)))
 LEARN = Prepared(insert(V))
 
@@ -86,12 +91,17 @@ def hide(connection: Connection, world_id: str, versions: Mapping[str, int], now
     add_work(connection, world_id, "delete", versions, now)
 
 
-def reveal(connection: Connection, world_id: str, ids: Sequence[str]) -> None:
-    """Have every index find memories again that were hidden, as they are: nothing is embedded.
+def reveal(connection: Connection, world_id: str, ids: Sequence[str], now: float) -> None:
+    """Have every index find memories again that were hidden: only what changed is embedded.
 
-    Their vectors get a new `seq`, by which each index sees that they are to be looked at.
+    Their vectors get a new `seq`, by which each index sees that they are to be looked at. One that
+    was written anew meanwhile, or was never embedded, is work like a new one.
     """
     found = [dict(row._mapping) for row in VECTORS.all(connection, world=world_id, ids=ids)]
     if found:
         FORGET.run(connection, {"world": world_id, "ids": ids})
         LEARN.run(connection, found)
+    embedded = {(row["memory_id"], row["version"]) for row in found}
+    known = VERSIONS.all(connection, world=world_id, ids=ids)
+    stale = {id: version for id, version in known if (id, version) not in embedded}
+    add_work(connection, world_id, "upsert", stale, now)

@@ -142,6 +142,8 @@ class Indexer(Worker):
         self._forgets_at = 0.0
         self._more = True
         """Whether the last batch left something behind; what is written later wakes the worker."""
+        self._ours_last = False
+        """Whether the last batch was of what this process wrote."""
 
     async def turn(self) -> None:
         """Have the index forget what is gone, now and then, and embed what is new."""
@@ -234,9 +236,10 @@ class Indexer(Worker):
         return V.world_id == world_id, V.model_id == self._embedder.model_id
 
     async def _claim(self) -> list[Row[Any]]:
-        """Take what is ours; else what nobody works on: new rows, then one that failed, alone.
+        """Take what is ours, or what nobody works on: new rows, then one that failed, alone.
 
-        Each comes with its memory, which may be gone.
+        Where there is both, each gets its turn: neither a busy process nor an import holds up the
+        other's. Each row comes with its memory, which may be gone.
         """
         now, most = self._now(), self._limits.batch
         free = {"now": now, "tries": self._limits.attempts}
@@ -261,10 +264,15 @@ class Indexer(Worker):
 
         # What was claimed as it was written is not under way: this worker does one thing at a time.
         ours, gone = await self._database.read(look)
-        if ours:
-            self._more = gone is not None or len(ours) == most
+        if ours and (gone is None or not self._ours_last):
+            self._more, self._ours_last = gone is not None or len(ours) == most, True
             return ours
-        return [] if gone is None else await self._database.write(claim, gone)
+        self._ours_last = False
+        if gone is None:
+            return []
+        found = await self._database.write(claim, gone)
+        self._more = self._more or bool(ours)
+        return found
 
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try without an embedder, or cut off, does not count."""

@@ -246,6 +246,6 @@ def unmerge(connection: Connection, world_id: str, merged_id: str, now: float) -
     connection.execute(
         update(M).where(M.world_id == world_id, M.id.in_(ids)).values(archived_at=None)
     )
-    reveal(connection, world_id, ids)
+    reveal(connection, world_id, ids, now)
     purge_memories(connection, world_id, [merged_id], now)
     return ids

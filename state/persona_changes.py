@@ -54,7 +54,7 @@ ITS_RUNS = (
     X.conversation_id.in_(select(C.id).where(*ITS_TALKS)),
 )
 COUNT_TALKS = Prepared(select(func.count()).select_from(C).where(*ITS_TALKS))
-COUNT_RUNS = Prepared(select(func.count()).select_from(X).where(*ITS_RUNS))
+RUNS = Prepared(select(X.id).where(*ITS_RUNS).order_by(X.id))
 STOP_RUNS = Prepared(
     update(X)
     .where(*ITS_RUNS)
@@ -99,11 +99,13 @@ class Removal:
         name: What it is called.
         counts: Conversations ended, replies stopped, and of a purge the rows that go, by what
             they are.
+        stopped: Ids of the exchanges whose replies are stopped.
     """
 
     persona_id: str
     name: str
     counts: Mapping[str, int]
+    stopped: tuple[str, ...]
 
 
 def update_persona(
@@ -211,13 +213,14 @@ def plan_removal(connection: Connection, world_id: str, reference: str, purge: b
     hidden = HIDDEN.first(connection, world=world_id, persona=reference) if purge else None
     found = hidden or find(connection, world_id, reference)
     its = {"world": world_id, "persona": found.id}
+    stopped = tuple(id for (id,) in RUNS.all(connection, **its))
     counts = {
         "conversations_ended": COUNT_TALKS.scalar(connection, **its),
-        "replies_stopped": COUNT_RUNS.scalar(connection, **its),
+        "replies_stopped": len(stopped),
     }
     if purge:
         counts |= count_persona(connection, world_id, found.id)
-    return Removal(found.id, found.name, counts)
+    return Removal(found.id, found.name, counts, stopped)
 
 
 def remove_persona(

@@ -371,7 +371,7 @@ def undo(connection: Connection, world_id: str, prune_id: str, now: float) -> Un
     its: dict[str, Any] = {"world": world_id, "ids": run.memory_ids}
     ids = [id for (id,) in RESTORABLE.all(connection, **its, run=prune_id, at=run.at)]
     RESTORE.run(connection, {"world": world_id, "ids": ids})
-    reveal(connection, world_id, ids)
+    reveal(connection, world_id, ids, now)
     restored = len(ids)
     again = run.undone_at is not None
     if not again:

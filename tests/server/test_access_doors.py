@@ -1,6 +1,7 @@
 """Tokens at the doors that are not REST: MCP in both eras, WebSocket, health and numbers."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -254,6 +255,10 @@ async def test_a_stream_ends_when_its_token_is_revoked(
 
     assert b"stream_start" in first
     assert b"stream_complete" not in rest
+    *_, last = rest.decode().strip().split("\r\n\r\n")
+    event, data = last.split("\r\n")
+    assert event == "event: stream_error"
+    assert json.loads(data.removeprefix("data: "))["error"]["data"]["code"] == "unauthenticated"
 
 
 async def told(found: Served, path: str, token: str | None) -> httpx.Response:

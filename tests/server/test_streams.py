@@ -17,6 +17,7 @@ from persona_mcp.state.errors import ModelError
 from tests.calls import rows
 from tests.doubles import Fails, Hangs, ScriptedModel, WordEmbedder
 from tests.http_server import (
+    API,
     CHAT,
     HEARTBEAT,
     STREAM,
@@ -295,3 +296,106 @@ async def test_whoever_waits_a_while_is_told_that_it_runs_and_gets_the_reply_lat
     assert (second["status"], second["response"]) == ("done", "A fine name for a cat.")
     assert second["exchange_id"] == first["exchange_id"]
     assert len(model.history) == 1
+
+
+async def test_an_event_that_was_seen_takes_up_the_reply_of_the_same_call_alone(
+    found: Served, model: ScriptedModel
+) -> None:
+    model.add(REPLY)
+    other = {**MESSAGE, "persona_id": "kira", "message": "Good evening.", "user_id": "ann"}
+
+    async with found.client() as client:
+        whole = await streamed(client, MESSAGE)
+        refused = await client.post(STREAM, json=other, headers={"Last-Event-ID": "0"})
+        again = await streamed(client, MESSAGE)
+        rest = await streamed(client, MESSAGE, after="2")
+
+    assert refused.status_code == 409
+    assert refused.json()["error"]["data"]["field"] == "request_id"
+    assert kinds(again) == ["stream_start", "stream_complete"]
+    assert [frame.id for frame in rest] == [frame.id for frame in whole[3:]]
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+async def test_a_reply_that_is_made_again_is_told_whole_to_who_has_read_of_another_run(
+    found: Served, model: ScriptedModel, ending: str
+) -> None:
+    hanging = Hangs("A fine ")
+    model.add(hanging if ending == "cancelled" else Fails(ModelError("gone"), "A fine "), REPLY)
+
+    async with found.client() as client:
+        async with streaming(client, MESSAGE) as frames:
+            first = await until(frames, "stream_chunk")
+            if ending == "cancelled":
+                await client.delete(f"{STREAM}/{first[0].data['stream_id']}")
+            first += [frame async for frame in frames]
+        again = await streamed(client, MESSAGE, after=first[-1].id)
+        third = await streamed(client, MESSAGE, after="1")
+
+    assert await statuses(found.service) == ["done"]
+    for told in (again, third):
+        assert kinds(told) == ["stream_start", "stream_complete"]
+        assert [frame.id for frame in told] == [str(number) for number in range(len(told))]
+        assert text_of(told) == REPLY
+
+
+async def test_two_messages_at_once_are_told_each_its_own_turn(
+    found: Served, model: ScriptedModel
+) -> None:
+    hanging = Hangs("A fine name", ".")
+    model.add("Good evening.", hanging, REPLY)
+
+    async with found.client() as client:
+        begun = (await client.post(CHAT, json={**MESSAGE, "request_id": "r0"})).json()
+        where = {**MESSAGE, "conversation_id": begun["conversation_id"]}
+        first = asyncio.create_task(streamed(client, where))
+        await hanging.reached.wait()
+        second = asyncio.create_task(streamed(client, {**where, "request_id": "r2"}))
+
+        async def both() -> bool:
+            return len(await statuses(found.service)) == 3
+
+        await soon(both, "the second message to be accepted")
+        hanging.release.set()
+        told = [await first, await second]
+        again = await resumed(client, told[1][0].data["stream_id"], None)
+
+    numbers = [(f[0].data["data"]["turn_number"], f[-1].data["data"]["turn_number"]) for f in told]
+    assert numbers == [(4, 4), (6, 6)]
+    assert again[0].data == told[1][0].data
+
+
+async def test_an_event_is_one_line_whatever_the_reply_has(
+    found: Served, model: ScriptedModel
+) -> None:
+    said = "One.\u2028Two.\u2029Three.\x85Four."
+    model.add(said)
+
+    async with found.client() as client:
+        frames = await streamed(client, MESSAGE)
+        raw = (await client.get(f"{STREAM}/{frames[0].data['stream_id']}")).content.decode()
+
+    assert text_of(frames) == frames[-1].data["full_response"]
+    assert not set("\u2028\u2029\x85") & set(raw)
+
+
+async def test_a_persona_that_is_deleted_while_it_answers_stops(
+    found: Served, model: ScriptedModel
+) -> None:
+    hanging = Hangs("A fine name")
+    model.add(hanging)
+    gone = {"persona_id": "aria", "confirm": True}
+
+    async with found.client() as client, streaming(client, MESSAGE) as frames:
+        first = await until(frames, "stream_chunk")
+        await hanging.reached.wait()
+        async with found.client() as another:
+            told = (await another.post(f"{API}/persona/delete", json=gone)).json()
+        rest = [frame async for frame in frames]
+        read = await resumed(client, first[0].data["stream_id"], None)
+
+    assert told["counts"]["replies_stopped"] == 1
+    assert hanging.cancelled.is_set()
+    assert (rest[-1].event, rest[-1].data["data"]["reason"]) == ("stream_cancelled", "deleted")
+    assert [frame.data for frame in read] == [frame.data for frame in [*first, *rest]]
+    assert await statuses(found.service) == ["cancelled"]

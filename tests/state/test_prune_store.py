@@ -14,6 +14,7 @@ from persona_mcp.state.embedding import pack
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.memories import search_words
+from persona_mcp.state.memory_changes import Change, MemoryChanges
 from persona_mcp.state.memory_params import PruningParams, RetentionParams
 from persona_mcp.state.memory_store import add_uses
 from persona_mcp.state.memory_words import statistics
@@ -183,6 +184,33 @@ async def test_an_undo_restores_the_set_exactly_and_once(
     assert next_run is not None
     with pytest.raises(NotFound, match="prune run 'nowhere'"):
         await store.undo("main", "nowhere", NOW)
+
+
+async def test_an_undo_has_embedded_what_was_written_anew_or_never_was(
+    database: Database, store: PruneStore
+) -> None:
+    first, second, third, *_ = fill(database, 28)
+    with database.writing() as connection:
+        its = {"world_id": "main", "persona_id": "mara", "model_id": MODEL, "version": 1}
+        vector = pack(np.ones(4, dtype=np.float32))
+        rows = [{**its, "memory_id": id, "vector": vector} for id in (first, second)]
+        connection.execute(insert(tables.MemoryVector), rows)
+    _, run = await store.prune("main", "mara", NOW, forced=False)
+    assert run is not None
+    change = Change(content="A volcano, at midnight.")
+    await MemoryChanges(database).update("main", first, change, None, NOW + 1)
+    with database.writing() as connection:
+        connection.execute(delete(tables.OutboxEntry))
+
+    await store.undo("main", run.id, NOW + 2)
+
+    waiting = await rows_of(database, tables.OutboxEntry, tables.OutboxEntry.seq)
+    wanted = {row.memory_id: (row.operation, row.version) for row in waiting}
+    assert wanted[first] == ("upsert", 2)
+    assert wanted[third] == ("upsert", 1)
+    assert second not in wanted
+    kept = {r.memory_id: r.version for r in await rows_of(database, tables.MemoryVector)}
+    assert kept == {first: 1, second: 1}
 
 
 async def test_an_undo_leaves_alone_what_others_disposed_since(
