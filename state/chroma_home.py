@@ -3,34 +3,40 @@
 Importing this module takes over a second: do it in a thread, where Chroma is used.
 """
 
+import pickletools
 import shutil
 import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import chromadb
 import httpx
+import numpy as np
 from chromadb.api.client import Client
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
 from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.folder_seal import Marks, broken, read_seal, seal, take_off
 
 WRITING = "writing"
 """A file in the folder while something is written; found at opening, that write was cut off."""
 
 RECORD = "chroma.sqlite3"
-# What hnswlib writes first: version, level offset, room, rows, bytes a row.
-HEADER = struct.Struct("<iQQQQ")
+HEADER = struct.Struct("<iQQQQQQiIQQQdQ")
 HEADER_VERSION = 1
-LENGTH_BYTES = 4
+LENGTH_BYTES = LINK_BYTES = 4
+LABEL_BYTES = 8
+LINKS = struct.Struct("<I")
+COUNT_MASK = 0xFFFF
+"""hnswlib keeps the number of links in two of four bytes; a third says whether a row is deleted."""
 HTTP_PORT, HTTPS_PORT = 80, 443
 FAULTS = (ChromaError, httpx.HTTPError, ValueError, RuntimeError, OSError)
 """What Chroma raises when it does not answer, or not as it should."""
@@ -46,11 +52,13 @@ class ChromaHome(Protocol):
         fault: Why it was begun anew; empty if it was not.
         advice: What to tell, and what to do, when it does not answer.
         scope: Whose collections they are, where others have theirs too; else empty.
+        is_own: All that is in it comes from SQL, and it may be made anew at any time.
     """
 
     fault: str
     advice: str
     scope: str
+    is_own: bool
 
     def client(self) -> Client:
         """Return an open client."""
@@ -74,14 +82,16 @@ class ChromaFolder:
 
     advice = "the dense index (Chroma) did not answer; `persona memory reindex` rebuilds it"
     scope = ""
+    is_own = True
 
-    def __init__(self, client: Client, folder: Path) -> None:
-        """Hold an open client of this folder."""
+    def __init__(self, client: Client, folder: Path, marks: Marks) -> None:
+        """Hold an open client of this folder; the marks are of its files as they were closed."""
         self.fault = ""
         self.released: Callable[[], None] = lambda: None
         """Called when it is closed."""
         self._client = client
         self._folder = folder
+        self._marks = marks
 
     def client(self) -> Client:
         """Return the client."""
@@ -102,8 +112,11 @@ class ChromaFolder:
         sweep(self._folder)
 
     def close(self) -> None:
-        """Close the folder; what was written is on disk."""
+        """Close the folder, and seal it; what was written is on disk."""
         self._client.close()
+        # Without a seal, less is seen at the next start.
+        with suppress(OSError):
+            seal(self._folder, self._marks)
         self.released()
 
 
@@ -111,6 +124,7 @@ class ChromaServer:
     """A server over HTTP; connected at the first call."""
 
     fault = ""
+    is_own = False
 
     def __init__(self, url: str, token: str, limit_s: float, scope: str) -> None:
         """Name a server.
@@ -184,6 +198,7 @@ def open_chroma(folder: Path) -> ChromaFolder:
     """
     if fault := damage(folder):
         raise StorageUnavailable(f"in the folder of the dense index, {fault}")
+    marks = take_off(folder)
     sweep(folder)
     settings = Settings(anonymized_telemetry=False)
     try:
@@ -193,14 +208,15 @@ def open_chroma(folder: Path) -> ChromaFolder:
         # Chroma keeps the half-open system, and would hand it out at the next try.
         SharedSystemClient._identifier_to_system.pop(str(folder), None)
         raise StorageUnavailable("Chroma cannot open the folder of the dense index") from error
-    return ChromaFolder(cast("Client", client), folder)
+    return ChromaFolder(cast("Client", client), folder, marks)
 
 
 def damage(folder: Path) -> str | None:
     """Say what is wrong with a folder, as far as that can be seen without opening it.
 
-    Chroma reads its vectors without checking them: a file that was cut off ends the process, and a
-    missing one silently loses rows.
+    Chroma reads its vectors without checking them: a file that was changed ends the process, and a
+    missing one silently loses rows. A folder that was closed has a seal; in one that was left open
+    by a process that died, the shape of the files is looked at.
     """
     record = folder / RECORD
     if not folder.is_dir():
@@ -215,23 +231,113 @@ def damage(folder: Path) -> str | None:
         return None
     except sqlite3.DatabaseError:
         return "the record cannot be read"
+    marks = read_seal(folder)
+    if marks is not None:
+        return broken(folder, marks)
     if not all(is_whole(folder / segment) for segment in segments):
-        return "vectors are missing"
+        return "vectors are missing or damaged"
     return None
 
 
 def is_whole(segment: Path) -> bool:
-    """Compare the sizes of a segment's files with the number of rows that it names."""
+    """See whether a segment's files have the shape that hnswlib gives them, and Chroma its names.
+
+    One of another version is taken for damaged: it is made anew, after a crash alone.
+    """
     try:
-        header = (segment / "header.bin").read_bytes()
-        version, _, _, rows, row_bytes = HEADER.unpack_from(header)
-        if version != HEADER_VERSION:
-            return True
+        head = Header(*HEADER.unpack((segment / "header.bin").read_bytes()))
+        if head.version != HEADER_VERSION or not head.is_sane():
+            return False
         vectors = (segment / "data_level0.bin").stat().st_size
         lengths = (segment / "length.bin").stat().st_size
-    except (OSError, struct.error):
+        if vectors < head.rows * head.row_bytes or lengths < head.rows * LENGTH_BYTES:
+            return False
+        names = (segment / "index_metadata.pickle").read_bytes()
+        return (
+            are_links(segment / "data_level0.bin", head)
+            and are_upper_links(segment / "link_lists.bin", head)
+            and is_pickle(names)
+        )
+    except (OSError, struct.error, ValueError):
         return False
-    return bool(vectors >= rows * row_bytes and lengths >= rows * LENGTH_BYTES)
+
+
+class Header(NamedTuple):
+    """What hnswlib writes first of a graph of vectors.
+
+    Attributes:
+        version: Of the format.
+        level_offset: Where a row's links begin, in bytes.
+        room: Rows that there is room for.
+        rows: That there are.
+        row_bytes: Of a row: its links, its vector, its label.
+        label_offset: Where in a row its label is.
+        vector_offset: Where in a row its vector is.
+        top_level: The highest level of the graph; -1 where there is no row.
+        entry: The row that searches begin with.
+        upper_links: Links of a row on each level but the lowest, at most.
+        links: On the lowest one.
+        new_links: Links that a new row gets.
+        level_scale: How fast levels get smaller.
+        breadth: Rows that are looked at to find those links.
+    """
+
+    version: int
+    level_offset: int
+    room: int
+    rows: int
+    row_bytes: int
+    label_offset: int
+    vector_offset: int
+    top_level: int
+    entry: int
+    upper_links: int
+    links: int
+    new_links: int
+    level_scale: float
+    breadth: int
+
+    def is_sane(self) -> bool:
+        """Tell whether the numbers fit together."""
+        return (
+            self.rows <= self.room
+            and self.level_offset == 0
+            and self.vector_offset == LINK_BYTES * (self.links + 1)
+            and self.vector_offset < self.label_offset == self.row_bytes - LABEL_BYTES
+            and (not self.rows or self.entry < self.rows)
+        )
+
+
+def are_links(path: Path, head: Header) -> bool:
+    """See whether every row's links on the lowest level lead to rows."""
+    if not head.rows:
+        return True
+    rows = np.memmap(path, np.uint8, "r", shape=(head.rows, head.row_bytes))
+    links = np.ascontiguousarray(rows[:, : head.vector_offset]).view("<u4")
+    counts = links[:, :1] & COUNT_MASK
+    used = np.arange(head.links) < counts
+    return bool((counts <= head.links).all() and (links[:, 1:][used] < head.rows).all())
+
+
+def are_upper_links(path: Path, head: Header) -> bool:
+    """See whether every row has whole levels of links above the lowest, and nothing is behind."""
+    told, at, level_bytes = path.read_bytes(), 0, LINK_BYTES * (head.upper_links + 1)
+    for _ in range(head.rows):
+        (size,) = LINKS.unpack_from(told, at)
+        at += LINK_BYTES + size
+        if size % level_bytes or at > len(told):
+            return False
+    return at == len(told)
+
+
+def is_pickle(told: bytes) -> bool:
+    """Tell whether bytes are a whole pickle; it is not read.
+
+    Raises:
+        ValueError: They are none.
+    """
+    *_, (last, _, place) = pickletools.genops(told)
+    return last.name == "STOP" and place == len(told) - 1
 
 
 def ids_of(record: Path, query: str) -> list[str]:

@@ -82,6 +82,11 @@ class ChromaIndex:
         """Why it was begun anew, and so lacks what SQL has; empty if it was not."""
         return self._home.fault
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's alone."""
+        return self._home.is_own
+
     async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
         """Write entries; an older version never overwrites a newer one, repeating changes nothing.
 

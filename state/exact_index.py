@@ -115,6 +115,7 @@ class ExactIndex:
 
     kind: Kind = "exact"
     fault = ""
+    is_own = False
 
     def __init__(self, database: Database, model_id: str, shards_cached: int) -> None:
         """Score the vectors of one embedder.

@@ -53,6 +53,7 @@ EMBEDDED_WORLDS = Prepared(
     select(V.world_id).where(V.model_id == bindparam("model")).distinct().order_by(V.world_id)
 )
 BEHIND = "it lacks what was written meanwhile"
+FAILED = "the dense index failed in a world and is made anew from the database"
 WORLDS = Prepared(select(tables.World.id))
 TO_FORGET = Prepared(
     select(O.seq, O.world_id, O.memory_id)
@@ -131,6 +132,9 @@ class SyncedIndex:
         self._carrying = asyncio.Lock()
         self._behind: list[str] = []
         self._filling: asyncio.Task[None] | None = None
+        self._failed: set[str] = set()
+        """Worlds in which it failed, so that they are made anew; once in a process."""
+        self._to_drop: set[str] = set()
 
     @property
     def kind(self) -> Kind:
@@ -172,9 +176,12 @@ class SyncedIndex:
                 return await self._exact.search(world_id, vector, reader, limit)
             hits = await self._index.search(world_id, vector, reader, limit)
         except StorageUnavailable:
-            # What a server has after it failed is not known: it is compared again.
+            # What it has after it failed is not known: it is compared again.
             self._fresh.pop(world_id, None)
-            raise
+            if not self._index.is_own:
+                raise
+            self._make_anew(world_id)
+            return await self._exact.search(world_id, vector, reader, limit)
         return with_fresh(hits, fresh, vector, reader, limit)
 
     async def catch_up(self, world_id: str) -> Sequence[VectorEntry]:
@@ -276,10 +283,21 @@ class SyncedIndex:
         if self._behind and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(self._fill_all(), name="index rebuild")
 
+    def _make_anew(self, world_id: str) -> None:
+        """Make a world's part of our own index anew, the first time that it fails."""
+        if world_id not in self._failed:
+            self._failed.add(world_id)
+            self._to_drop.add(world_id)
+            log.warning(f"{FAILED}, and exact scoring answers meanwhile", world=world_id)
+            self._fill([world_id])
+
     async def _fill_all(self) -> None:
         while self._behind:
             world_id = self._behind[0]
             try:
+                if world_id in self._to_drop:
+                    await self._index.drop(world_id)
+                    self._to_drop.discard(world_id)
                 await self._mend(world_id, await self._compare(world_id))
             except PersonaError as error:  # the next search finds it behind, and tries again
                 log.warning("index not rebuilt", world=world_id, reason=error.message)

@@ -64,6 +64,11 @@ class VectorIndex(Protocol):
         """Why it was begun anew, and so lacks what SQL has; empty if it was not."""
         ...
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's alone, so that it can be made anew where it fails."""
+        ...
+
     async def check(self) -> None:
         """See whether it answers.
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 import pytest
 from sqlalchemy import delete, insert, update
+from structlog.testing import capture_logs
 
 from persona_mcp.config.index import open_index
 from persona_mcp.config.settings import IndexSettings, Settings
@@ -228,11 +229,79 @@ async def test_an_index_that_fails_while_it_is_filled_is_tried_again(
     assert hits[0].memory_id == "m5"
 
 
+async def test_our_own_index_that_fails_is_made_anew_once_and_scored_exactly_meanwhile(
+    database: Database, write: Write, chroma: VectorIndex
+) -> None:
+    vector = np.ones(64, dtype=np.float32)
+    for number in range(BATCH + 2):
+        await write(f"m{number}")
+    failing = Failing(chroma)
+    index = synced(database, failing)
+    await index.reconcile("main")
+    expected = await index.search("main", vector, "mara", 10)
+
+    failing.down = True
+    with capture_logs() as logs:
+        meanwhile = [await index.search("main", vector, "mara", 10) for _ in range(2)]
+        failing.down = False
+        await index.reconcile("main")
+        after = await index.search("main", vector, "mara", 10)
+        failing.down = True
+        again = await index.search("main", vector, "mara", 10)
+
+    assert len(expected) == BATCH + 2
+    for hits in (*meanwhile, after, again):
+        assert [hit.memory_id for hit in hits] == [hit.memory_id for hit in expected]
+    assert failing.dropped == ["main"]
+    assert sum("made anew" in entry["event"] for entry in logs) == 1
+
+
+class Failing:
+    """An index of this process whose searches fail when they are told to."""
+
+    kind: Kind = "chroma"
+    fault = ""
+    is_own = True
+    down = False
+
+    def __init__(self, index: VectorIndex) -> None:
+        self._index = index
+        self.dropped: list[str] = []
+
+    async def search(self, world_id: str, vector: Vector, reader: str, limit: int) -> list[Hit]:
+        if self.down:
+            raise StorageUnavailable("its files are damaged")
+        return await self._index.search(world_id, vector, reader, limit)
+
+    async def drop(self, world_id: str) -> None:
+        self.dropped.append(world_id)
+        await self._index.drop(world_id)
+
+    async def check(self) -> None:
+        await self._index.check()
+
+    async def upsert(self, world_id: str, entries: Sequence[VectorEntry]) -> None:
+        await self._index.upsert(world_id, entries)
+
+    async def delete(self, world_id: str, memory_ids: Sequence[str]) -> None:
+        await self._index.delete(world_id, memory_ids)
+
+    async def versions(self, world_id: str) -> dict[str, int]:
+        return await self._index.versions(world_id)
+
+    async def worlds(self) -> set[str]:
+        return await self._index.worlds()
+
+    async def aclose(self) -> None:
+        await self._index.aclose()
+
+
 class Broken:
     """An index that takes everything, keeps nothing, and fails when it is told to."""
 
     kind: Kind = "chroma"
     fault = ""
+    is_own = False
     down = False
 
     async def check(self) -> None:

@@ -1,8 +1,10 @@
 """One suite for both kinds of index; then what only one of them does."""
 
 import asyncio
+import random
+import shutil
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, pack, unpack
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.folder_seal import SEAL
 from persona_mcp.state.tables import Memory, MemoryVector, World
 from persona_mcp.state.vector_index import (
     Hit,
@@ -623,23 +626,72 @@ async def full_folder(path: Path) -> Path:
     return next(inside for inside in path.iterdir() if inside.is_dir())
 
 
-@pytest.mark.parametrize("file", ["data_level0.bin", "length.bin", "header.bin"])
-async def test_a_file_of_vectors_that_was_cut_off_is_noticed(tmp_path: Path, file: str) -> None:
+FILES = (
+    *("data_level0.bin", "length.bin", "header.bin", "link_lists.bin"),
+    "index_metadata.pickle",
+)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def overwritten(file: Path) -> None:
+    file.write_bytes(random.Random(1).randbytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("spoil", [cut, overwritten, Path.unlink])
+@pytest.mark.parametrize("file", FILES)
+async def test_a_file_that_was_changed_while_the_folder_was_closed_is_noticed(
+    tmp_path: Path, file: str, spoil: Callable[[Path], None]
+) -> None:
     segment = await full_folder(tmp_path / "chroma")
 
-    (segment / file).write_bytes(b"\x01\0\0\0")
+    spoil(segment / file)
 
-    assert damage(tmp_path / "chroma") == "vectors are missing"
-    with pytest.raises(StorageUnavailable, match="vectors are missing"):
+    assert str(damage(tmp_path / "chroma")).startswith("a file ")
+    with pytest.raises(StorageUnavailable, match="in the folder of the dense index, a file "):
         open_chroma(tmp_path / "chroma")
 
 
-async def test_a_file_of_a_form_that_is_unknown_is_left_to_chroma(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [cut, overwritten, Path.unlink])
+@pytest.mark.parametrize("file", FILES)
+async def test_a_file_that_has_lost_its_shape_is_noticed_after_a_crash_too(
+    tmp_path: Path, file: str, spoil: Callable[[Path], None]
+) -> None:
     segment = await full_folder(tmp_path / "chroma")
-
-    (segment / "header.bin").write_bytes(b"\x02" + b"\0" * 99)
-
+    (tmp_path / "chroma" / SEAL).unlink()
     assert damage(tmp_path / "chroma") is None
+    if (file, spoil) == ("length.bin", overwritten):
+        pytest.skip("any numbers are lengths")
+
+    spoil(segment / file)
+
+    assert damage(tmp_path / "chroma") == "vectors are missing or damaged"
+
+
+async def test_a_folder_is_sealed_while_it_is_closed_alone(tmp_path: Path) -> None:
+    await full_folder(tmp_path / "chroma")
+    seal = tmp_path / "chroma" / SEAL
+    assert seal.exists()
+
+    index = ChromaIndex(open_chroma(tmp_path / "chroma"), MODEL)
+    assert not seal.exists()
+    await index.upsert("main", [entry("new", (0.5, 0.5))])
+    await index.aclose()
+
+    assert seal.exists()
+    assert damage(tmp_path / "chroma") is None
+
+
+async def test_a_folder_that_was_copied_is_as_good_as_it_was(tmp_path: Path) -> None:
+    await full_folder(tmp_path / "chroma")
+
+    shutil.copytree(tmp_path / "chroma", tmp_path / "copy", copy_function=shutil.copyfile)
+
+    assert damage(tmp_path / "copy") is None
+    (tmp_path / "copy" / SEAL).write_text("{")
+    assert damage(tmp_path / "copy") == "the seal cannot be read"
 
 
 async def test_a_write_that_was_cut_off_is_noticed(tmp_path: Path) -> None:
