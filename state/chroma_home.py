@@ -225,13 +225,13 @@ def damage(folder: Path) -> str | None:
         return "a write was cut off"
     if not record.exists():
         return "the record is missing" if any(folder.iterdir()) else None
+    marks = read_seal(folder)
     try:
         segments = ids_of(record, PERSISTED)
     except sqlite3.OperationalError:  # not readable, or without tables yet: Chroma will tell
-        return None
+        return None if marks is None else broken(folder, marks)
     except sqlite3.DatabaseError:
         return "the record cannot be read"
-    marks = read_seal(folder)
     if marks is not None:
         return broken(folder, marks)
     if not all(is_whole(folder / segment) for segment in segments):

@@ -684,6 +684,14 @@ async def test_a_folder_is_sealed_while_it_is_closed_alone(tmp_path: Path) -> No
     assert damage(tmp_path / "chroma") is None
 
 
+async def test_a_record_that_was_emptied_is_noticed(tmp_path: Path) -> None:
+    await full_folder(tmp_path / "chroma")
+
+    (tmp_path / "chroma" / "chroma.sqlite3").write_bytes(b"")
+
+    assert damage(tmp_path / "chroma") == "a file was changed"
+
+
 async def test_a_folder_that_was_copied_is_as_good_as_it_was(tmp_path: Path) -> None:
     await full_folder(tmp_path / "chroma")
 
