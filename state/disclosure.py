@@ -4,6 +4,7 @@ This is enforced and not only asked for: what is held back never stands in the p
 """
 
 from collections.abc import Collection
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,6 +16,8 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    true,
+    update,
 )
 from sqlalchemy.orm import aliased
 
@@ -26,6 +29,9 @@ from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship import Shown
 from persona_mcp.state.summarising import SUMMARY
 
+WORLD = bindparam("world", type_=String)
+BESIDE = "beside"
+"""Where a memory's origin says what types of memories stood beside it in prompts."""
 M = tables.Memory
 U = tables.MemoryUse
 X = tables.Exchange
@@ -77,7 +83,8 @@ def told_from() -> ColumnElement[bool]:
     """Return the condition that a memory comes from an exchange whose prompt held a personal one.
 
     What was merged comes from the exchanges of its sources. A summary comes from all exchanges of
-    its conversation: which of them it tells of is in its words alone.
+    its conversation: which of them it tells of is in its words alone. Of what is gone since, the
+    memory itself says what stood beside it (`keep_marks`).
     """
     used, source = aliased(M), aliased(M)
     personal = (
@@ -98,7 +105,9 @@ def told_from() -> ColumnElement[bool]:
         .where(X.world_id == M.world_id, X.conversation_id == M.conversation_id)
         .correlate(M)
     )
+    beside = members(M.origin, BESIDE)
     return or_(
+        select(beside).where(beside.in_(listed("types"))).exists(),
         personal.where(U.exchange_id == M.exchange_id).exists(),
         personal.where(U.exchange_id.in_(of_sources)).exists(),
         and_(M.memory_type == SUMMARY, personal.where(U.exchange_id.in_(of_talk)).exists()),
@@ -118,3 +127,91 @@ def held_back_query() -> Select[str]:
 
 
 HELD_BACK = Prepared(held_back_query())
+USED = aliased(M)
+USED_BESIDE = Prepared(
+    select(M.id, USED.memory_type)
+    .join(U, and_(U.world_id == M.world_id, U.exchange_id == M.exchange_id))
+    .join(USED, and_(USED.world_id == U.world_id, USED.id == U.memory_id))
+    .where(M.world_id == WORLD, M.id.in_(listed("ids")))
+    .distinct()
+    .order_by(M.id, USED.memory_type)
+)
+"""What kinds of memories were in the prompts of the exchanges that some memories come from."""
+USES = Prepared(
+    select(U.exchange_id, M.memory_type)
+    .join(M, and_(M.world_id == U.world_id, M.id == U.memory_id))
+    .where(U.world_id == WORLD, U.memory_id.in_(listed("ids")))
+    .distinct()
+)
+COME_FROM = Prepared(
+    select(M.id, M.exchange_id).where(M.world_id == WORLD, M.exchange_id.in_(listed("exchanges")))
+)
+SUM_UP = Prepared(
+    select(M.id, X.id)
+    .join(X, and_(X.world_id == M.world_id, X.conversation_id == M.conversation_id))
+    .where(M.world_id == WORLD, M.memory_type == SUMMARY, X.id.in_(listed("exchanges")))
+)
+PART = members(M.origin, "sources")
+MERGED_FROM = Prepared(
+    select(M.id, PART)
+    .select_from(M)
+    .join(PART.table, true())
+    .where(M.world_id == WORLD, M.origin.is_not(None), PART.in_(listed("ids")))
+)
+ORIGINS = Prepared(select(M.id, M.origin).where(M.world_id == WORLD, M.id.in_(listed("ids"))))
+MARK = Prepared(
+    update(M)
+    .where(M.world_id == WORLD, M.id == bindparam("key", type_=String))
+    .values(origin=bindparam("marked"))
+)
+Marks = dict[str, set[str]]
+"""By memory, the types of what stood beside it in prompts."""
+
+
+def beside(connection: Connection, world_id: str, ids: Collection[str]) -> Marks:
+    """Return what types of memories were in the prompts that some memories come from."""
+    its: dict[str, Any] = {"world": world_id, "ids": list(ids)}
+    found: Marks = {}
+    for id, kind in USED_BESIDE.all(connection, **its):
+        found.setdefault(id, set()).add(kind)
+    for id, origin in ORIGINS.all(connection, **its):
+        if kinds := (origin or {}).get(BESIDE):
+            found.setdefault(id, set()).update(kinds)
+    return found
+
+
+def keep_marks(connection: Connection, world_id: str, gone: Collection[str]) -> None:
+    """Have memories say themselves what stood beside them, before that is deleted.
+
+    Else what was told with a secret in mind would be told to everybody once the secret is gone, and
+    what was merged once its sources are.
+
+    Args:
+        connection: A transaction that writes, and deletes these memories next.
+        world_id: Where.
+        gone: Ids of what is deleted.
+    """
+    used: Marks = {}
+    for exchange, kind in USES.all(connection, world=world_id, ids=list(gone)):
+        used.setdefault(exchange, set()).add(kind)
+    marks: Marks = {}
+    of_exchanges: dict[str, Any] = {"world": world_id, "exchanges": list(used)}
+    for query in (COME_FROM, SUM_UP) if used else ():
+        for id, exchange in query.all(connection, **of_exchanges):
+            marks.setdefault(id, set()).update(used[exchange])
+    sources = {**beside(connection, world_id, gone)}
+    for id, kinds in marks.items():
+        sources.setdefault(id, set()).update(kinds)
+    while sources:  # what was merged may have been merged again
+        merged: Marks = {}
+        for id, source in MERGED_FROM.all(connection, world=world_id, ids=list(sources)):
+            if not sources[source] <= marks.get(id, set()):
+                merged.setdefault(id, set()).update(sources[source])
+        for id, kinds in merged.items():
+            marks.setdefault(id, set()).update(kinds)
+        sources = merged
+    kept = [id for id in marks if id not in set(gone)]
+    for id, origin in ORIGINS.all(connection, world=world_id, ids=kept):
+        told = sorted(marks[id].union((origin or {}).get(BESIDE, ())))
+        marked = {**(origin or {}), BESIDE: told}
+        MARK.run(connection, {"world": world_id, "key": id, "marked": marked})

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, String, bindparam, delete, insert, select, up
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
+from persona_mcp.state.disclosure import keep_marks
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.index_work import add_work, hide
 from persona_mcp.state.memory import HEARSAY, NewMemory, WholeMemory
@@ -305,6 +306,7 @@ def purge_memories(connection: Connection, world_id: str, ids: Sequence[str], no
     """
     versions = {row.id: row.version for row in stored(connection, world_id, ids)}
     its = {"world": world_id, "ids": list(versions)}
+    keep_marks(connection, world_id, list(versions))
     NOT_TO_EMBED.run(connection, its)
     PURGE.run(connection, its)
     hide(connection, world_id, versions, now)

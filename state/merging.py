@@ -19,6 +19,7 @@ from sqlalchemy import (
 from persona_mcp.state import tables
 from persona_mcp.state.consolidation import Mergeable, groups_of
 from persona_mcp.state.dialect import INTEGER
+from persona_mcp.state.disclosure import BESIDE, beside
 from persona_mcp.state.embedding import unpack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
@@ -176,7 +177,9 @@ def write_merge(connection: Connection, world_id: str, merge: Merge, now: float)
     """Write the merged memory and archive its sources."""
     sources = [whole_of(connection, world_id, id) for id in merge.sources]
     kept = sources[0]
-    add_memories(connection, world_id, [merged(merge, sources, now)], now)
+    marks = beside(connection, world_id, merge.sources)
+    kinds = sorted(set[str]().union(*marks.values()))
+    add_memories(connection, world_id, [merged(merge, sources, kinds, now)], now)
     its = (M.world_id == world_id, M.id == merge.id)
     newest = max(source.memory.created_at for source in sources)
     words = {"indexed_text": kept.memory.indexed_text, "created_at": newest}
@@ -200,9 +203,21 @@ def write_merge(connection: Connection, world_id: str, merge: Merge, now: float)
     connection.execute(insert(U).from_select(columns, used))
 
 
-def merged(merge: Merge, sources: Sequence[WholeMemory], now: float) -> NewMemory:
-    """Return the memory that stands for several: no turn any more, though it says what one said."""
+def merged(
+    merge: Merge, sources: Sequence[WholeMemory], kinds: Sequence[str], now: float
+) -> NewMemory:
+    """Return the memory that stands for several: no turn any more, though it says what one said.
+
+    Args:
+        merge: What was planned.
+        sources: What it stands for, the one that is kept first.
+        kinds: Types of the memories that stood beside them in prompts.
+        now: Seconds since the epoch, UTC.
+    """
     kept = sources[0]
+    from_where = {"sources": list(merge.sources), "merged_at": now}
+    if kinds:
+        from_where[BESIDE] = list(kinds)
     return NewMemory(
         id=merge.id,
         persona_id=kept.memory.persona_id,
@@ -217,7 +232,7 @@ def merged(merge: Merge, sources: Sequence[WholeMemory], now: float) -> NewMemor
         related_personas=kept.memory.related_personas,
         details=kept.details,
         source_id=kept.memory.source_id,
-        origin={**(kept.origin or {}), "sources": list(merge.sources), "merged_at": now},
+        origin={**(kept.origin or {}), **from_where},
     )
 
 

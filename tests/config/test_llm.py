@@ -36,6 +36,16 @@ async def test_a_reply_that_used_up_its_tokens_says_length(
     assert chunks[-1] == last
 
 
+async def test_a_server_with_another_word_for_it_says_length_too(
+    server: ModelServer, opened: Open
+) -> None:
+    server.script(Behaviour(finish="max_tokens"))
+
+    chunks = await read(opened(server, "openai:gpt"))
+
+    assert chunks[-1].finish_reason == "length"
+
+
 async def test_an_empty_reply_is_complete(server: ModelServer, form: str, opened: Open) -> None:
     server.script("empty")
 

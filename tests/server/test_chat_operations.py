@@ -326,6 +326,33 @@ async def test_a_reply_that_is_too_long_is_trimmed_and_marked(
     assert exchange["trimmed"] == ["too_long"]
 
 
+async def test_a_reply_that_is_cut_for_its_words_says_so_too(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add(" ".join(f"This is sentence number {n} of a long tale." for n in range(40)))
+
+    reply = await say(service, "Tell me a long tale.")
+
+    assert (reply["trimmed"], reply["finish_reason"]) == (["too_long"], "length")
+
+
+async def test_a_persona_may_say_what_it_remembers_word_for_word(
+    service: Service, model: ScriptedModel
+) -> None:
+    verse = (
+        "The harbour lights were low and the gulls came down to sleep upon the grey and quiet "
+        "water of the bay."
+    )
+    await call(service, "memory_store", persona_id="aria", content=verse)
+    model.add(f"Of course: {verse}")
+
+    reply = await say(service, "Say the verse about the harbour lights and the gulls.")
+
+    assert reply["response"] == f"Of course: {verse}"
+    assert len(model.history) == 1
+    assert verse in str(model.history[0])
+
+
 async def test_a_reply_that_says_things_twice_is_mended_and_its_stream_starts_again(
     service: Service, model: ScriptedModel
 ) -> None:

@@ -453,6 +453,7 @@ async def test_the_second_of_two_callers_is_told_that_the_talk_is_busy(
         await call(service, "conversation_end", **where(talk))
 
     assert busy.value.data["retry_after_seconds"] > 0
+    assert busy.value.data["retryable"] is True
     hang.release.set()
     assert said(await first) == [("aria", "The choir sings at dawn."), ("kira", "Which key?")]
     assert [e["status"] for e in await rows(service.database, tables.Exchange)] == ["done", "done"]

@@ -113,10 +113,9 @@ def test_with_a_hanging_model_and_every_kind_of_reader_it_is_gone_in_time(tmp_pa
     assert took_s < STOP_S + MARGIN_S
     assert (events[-1], last) == ("event: stream_cancelled", "stream_cancelled")
     assert socket.protocol.close_code == 1001
-    assert (answers[0].status_code, answers[0].json()["error"]["data"]["reason"]) == (
-        499,
-        "shutdown",
-    )
+    problem = answers[0].json()["error"]["data"]
+    assert (answers[0].status_code, problem["reason"]) == (499, "shutdown")
+    assert problem["retryable"] is True
     assert {row for (row,) in stored(data, "SELECT status FROM exchanges")} == {"cancelled"}
     assert stored(data, "SELECT count(*) FROM turns") == [(0,)]
     assert stored(data, "SELECT lease_owner FROM conversations WHERE lease_owner NOTNULL") == []
@@ -177,6 +176,7 @@ async def test_while_it_stops_nothing_new_is_begun_and_what_runs_can_be_waited_f
     assert {answer.status_code for answer in others} == {503}
     assert {answer.headers["Retry-After"] for answer in others} == {"5"}
     assert {answer.json()["error"]["data"]["reason"] for answer in others} == {"shutdown"}
+    assert all(answer.json()["error"]["data"]["retryable"] for answer in others)
     assert "begins nothing new" in others[0].json()["error"]["message"]
     assert (reads.status_code, ready.status_code) == (200, 503)
     assert (done.status_code, done.json()["response"]) == (200, "Well.")

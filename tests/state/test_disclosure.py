@@ -13,6 +13,7 @@ from persona_mcp.state import personas, relationship
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
 from persona_mcp.state.disclosure import confides, held_back, held_back_query
+from persona_mcp.state.memory_changes import purge_memories
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship import Arrow, RelationshipParams
 from tests.state.rows import NOW, PARAMS, begin, commit_of, remember
@@ -146,6 +147,36 @@ async def test_what_was_said_with_a_secret_at_hand_is_as_personal_as_the_secret(
 
     assert found == {"m-x2", "sum", "merged"}
     assert await held(database, MADE, "ann") == set()
+
+
+@pytest.mark.anyio
+async def test_what_was_said_with_a_secret_at_hand_stays_so_when_the_secret_is_gone(
+    database: Database, world: str
+) -> None:
+    await remember(database, "secret", "I stole the ship.", **PERSONAL)
+    await remember(database, "fact", "It is cold.", **{**PERSONAL, "memory_type": "fact"})
+    mara = await database.read(personas.find, "main", "mara")
+    for number, used in ((1, ("fact",)), (2, ("secret", "fact"))):
+        at = NOW + number * 60
+        lease = await begin(database, number, at)
+        await commit_exchange(database, commit_of(lease, mara, at, used_memories=used), PARAMS)
+    summed: dict[str, Any] = {"memory_type": "summary", "witnesses": ("ann", "mara")}
+    await remember(database, "sum", "They spoke of a ship.", **summed)
+    for id, source in (("merged", "m-x2"), ("again", "merged"), ("else", "m-x1")):
+        made: dict[str, Any] = {"origin": {"sources": [source]}, "values": {"exchange_id": None}}
+        await remember(database, id, "The harbour froze.", **made)
+    ids = ["m-x1", "m-x2", "sum", "merged", "again", "else"]
+    hidden = {"m-x2", "sum", "merged", "again"}
+
+    for gone in (["secret"], ["m-x2"], ["merged", "fact"]):
+        with database.writing() as connection:
+            purge_memories(connection, "main", gone, NOW)
+        hidden -= set(gone)
+        assert await held(database, ids) == hidden
+        assert await held(database, ids, "ann") == set()
+
+    only_facts = PromptParams(personal_types=("fact",))
+    assert await held(database, ids, params=only_facts) == {"m-x1", "else", *hidden}
 
 
 @pytest.mark.anyio

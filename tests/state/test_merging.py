@@ -83,7 +83,8 @@ async def test_duplicates_become_one_that_keeps_every_source(
 
     whole = await memory(database, made.id)
     assert made.sources == ("m2", "m1")
-    assert whole.origin == {"sources": ["m2", "m1"], "merged_at": LATER}
+    known = {"sources": ["m2", "m1"], "merged_at": LATER, "beside": ["conversation"]}
+    assert whole.origin == known
     found = whole.memory
     assert (found.content, found.importance, found.turn_id) == (FROZE, 0.8, None)
     assert (found.indexed_text, found.created_at) == (
