@@ -6,7 +6,8 @@ from pydantic import Field
 
 from persona_mcp.nodes.chat_state import HostReply
 from persona_mcp.nodes.hosting import read_offer
-from persona_mcp.server.chat_operations import ChatArguments, PersonaChat, begin_chat, reply_of
+from persona_mcp.server.chat_operations import ChatArguments, PersonaChat, reply_of
+from persona_mcp.server.chat_requests import begin_chat
 from persona_mcp.server.host_turns import record
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.runs import unless_lost

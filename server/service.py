@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import Connection
 
 from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
@@ -24,12 +23,13 @@ from persona_mcp.config.tracing import open_tracer
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch_jobs import BatchJobs
+from persona_mcp.server.chat_requests import accept
 from persona_mcp.server.gathering import Gathering
 from persona_mcp.server.graph_runs import graphs_of, parts_of, run_graph, started_with
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
-from persona_mcp.server.runs import STOPPED, ChatRequest, Run, Runs, guarded, within
+from persona_mcp.server.runs import ChatRequest, Run, Runs, guarded, within
 from persona_mcp.server.stopping import check_ours
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.summaries import Summaries
@@ -46,7 +46,6 @@ from persona_mcp.server.workers import (
     upkeep_of,
 )
 from persona_mcp.state.answers import AnswerStore
-from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogues import busy
 from persona_mcp.state.embedding import Embedder, RecentQueries
 from persona_mcp.state.errors import (
@@ -57,13 +56,10 @@ from persona_mcp.state.errors import (
     StorageUnavailable,
 )
 from persona_mcp.state.exchange import Exchange, ExchangeStatus
-from persona_mcp.state.exchanges import ExchangeStore, Lease, accept
-from persona_mcp.state.ids import new_id
+from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.indexer import Indexer
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
-from persona_mcp.state.personas import answering
-from persona_mcp.state.request import Request
 from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.watching import Tracer
 
@@ -148,24 +144,7 @@ class Service(Store):
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
         """
-
-        def write(connection: Connection) -> Exchange:
-            persona_id = answering(connection, request.world_id, request.persona, request.user_id)
-            asked = Request(
-                world_id=request.world_id,
-                conversation_id=request.conversation_id or request.current_id or new_id(),
-                persona_id=persona_id,
-                user_id=request.user_id,
-                request_id=request.request_id or new_id(),
-                message=request.message,
-                parameters=request.parameters,
-                starts=request.may_start,
-                scene=request.scene,
-            )
-            names = new_id(), self.process, current_correlation_id()
-            return accept(connection, asked, *names, time.time())
-
-        return await self.database.write(write)
+        return await self.database.write(accept, request, self.process)
 
     async def carry_out(
         self,
@@ -227,8 +206,8 @@ class Service(Store):
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
         except PersonaError:
             found = None
-        if found is not None and found.status == "cancelled":
-            raise Cancelled((found.error or {}).get("message", STOPPED["client"])) from error
+        if isinstance(error, Conflict) and found and found.status == "cancelled" and found.error:
+            raise Cancelled(found.error["message"], reason="deleted") from error
         if found is None or found.status != "done":
             self.metrics.exchanged("failed", error)
             raise error from error.__cause__

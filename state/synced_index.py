@@ -10,25 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import structlog
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialect import INTEGER
-from persona_mcp.state.embedding import Vector, dots, unpack
+from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex, found, its_memory
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.vector_index import (
-    OPEN,
     Hit,
     Kind,
     VectorEntry,
     VectorIndex,
-    other_length,
-    ranked,
+    with_fresh,
 )
 
 log = structlog.get_logger(__name__)
@@ -386,35 +383,3 @@ def to_entry(row: Row[Any]) -> VectorEntry:
     return VectorEntry(
         row.memory_id, row.persona_id, row.visibility, row.version, unpack(row.vector)
     )
-
-
-def with_fresh(
-    hits: Sequence[Hit], fresh: Sequence[VectorEntry], vector: Vector, reader: str, limit: int
-) -> list[Hit]:
-    """Add to what an index found the vectors that it does not have yet, under the same rule.
-
-    Args:
-        hits: What it found for this vector and reader.
-        fresh: What it lacks; of a memory that is in both, this is the newer.
-        vector: float32, shape (d,).
-        reader: Who asks.
-        limit: How many, at most.
-
-    Raises:
-        StorageUnavailable: The fresh vectors are of another length.
-    """
-    if not fresh:
-        return list(hits)
-    rows = np.stack([entry.vector for entry in fresh])
-    if rows.shape[1:] != vector.shape:
-        raise other_length()
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    cosines = dots(rows, vector) / np.where(lengths > 0, lengths, 1)
-    newer = {entry.memory_id for entry in fresh}
-    found = {hit.memory_id: hit.similarity for hit in hits if hit.memory_id not in newer}
-    found |= {
-        entry.memory_id: cosine
-        for entry, cosine in zip(fresh, cosines.tolist(), strict=True)
-        if entry.persona_id == reader or entry.visibility in OPEN
-    }
-    return ranked(found, limit)

@@ -17,8 +17,8 @@ from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex
 from persona_mcp.state.memory_changes import Change, MemoryChanges, purge_memories
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.synced_index import BEHIND, SyncedIndex, with_fresh
-from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex
+from persona_mcp.state.synced_index import BEHIND, SyncedIndex
+from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex, with_fresh
 from tests.doubles import FickleEmbedder
 from tests.state.rows import NOW, remember, rows_of
 

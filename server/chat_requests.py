@@ -1,0 +1,131 @@
+"""What a call asks of a persona: accepted and begun, or found again under its request id."""
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from persona_mcp.nodes.parts import ChatContext
+from persona_mcp.server.current import current_persona, session_with
+from persona_mcp.server.runs import ChatRequest, Run
+from persona_mcp.state import exchanges
+from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.exchange import Exchange
+from persona_mcp.state.ids import derived_id, new_id
+from persona_mcp.state.personas import answering
+from persona_mcp.state.request import Request
+
+if TYPE_CHECKING:
+    from persona_mcp.server.chat_operations import ChatArguments
+    from persona_mcp.server.operations import Call
+    from persona_mcp.state.sessions import Session
+
+
+def accept(connection: Connection, request: ChatRequest, process: str) -> Exchange:
+    """Write an exchange as pending, or find the one that has this request id.
+
+    Args:
+        connection: A transaction that writes.
+        request: What is asked.
+        process: Who will make the reply.
+
+    Raises:
+        NotFound: The persona or the conversation is not there.
+        InvalidParams: The conversation is not of these two.
+        Conflict: The request id was used for something else.
+    """
+    asked = Request(
+        world_id=request.world_id,
+        conversation_id=request.conversation_id or request.current_id or new_id(),
+        persona_id=answering(connection, request.world_id, request.persona, request.user_id),
+        user_id=request.user_id,
+        request_id=request.request_id or new_id(),
+        message=request.message,
+        parameters=request.parameters,
+        starts=request.may_start,
+        scene=request.scene,
+    )
+    names = new_id(), process, current_correlation_id()
+    return exchanges.accept(connection, asked, *names, time.time())
+
+
+async def begin_chat(
+    call: "Call", arguments: "ChatArguments", *, host: bool = False
+) -> tuple[Run, Exchange]:
+    """Accept a message and begin its run, or find the run that has this request id.
+
+    Args:
+        call: The call.
+        arguments: Its arguments.
+        host: The run stops with a prompt, which the host's own model answers.
+
+    Raises:
+        NoCurrentPersona: Nobody is named, and no session stands for somebody.
+        PersonaError: As `Service.chat`.
+    """
+    request, session = await requested(call, arguments, host=host)
+    run, exchange = await call.service.chat(request)
+    if session is not None and exchange.conversation_id != session.conversation_id:
+        await call.store.sessions.go_on(session, exchange.conversation_id)
+    return run, exchange
+
+
+async def requested(
+    call: "Call", arguments: "ChatArguments", *, host: bool = False
+) -> tuple[ChatRequest, "Session | None"]:
+    """Return what a call asks of whom, and the session that it is sent in.
+
+    Raises:
+        NoCurrentPersona: Nobody is named, and no session stands for somebody.
+        NotFound: There is no such persona; suggests near names.
+    """
+    persona = await current_persona(call, arguments.persona_id)
+    session = session_with(call, persona)
+    request = ChatRequest(
+        world_id=call.world_id,
+        persona=persona.id,
+        user_id=arguments.user_id or call.service.settings.user,
+        message=arguments.message,
+        conversation_id=arguments.conversation_id,
+        request_id=arguments.request_id,
+        context=ChatContext(
+            routing=arguments.routing, token_budget=arguments.token_budget, host=host
+        ),
+        session_id=session.id if session else None,
+        current_id=await open_chat(call, session) if session else None,
+        scene=arguments.scene,
+    )
+    return request, session
+
+
+async def run_followed(call: "Call", arguments: "ChatArguments") -> Run | None:
+    """Return the run whose reply a caller has begun to read under this request_id, if it is kept.
+
+    None where the exchange was run more than once, since nobody knows which of the runs was read;
+    and where it failed, since it is run again.
+
+    Raises:
+        PersonaError: As `begin_chat`; so also where the request_id is of another call.
+    """
+    service, world_id = call.service, call.world_id
+    if arguments.request_id is None or not await service.exchanges.find(
+        world_id, arguments.request_id
+    ):
+        return None
+    request, _ = await requested(call, arguments)
+    exchange = await service.accept(request)
+    if exchange.attempts > 1:
+        return None
+    runs = service.runs.of(world_id, exchange.id)
+    return next((run for run in runs if not run.repeats and not run.failed), None)
+
+
+async def open_chat(call: "Call", session: "Session") -> str | None:
+    """Return the chat that a session is in; the next one, where that is over or is no chat."""
+    current = session.conversation_id
+    while current is not None:
+        found = await call.store.conversations.find(call.world_id, current)
+        if found is None or (found.kind == "chat" and found.status == "active"):
+            break
+        current = derived_id(call.world_id, current, "next")  # the same for two calls at once
+    return current
