@@ -132,6 +132,7 @@ class SyncedIndex:
         self._failed: set[str] = set()
         """Worlds in which it failed, so that they are made anew; once in a process."""
         self._to_drop: set[str] = set()
+        self._closed = False
 
     @property
     def kind(self) -> Kind:
@@ -175,7 +176,7 @@ class SyncedIndex:
         except StorageUnavailable:
             # What it has after it failed is not known: it is compared again.
             self._fresh.pop(world_id, None)
-            if not self._index.is_own:
+            if not self._index.is_own or self._closed:
                 raise
             self._make_anew(world_id)
             return await self._exact.search(world_id, vector, reader, limit)
@@ -268,6 +269,7 @@ class SyncedIndex:
 
     async def aclose(self) -> None:
         """Let go of the index; what is not filled yet is filled the next time."""
+        self._closed = True
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])

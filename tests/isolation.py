@@ -32,7 +32,7 @@ INSIDER = Identity("t_guest", "guest", frozenset(SCOPES), frozenset({CLOSED}))
 """The same one when the other world was open to it."""
 LINES = 400
 ID = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-HANDLE = re.compile(r"\b[A-Za-z0-9_-]{43}\b")
+HANDLE = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 NUMBER = re.compile(r"-?\b\d+(\.\d+)?(e-?\d+)?\b")
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
