@@ -36,7 +36,7 @@ class Begun:
         exchange: As it was accepted.
         persona_name: Who answers.
         token_budget: Longest reply, in tokens; None where the stream is taken up without it.
-        turn_number: Of the reply in the conversation, if no other message comes before.
+        turn_number: Of the reply in the conversation, if the messages before it succeed.
     """
 
     exchange: Exchange

@@ -199,7 +199,7 @@ def keep_marks(connection: Connection, world_id: str, gone: Collection[str]) -> 
     for query in (COME_FROM, SUM_UP) if used else ():
         for id, exchange in query.all(connection, **of_exchanges):
             marks.setdefault(id, set()).update(used[exchange])
-    sources = {**beside(connection, world_id, gone)}
+    sources = beside(connection, world_id, gone)
     for id, kinds in marks.items():
         sources.setdefault(id, set()).update(kinds)
     while sources:  # what was merged may have been merged again
@@ -210,7 +210,7 @@ def keep_marks(connection: Connection, world_id: str, gone: Collection[str]) -> 
         for id, kinds in merged.items():
             marks.setdefault(id, set()).update(kinds)
         sources = merged
-    kept = [id for id in marks if id not in set(gone)]
+    kept = list(marks.keys() - set(gone))
     for id, origin in ORIGINS.all(connection, world=world_id, ids=kept):
         told = sorted(marks[id].union((origin or {}).get(BESIDE, ())))
         marked = {**(origin or {}), BESIDE: told}

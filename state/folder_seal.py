@@ -49,7 +49,8 @@ def read_seal(folder: Path) -> Marks | None:
         return None
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    is_one = isinstance(found, dict) and all(isinstance(mark, list) for mark in found.values())
+    return found if is_one else {}
 
 
 def broken(folder: Path, marks: Marks) -> str | None:

@@ -698,8 +698,9 @@ async def test_a_folder_that_was_copied_is_as_good_as_it_was(tmp_path: Path) -> 
     shutil.copytree(tmp_path / "chroma", tmp_path / "copy", copy_function=shutil.copyfile)
 
     assert damage(tmp_path / "copy") is None
-    (tmp_path / "copy" / SEAL).write_text("{")
-    assert damage(tmp_path / "copy") == "the seal cannot be read"
+    for told in ("{", "[]", '{"chroma.sqlite3": 5}'):
+        (tmp_path / "copy" / SEAL).write_text(told)
+        assert damage(tmp_path / "copy") == "the seal cannot be read"
 
 
 async def test_a_write_that_was_cut_off_is_noticed(tmp_path: Path) -> None:
