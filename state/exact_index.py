@@ -38,26 +38,24 @@ class Shard:
         seen: Newest `seq` in SQL that was considered, whoever's it is.
     """
 
-    def __init__(self, seen: int, rows: Sequence[Row[Any]]) -> None:
-        """Hold these rows."""
-        self.seen = seen
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.seen = 0
         self.ids: list[str] = []
         self._held: set[str] = set()
         self._matrix: Vector = np.empty((0, 0), dtype=np.float32)
-        self.extend(seen, rows)
 
     def __contains__(self, memory_id: str) -> bool:
         """Tell whether it has a row of this memory."""
         return memory_id in self._held
 
-    def extend(self, seen: int, rows: Sequence[Row[Any]]) -> None:
-        """Add rows behind the last one; a failure leaves the shard as it was."""
-        if rows:
-            self._append(rows)
-        self.seen = seen
+    def extend(self, ids: Sequence[str], new: Vector) -> None:
+        """Add vectors of length 1, float32, shape (n, d), behind the last one.
 
-    def _append(self, rows: Sequence[Row[Any]]) -> None:
-        new, held = unpack_rows([row.vector for row in rows]), len(self.ids)
+        Raises:
+            StorageUnavailable: They are of another length than those before; it is as it was.
+        """
+        held = len(self.ids)
         if not held:
             self._matrix = new
         elif new.shape[1] != self._matrix.shape[1]:
@@ -68,8 +66,8 @@ class Shard:
                 room[:held] = self._matrix[:held]
                 self._matrix = room
             self._matrix[held : held + len(new)] = new
-        self.ids.extend(row.memory_id for row in rows)
-        self._held.update(row.memory_id for row in rows)
+        self.ids.extend(ids)
+        self._held.update(ids)
 
     def cosines(self, query: Vector) -> Vector:
         """Score every row: float32, shape (rows,).
@@ -219,14 +217,18 @@ class ExactIndex:
         """Bring a shard up to date: add what is new, read all again if something was rewritten."""
         key = (world_id, owner)
         shard = self._shards.get(key)
-        if shard is None:
-            shard = Shard(newest, self._rows(connection, world_id, owner))
-        elif newest > shard.seen:
+        rows: Sequence[Row[Any]] = ()
+        if shard is not None and newest > shard.seen:
             rows = self._newer(connection, world_id, owner, shard.seen)
             if any(row.memory_id in shard for row in rows):
-                shard = Shard(newest, self._rows(connection, world_id, owner))
-            else:
-                shard.extend(newest, rows if owner else [r for r in rows if r.visibility in OPEN])
+                shard = None
+            elif owner is None:
+                rows = [row for row in rows if row.visibility in OPEN]
+        if shard is None:
+            shard, rows = Shard(), self._rows(connection, world_id, owner)
+        if rows:
+            shard.extend([row.memory_id for row in rows], unpack_rows([r.vector for r in rows]))
+        shard.seen = newest
         self._shards[key] = shard
         self._shards.move_to_end(key)
         while len(self._shards) > self._shards_cached:

@@ -7,7 +7,7 @@ a batch is filled in the background, and exact scoring answers there meanwhile.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -19,13 +19,13 @@ from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Vector, unpack
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex, found, its_memory
+from persona_mcp.state.fresh_vectors import FreshVectors
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.vector_index import (
     Hit,
     Kind,
     VectorEntry,
     VectorIndex,
-    with_fresh,
 )
 
 log = structlog.get_logger(__name__)
@@ -70,19 +70,6 @@ STILL_HELD = Prepared(
 )
 
 
-@dataclass
-class Fresh:
-    """Vectors of a world that the index does not have yet.
-
-    Attributes:
-        seen: Newest `seq` that was looked at.
-        entries: By memory; one that was embedded anew stands here and, older, in the index.
-    """
-
-    seen: int
-    entries: dict[str, VectorEntry] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Gap:
     """What tells the index of a world and SQL apart.
@@ -123,7 +110,7 @@ class SyncedIndex:
         self._exact = ExactIndex(database, model_id, shards_cached)
         self._model_id = model_id
         self._batch = batch
-        self._fresh: dict[str, Fresh] = {}
+        self._fresh: dict[str, FreshVectors] = {}
         self._at_first: set[str] | None = None
         """Worlds that were in the index at first; None before it was looked at."""
         self._carrying = asyncio.Lock()
@@ -180,33 +167,32 @@ class SyncedIndex:
                 raise
             self._make_anew(world_id)
             return await self._exact.search(world_id, vector, reader, limit)
-        return with_fresh(hits, fresh, vector, reader, limit)
+        return fresh.among(hits, vector, reader, limit)
 
-    async def catch_up(self, world_id: str) -> Sequence[VectorEntry]:
+    async def catch_up(self, world_id: str) -> FreshVectors:
         """Look at the vectors that were written since the last time, and return the fresh ones.
 
         They are not in the index yet: a write to it costs more than the rest of a search, so it
-        takes them a batch at a time. What is fresh is scored one by one (`with_fresh`). Nothing is
-        fresh in a world that is being filled.
+        takes them a batch at a time. Nothing is fresh in a world that is being filled.
 
         Raises:
             StorageUnavailable: The database or the index did not answer.
         """
         if self._index.kind == "exact":
-            return ()
+            return FreshVectors(0)
         async with self._carrying:
             if world_id in self._behind:
-                return ()
+                return FreshVectors(0)
             if world_id not in self._fresh:
                 gap = await self._compare(world_id)
                 if len(gap.missing) > self._batch:
                     self._fill([world_id])
-                    return ()
+                    return FreshVectors(0)
                 await self._mend(world_id, gap)
             while await self._look(world_id):
-                if len(self._fresh[world_id].entries) == self._batch:
+                if len(self._fresh[world_id]) == self._batch:
                     await self._carry(world_id)
-            return tuple(self._fresh[world_id].entries.values())
+            return self._fresh[world_id]
 
     async def reconcile(self, world_id: str) -> tuple[int, int]:
         """Carry what is fresh over, then compare SQL and index both ways and mend the index.
@@ -327,7 +313,7 @@ class SyncedIndex:
             query = ENTRIES.where(*self._of(world_id), V.memory_id.in_(batch))
             rows = await self._database.read(Prepared(query).all)
             await self._index.upsert(world_id, [to_entry(row) for row in rows])
-        self._fresh[world_id] = Fresh(gap.newest)
+        self._fresh[world_id] = FreshVectors(gap.newest)
         if gap.missing or gap.extra:
             missing, extra = len(gap.missing), len(gap.extra)
             log.info("index mended", world=world_id, missing=missing, extra=extra)
@@ -335,7 +321,7 @@ class SyncedIndex:
     async def _look(self, world_id: str) -> bool:
         """Read vectors behind those that were seen; return whether there may be more."""
         fresh = self._fresh[world_id]
-        room = self._batch - len(fresh.entries)
+        room = self._batch - len(fresh)
         rows = await self._database.read(
             NEW_ENTRIES.all,
             world=world_id,
@@ -343,15 +329,16 @@ class SyncedIndex:
             after=fresh.seen,
             most=room,
         )
-        fresh.entries |= {row.memory_id: to_entry(row) for row in rows}
-        fresh.seen = rows[-1].seq if rows else fresh.seen
+        if rows:
+            fresh.add([to_entry(row) for row in rows], rows[-1].seq)
         return len(rows) == room
 
     async def _carry(self, world_id: str) -> None:
         """Write what is fresh to the index."""
         fresh = self._fresh[world_id]
-        await self._index.upsert(world_id, list(fresh.entries.values()))
-        fresh.entries.clear()
+        await self._index.upsert(world_id, list(fresh))
+        # Searches that have begun still read the old one.
+        self._fresh[world_id] = FreshVectors(fresh.seen)
 
     async def _forget(self, world_id: str, memory_ids: Sequence[str]) -> None:
         """Take memories out; one that is there again by now is put in as it is now.
@@ -363,7 +350,7 @@ class SyncedIndex:
         )
         if world_id in self._fresh:
             for memory_id in set(memory_ids) - {row.memory_id for row in rows}:
-                self._fresh[world_id].entries.pop(memory_id, None)
+                self._fresh[world_id].forget(memory_id)
         await self._index.delete(world_id, memory_ids)
         await self._index.upsert(world_id, [to_entry(row) for row in rows])
 

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-
-from persona_mcp.state.embedding import Vector, dots
+from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
 
 Kind = Literal["chroma", "exact"]
@@ -144,35 +142,3 @@ def ranked(cosines: dict[str, float], limit: int) -> list[Hit]:
     """Sort by cosine, best first, ties by id; then limit the cosine to [0, 1]."""
     limited = ((-min(1.0, max(0.0, round(c, DECIMALS))), id) for id, c in cosines.items())
     return [Hit(id, -similarity) for similarity, id in sorted(limited)[:limit]]
-
-
-def with_fresh(
-    hits: Sequence[Hit], fresh: Sequence[VectorEntry], vector: Vector, reader: str, limit: int
-) -> list[Hit]:
-    """Add to what an index found the vectors that it does not have yet, under the same rule.
-
-    Args:
-        hits: What it found for this vector and reader.
-        fresh: What it lacks; of a memory that is in both, this is the newer.
-        vector: float32, shape (d,).
-        reader: Who asks.
-        limit: How many, at most.
-
-    Raises:
-        StorageUnavailable: The fresh vectors are of another length.
-    """
-    if not fresh:
-        return list(hits)
-    rows = np.stack([entry.vector for entry in fresh])
-    if rows.shape[1:] != vector.shape:
-        raise other_length()
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    cosines = dots(rows, vector) / np.where(lengths > 0, lengths, 1)
-    newer = {entry.memory_id for entry in fresh}
-    found = {hit.memory_id: hit.similarity for hit in hits if hit.memory_id not in newer}
-    found |= {
-        entry.memory_id: cosine
-        for entry, cosine in zip(fresh, cosines.tolist(), strict=True)
-        if entry.persona_id == reader or entry.visibility in OPEN
-    }
-    return ranked(found, limit)

@@ -15,10 +15,11 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Vector, pack
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.fresh_vectors import FreshVectors
 from persona_mcp.state.memory_changes import Change, MemoryChanges, purge_memories
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.synced_index import BEHIND, SyncedIndex
-from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex, with_fresh
+from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, VectorIndex
 from tests.doubles import FickleEmbedder
 from tests.state.rows import NOW, remember, rows_of
 
@@ -100,7 +101,7 @@ async def test_what_is_embedded_anew_is_fresh_once_and_replaces_what_the_index_h
         assert [(entry.memory_id, entry.version) for entry in fresh] == [("m1", version)]
     assert await index.reconcile("main") == (0, 0)
     assert await chroma.versions("main") == {"m1": 3}
-    assert await index.catch_up("main") == ()
+    assert list(await index.catch_up("main")) == []
 
 
 async def test_searches_at_once_look_at_each_vector_once(
@@ -138,7 +139,7 @@ async def test_an_exact_index_has_everything_at_once(database: Database, write: 
     index = synced(database, ExactIndex(database, MODEL, 8))
     await write("m1")
 
-    assert await index.catch_up("main") == ()
+    assert list(await index.catch_up("main")) == []
     assert await index.reconcile("main") == (0, 0)
 
 
@@ -167,7 +168,7 @@ async def test_an_index_is_made_anew_from_sql(
     await index.rebuild("main")
 
     assert len(await chroma.versions("main")) == BATCH + 2
-    assert await index.catch_up("main") == ()
+    assert list(await index.catch_up("main")) == []
 
 
 async def test_an_index_that_lacks_more_than_a_batch_is_filled_while_exact_scoring_answers(
@@ -177,7 +178,7 @@ async def test_an_index_that_lacks_more_than_a_batch_is_filled_while_exact_scori
     for number in range(BATCH + 2):
         await write(f"m{number}")
 
-    assert await index.catch_up("main") == ()
+    assert list(await index.catch_up("main")) == []
     assert index.trouble.startswith(f"{BEHIND}; it is rebuilt in the background")
     hits = await index.search("main", await embedder.embed_query("m5"), "mara", 10)
     assert await index.reconcile("main") == (0, 0)
@@ -462,23 +463,51 @@ async def test_a_persona_whose_memories_are_purged_leaves_no_vector_behind(
     assert [path for path in folder.iterdir() if path.is_dir()] == []
 
 
+def fresh_of(*entries: VectorEntry) -> FreshVectors:
+    fresh = FreshVectors(0)
+    fresh.add(entries, 1)
+    return fresh
+
+
 def test_fresh_vectors_are_ranked_among_what_the_index_found_under_the_same_rule() -> None:
     hits = [Hit("old", 0.9), Hit("b", 0.8), Hit("far", 0.1)]
-    fresh = [
+    fresh = fresh_of(
         entry("old", NORTH, version=2),
         entry("c", NORTH_EAST),
         entry("others", EAST, persona="tom"),
         entry("open", EAST, persona="tom", visibility="public"),
-    ]
+    )
     east = np.asarray(EAST, dtype=np.float32) * 3
 
-    found = with_fresh(hits, fresh, east, "mara", 4)
+    found = fresh.among(hits, east, "mara", 4)
 
     assert [hit.memory_id for hit in found] == ["open", "b", "c", "far"]
     assert found[2].similarity == pytest.approx(0.6, abs=1e-3)
-    assert with_fresh(hits, [], east, "mara", 4) == hits
+    assert FreshVectors(0).among(hits, east, "mara", 4) == hits
+
+
+def test_fresh_vectors_are_found_as_they_are_now_whenever_they_came_or_went() -> None:
+    east = np.asarray(EAST, dtype=np.float32)
+    fresh = fresh_of(entry("a", EAST), entry("b", NORTH))
+
+    def found() -> list[tuple[str, float]]:
+        hits = fresh.among([], east, "mara", 4)
+        return [(hit.memory_id, round(hit.similarity, 3)) for hit in hits]
+
+    assert found() == [("a", 1.0), ("b", 0.0)]
+    fresh.add([entry("c", NORTH_EAST)], 2)
+    assert found() == [("a", 1.0), ("c", 0.6), ("b", 0.0)]
+    fresh.add([entry("a", NORTH, version=2), entry("d", EAST)], 3)
+    assert found() == [("d", 1.0), ("c", 0.6), ("a", 0.0), ("b", 0.0)]
+    fresh.forget("c")
+    fresh.forget("nobody")
+    assert found() == [("d", 1.0), ("a", 0.0), ("b", 0.0)]
+    assert (fresh.seen, len(fresh)) == (3, 3)
 
 
 def test_fresh_vectors_of_another_length_are_refused() -> None:
-    with pytest.raises(StorageUnavailable, match="reindex --embed"):
-        with_fresh([], [entry("a", (1.0, 0.0))], np.asarray(EAST, dtype=np.float32), "mara", 4)
+    short = entry("a", (1.0, 0.0))
+    east = np.asarray(EAST, dtype=np.float32)
+    for fresh in (fresh_of(short), fresh_of(short, entry("b", EAST))):
+        with pytest.raises(StorageUnavailable, match="reindex --embed"):
+            fresh.among([], east, "mara", 4)
