@@ -14,7 +14,11 @@ class RetrievalParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     candidates: int = Field(
-        50, ge=1, le=1000, description="Memories taken from each side (meaning, words) for scoring"
+        30,
+        ge=1,
+        le=1000,
+        description="Memories taken from each side (meaning, words) for scoring; at least as many "
+        "as are asked for",
     )
     dense_weight: float = Field(0.5, ge=0, le=10, description="Weight of meaning (z-score)")
     lexical_weight: float = Field(0.5, ge=0, le=10, description="Weight of words (z-score)")

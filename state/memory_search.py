@@ -88,9 +88,11 @@ class MemorySearch:
                 makes the answer `degraded`: words alone.
         """
         params, text = self._params, query[: self._params.query_chars]
+        most, model_id = max(params.candidates, limit), self._embedder.model_id
         all_of_them = sought == ANYTHING
-        vector, near, degraded = await self._by_meaning(world_id, reader, text, all_of_them)
-        most, model_id = params.candidates, self._embedder.model_id
+        vector, near, degraded = await self._by_meaning(
+            world_id, reader, text, most if all_of_them else 0
+        )
 
         def read(connection: Connection) -> Recall:
             words = memories.search_words(connection, text, world_id, reader, most, sought, params)
@@ -117,20 +119,20 @@ class MemorySearch:
         return await self._database.read(read)
 
     async def _by_meaning(
-        self, world_id: str, reader: str, text: str, search_index: bool
+        self, world_id: str, reader: str, text: str, most: int
     ) -> tuple[Vector | None, list[str], str]:
         try:
             # One after the other: of two at once, the second would run on after the first failed.
             vector = await self._embedder.embed_query(text)
-            if not search_index:
+            if not most:
                 return vector, [], ""
-            hits = await self._nearest(world_id, vector, reader)
+            hits = await self._nearest(world_id, vector, reader, most)
         except PersonaError as error:
             log.warning("search by words alone", reason=error.message, code=error.code)
             return None, [], error.message
         return vector, [hit.memory_id for hit in hits], ""
 
-    async def _nearest(self, world_id: str, vector: Vector, reader: str) -> list[Hit]:
+    async def _nearest(self, world_id: str, vector: Vector, reader: str, most: int) -> list[Hit]:
         """Ask the index, within its limit.
 
         Raises:
@@ -138,7 +140,7 @@ class MemorySearch:
         """
         try:
             async with asyncio.timeout(self._index_s) as clock:
-                return await self._index.search(world_id, vector, reader, self._params.candidates)
+                return await self._index.search(world_id, vector, reader, most)
         except TimeoutError as error:
             if not clock.expired():
                 raise
