@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.server.event_loop import HEAPS, YOUNG, busy_runner
+from persona_mcp.server.event_loop import HEAPS, busy_runner
 
 
 async def loop_module() -> str:
@@ -26,13 +26,10 @@ def test_many_things_run_on_the_faster_loop_where_there_is_one() -> None:
 
 
 def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_after() -> None:
-    before = gc.get_threshold()
     with busy_runner():
         assert gc.get_freeze_count() > 0
-        assert gc.get_threshold() == (YOUNG, *before[1:])
 
     assert gc.get_freeze_count() == 0
-    assert gc.get_threshold() == before
 
 
 HEAPS_OF_THREADS = """

@@ -101,6 +101,17 @@ async def test_what_is_nearest_in_meaning_and_words_comes_first(
     assert await found(memories, "frozen harbour", limit=1) == ["m1"]
 
 
+async def test_more_is_found_than_the_candidates_of_a_side_where_more_is_asked_for(
+    database: Database, index: SyncedIndex, indexer: Indexer, embedder: FickleEmbedder
+) -> None:
+    for number in range(12):
+        await remember(database, f"m{number:02}", "The frozen harbour of that winter.")
+    await index_all(indexer)
+    few = MemorySearch(database, index, embedder, RetrievalParams(candidates=2))
+
+    assert await found(few, "harbour", limit=9) == [f"m{number:02}" for number in range(9)]
+
+
 async def test_what_is_withheld_is_named_and_nothing_takes_its_place(
     database: Database, memories: MemorySearch
 ) -> None:
