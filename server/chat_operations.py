@@ -16,7 +16,7 @@ from persona_mcp.state.exchange import Conversation, ConversationKind, Exchange,
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
 from persona_mcp.state.memory import rfc3339
-from persona_mcp.state.personas import find
+from persona_mcp.state.personas import those
 from persona_mcp.state.summaries import summed_up
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ class PersonaChat(Result):
     trimmed: list[str] = Field(default_factory=list, description="Faults that were mended")
     memories_used: list[str] = Field(default_factory=list, description="Ids of memories recalled")
     memory_ids: list[str] = Field(default_factory=list, description="Ids of memories made")
-    persona_state: PersonaState | None = None
+    persona_state: PersonaState | None = Field(
+        None,
+        description="Of now; null while it is running, and of a persona that was deleted since",
+    )
 
 
 @operation("Chat with a persona", "persona", "chat", open_world=True)
@@ -136,9 +139,10 @@ async def told(call: Call, run: Run) -> Exchange:
 async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> PersonaChat:
     """Report a done exchange, the same however often it is asked for; persona_state is of now."""
 
-    def read(connection: Connection) -> Feelings:
-        persona = find(connection, world_id, exchange.persona_id)
-        return read_feelings(connection, world_id, persona, time.time(), service.laws.effects)
+    def read(connection: Connection) -> Feelings | None:
+        for persona in those(connection, world_id, [exchange.persona_id]):
+            return read_feelings(connection, world_id, persona, time.time(), service.laws.effects)
+        return None  # it was deleted since
 
     felt = await service.database.read(read)
     traces = await service.conversations.traces(world_id, [exchange.id])
@@ -165,7 +169,9 @@ async def reply_of(service: "Service", world_id: str, exchange: Exchange) -> Per
             social_energy=felt.interaction.energy,
             available_time=felt.interaction.time,
             interaction_fatigue=felt.interaction.fatigue,
-        ),
+        )
+        if felt is not None
+        else None,
     )
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.server.current import current_persona, session_with
+from persona_mcp.server.current import find_current, session_with
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.state import exchanges
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.ids import derived_id, new_id
-from persona_mcp.state.personas import answering
+from persona_mcp.state.personas import answering, was_called
 from persona_mcp.state.request import Request
 
 if TYPE_CHECKING:
@@ -34,10 +34,17 @@ def accept(connection: Connection, request: ChatRequest, process: str) -> Exchan
         InvalidParams: The conversation is not of these two.
         Conflict: The request id was used for something else.
     """
+    known = (
+        exchanges.callers_own(connection, request.world_id, request.request_id)
+        if request.request_id is not None
+        else None
+    )
     asked = Request(
         world_id=request.world_id,
         conversation_id=request.conversation_id or request.current_id or new_id(),
-        persona_id=answering(connection, request.world_id, request.persona, request.user_id),
+        persona_id=request.persona
+        if known is not None and known.persona_id == request.persona
+        else answering(connection, request.world_id, request.persona, request.user_id),
         user_id=request.user_id,
         request_id=request.request_id or new_id(),
         message=request.message,
@@ -79,11 +86,11 @@ async def requested(
         NoCurrentPersona: Nobody is named, and no session stands for somebody.
         NotFound: There is no such persona; suggests near names.
     """
-    persona = await current_persona(call, arguments.persona_id)
-    session = session_with(call, persona)
+    persona_id = await call.store.database.read(persona_asked, call, arguments)
+    session = session_with(call, persona_id)
     request = ChatRequest(
         world_id=call.world_id,
-        persona=persona.id,
+        persona=persona_id,
         user_id=arguments.user_id or call.service.settings.user,
         message=arguments.message,
         conversation_id=arguments.conversation_id,
@@ -96,6 +103,23 @@ async def requested(
         scene=arguments.scene,
     )
     return request, session
+
+
+def persona_asked(connection: Connection, call: "Call", arguments: "ChatArguments") -> str:
+    """Return the id of who is asked; where the call was made before, of who was asked then.
+
+    That one may have been renamed or deleted since, and its reply is still the answer.
+
+    Raises:
+        NoCurrentPersona: Nobody is named, and no session stands for somebody.
+        NotFound: There is no such persona; suggests near names.
+    """
+    named = arguments.persona_id or (call.session.persona_id if call.session else None)
+    if named is not None and arguments.request_id is not None:
+        known = exchanges.callers_own(connection, call.world_id, arguments.request_id)
+        if known is not None and was_called(connection, call.world_id, known.persona_id, named):
+            return known.persona_id
+    return find_current(connection, call, arguments.persona_id).id
 
 
 async def run_followed(call: "Call", arguments: "ChatArguments") -> Run | None:

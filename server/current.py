@@ -37,10 +37,10 @@ def find_current(connection: Connection, call: Call, reference: str | None) -> P
     return found
 
 
-def session_with(call: Call, persona: Persona) -> Session | None:
+def session_with(call: Call, persona_id: str) -> Session | None:
     """Return the call's handle if it is bound to this persona; a guest's talk leaves it alone."""
     session = call.session
-    return session if session is not None and session.persona_id == persona.id else None
+    return session if session is not None and session.persona_id == persona_id else None
 
 
 async def current_conversation(call: Call, conversation_id: str | None) -> Conversation:

@@ -93,8 +93,7 @@ class ExchangeStore:
 
     async def find(self, world_id: str, request_id: str) -> Exchange | None:
         """Return the caller's exchange that has this request id, None if none has."""
-        found = await self._database.read(by_request, world_id, request_id)
-        return found if found is not None and found.caller_id == current_caller().id else None
+        return await self._database.read(callers_own, world_id, request_id)
 
     async def by_prompt(self, world_id: str, prompt_id: str) -> Exchange:
         """Return the exchange of a prompt.
@@ -363,6 +362,12 @@ def by_request(connection: Connection, world_id: str, request_id: str) -> Exchan
     """Return the exchange that has this request id."""
     row = statements.BY_REQUEST.first(connection, world=world_id, key=request_id)
     return to_exchange(row) if row else None
+
+
+def callers_own(connection: Connection, world_id: str, request_id: str) -> Exchange | None:
+    """Return the caller's exchange that has this request id, None if none has."""
+    found = by_request(connection, world_id, request_id)
+    return found if found is not None and found.caller_id == current_caller().id else None
 
 
 def get(connection: Connection, world_id: str, exchange_id: str) -> Exchange:

@@ -38,6 +38,12 @@ THOSE = Prepared(
 HAS_WORLD = Prepared(select(tables.World.id).where(tables.World.id == bindparam("world")))
 HAS_ID = Prepared(select(T.id).where(T.world_id == bindparam("world"), T.id == bindparam("key")))
 KEEP_VERSION = Prepared(insert(tables.PersonaVersion))
+VERSIONS = Prepared(
+    select(tables.PersonaVersion.spec).where(
+        tables.PersonaVersion.world_id == bindparam("world"),
+        tables.PersonaVersion.persona_id == bindparam("key"),
+    )
+)
 SPEC_COLUMNS = tuple(PersonaSpec.model_fields)
 WORLD_STAYS_S = 2.0
 """A world that was found this short a while ago is not looked for again: every call asks."""
@@ -179,6 +185,14 @@ def answering(connection: Connection, world_id: str, reference: str, user_id: st
         fault = {"field": "user_id", "given": user_id}
         raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
     return persona_id
+
+
+def was_called(connection: Connection, world_id: str, persona_id: str, reference: str) -> bool:
+    """Tell whether a persona has this id or had this name once, be it deleted by now or not."""
+    if reference == persona_id:
+        return True
+    versions = VERSIONS.all(connection, world=world_id, key=persona_id)
+    return name_key(reference) in {name_key(row.spec["name"]) for row in versions}
 
 
 def those(connection: Connection, world_id: str, ids: Sequence[str]) -> list[Persona]:

@@ -430,6 +430,40 @@ async def test_the_same_request_id_returns_the_stored_reply_without_the_model(
     assert await remembered(service.database) == before
 
 
+@pytest.mark.parametrize("named", ["aria", "Aria"])
+async def test_the_same_request_id_returns_the_stored_reply_whatever_became_of_the_persona(
+    service: Service, model: ScriptedModel, named: str
+) -> None:
+    asked = {"message": "What happened?", "persona_id": named, "request_id": "r1"}
+    model.add("The harbour froze.")
+    first = await say(service, **asked)
+    first.pop("persona_state")
+
+    await call(service, "persona_update", persona_id="aria", name="Mara Vey")
+    renamed = await say(service, **asked)
+    assert renamed.pop("persona_state") is not None
+    assert renamed == first
+
+    await call(service, "persona_delete", persona_id="aria", confirm=True)
+    deleted = await say(service, **asked)
+    assert deleted.pop("persona_state") is None
+    assert deleted == first
+    assert len(model.history) == 1
+
+
+async def test_a_request_id_does_not_answer_for_a_persona_that_it_was_not_sent_to(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The harbour froze.")
+    await say(service, "What happened?", request_id="r1")
+    await call(service, "persona_delete", persona_id="aria", confirm=True)
+
+    with pytest.raises(NotFound, match="'Marlowe'"):
+        await say(service, "What happened?", persona_id="Marlowe", request_id="r1")
+    with pytest.raises(NotFound, match="'aria'"):
+        await say(service, "What happened?", request_id="r2")
+
+
 @pytest.mark.parametrize(
     "other",
     [{"message": "What else?"}, {"token_budget": 20}, {"user_id": "ann"}, {"persona_id": "kira"}],
