@@ -4,7 +4,8 @@
 
 One conversation, an instant model in this process, the work for the index included. Once with an
 embedder that costs nothing, once with the embedded one, whose embeddings are then counted apart.
-Beside it a bare LangGraph run of as many empty nodes, with the same saver, in the same process.
+Beside it a bare LangGraph run of as many empty nodes, with the same saver, in the same process; and
+where the time goes, by node.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.server.event_loop import busy_runner
+from persona_mcp.server.metric_families import NODES, SQL
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.embedding import Embedder
@@ -68,6 +71,9 @@ class Figures:
         database_bytes: Growth of the database's pages since the point before.
         checkpoint_bytes: Checkpoint, metadata and writes that are stored.
         file_bytes: Growth of the file of checkpoints since the point before.
+        nodes: Milliseconds of the clock in each node of the graph, waits included, by its name.
+        transactions: Milliseconds and number of the transactions that read and that write, those of
+            nodes and all others, by kind.
     """
 
     exchange: int
@@ -78,6 +84,8 @@ class Figures:
     database_bytes: float
     checkpoint_bytes: float
     file_bytes: float
+    nodes: dict[str, float]
+    transactions: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
             number += 1
         cpu: list[float] = []
         bare: list[float] = []
-        texts = talk.embedder.texts
+        texts, counted = talk.embedder.texts, steps(talk.service)
         while number < point + AROUND:
             cpu.append(await timed(exchange(talk, number, where)))
             bare += [await timed(talk.bare.run(number)) for _ in range(BARE_RUNS // AROUND)]
@@ -146,6 +154,7 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
         after = sizes(talk.service.settings, number)
         embeddings = (talk.embedder.texts - texts) / len(cpu)
         new = after.exchanges - before.exchanges
+        took = {step: (n - counted[step]) / len(cpu) for step, n in steps(talk.service).items()}
         cpu_ms = median(cpu)
         found.append(
             Figures(
@@ -157,11 +166,32 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
                 database_bytes=(after.database - before.database) / new,
                 checkpoint_bytes=stored(talk.service.settings, where, len(cpu)),
                 file_bytes=(after.checkpoint_file - before.checkpoint_file) / new,
+                nodes={
+                    node: seconds * MS
+                    for (name, node), seconds in took.items()
+                    if name == f"{NODES}_sum" and seconds
+                },
+                transactions={
+                    kind: (took[f"{SQL}_sum", kind] * MS, took[f"{SQL}_count", kind])
+                    for kind in ("read", "write")
+                },
             )
         )
         print(f"exchange {point:,}: {cpu_ms:.1f} ms of processor time", file=sys.stderr)
         before = after
     return found
+
+
+def steps(service: Service) -> Counter[tuple[str, str]]:
+    """Read what the service counts of nodes and transactions, by its name and which one it is."""
+    samples = service.metrics.samples()
+    return Counter(
+        {
+            (name, labels["node" if name.startswith(NODES) else "kind"]): value
+            for name in (f"{NODES}_sum", f"{SQL}_sum", f"{SQL}_count")
+            for labels, value in samples[name]
+        }
+    )
 
 
 async def timed(work: Any) -> float:
@@ -272,9 +302,25 @@ def show(found: dict[str, list[Figures]]) -> None:
                 *(f"{value:.1f}" for value in (f.own_ms / f.bare_ms, f.embeddings)),
                 *(f"{v:,.0f}" for v in (f.database_bytes, f.checkpoint_bytes, f.file_bytes)),
             )
-    Console(width=110).print(table)
+    console = Console(width=110)
+    console.print(table)
     print("per exchange; own: without the embeddings; bare: LangGraph with as many empty nodes")
+    for name, figures in found.items():
+        console.print(where_it_goes(name, figures))
+    print("ms of the clock an exchange, waits included: in each node, and in all its transactions")
     print("\n".join(bars(next(iter(found.values())))))
+
+
+def where_it_goes(embedder: str, figures: list[Figures]) -> Table:
+    """Make the table of what an exchange's nodes and transactions take."""
+    table = Table(embedder, *(f"exchange {f.exchange:,}" for f in figures))
+    for node in sorted({node for f in figures for node in f.nodes}):
+        table.add_row(node, *(f"{f.nodes.get(node, 0.0):.2f}" for f in figures))
+    table.add_section()
+    for kind in ("read", "write"):
+        its = (f.transactions[kind] for f in figures)
+        table.add_row(f"{kind}s", *(f"{ms:.2f} in {count:.1f}" for ms, count in its))
+    return table
 
 
 def main() -> None:
