@@ -190,10 +190,11 @@ async def prepare(stack: AsyncExitStack, settings: Settings) -> PersonaSqliteSav
         thread_local=False,
     )
     await asyncio.to_thread(alone.acquire)
+    file = settings.data_dir / "checkpoints.db"
     try:
-        connection = await stack.enter_async_context(
-            aiosqlite.connect(settings.data_dir / "checkpoints.db")
-        )
+        # aiosqlite's thread outlives a file that cannot be opened, and the loop that it answers to.
+        await asyncio.to_thread(lambda: sqlite3.connect(file).close())
+        connection = await stack.enter_async_context(aiosqlite.connect(file))
         for pragma in (
             f"busy_timeout={int(settings.database.busy_s * MILLISECONDS)}",
             "auto_vacuum=INCREMENTAL",  # before the first table: it takes effect on a new file only
