@@ -66,6 +66,7 @@ class Parts:
         laws: Constants.
         limits: Bounds.
         process: Under which name leases are held.
+        world: Where a run happens that names no world.
         now: The clock, in seconds since the epoch, UTC.
         written: Called after a commit: there is work for the index.
         outgrown: Called after a commit: turns that left the window are to be summed up.
@@ -82,6 +83,7 @@ class Parts:
     laws: Laws
     limits: Limits
     process: str
+    world: str
     now: Callable[[], float]
     written: Callable[[], None]
     outgrown: Callable[[Outgrown], None]

@@ -26,9 +26,10 @@ class RelationshipInput(TypedDict):
     else said by the appraiser of the text. A human's view is not kept.
     """
 
-    world_id: Id
-    event_id: Id
-    """Names what happened; running it again changes nothing."""
+    world_id: NotRequired[Id]
+    """Where; left out: the world of the settings."""
+    event_id: NotRequired[Id]
+    """Names what happened; running it again changes nothing. Left out: a new one."""
     actor_id: Reference
     """Who acted: a persona's id or name, or a user's id."""
     receiver_id: Reference
@@ -90,6 +91,8 @@ class RelationshipOutput(TypedDict, total=False):
 class RelationshipUpdate(RelationshipOutput, total=False):
     """What the steps write."""
 
+    world_id: Id
+    event_id: Id
     act: Annotated[Act, UntrackedValue(Act, guard=False)]
     pair: Annotated[tuple[str, str], UntrackedValue(tuple, guard=False)]
     views: Annotated[tuple[View, ...], UntrackedValue(tuple, guard=False)]
@@ -102,7 +105,9 @@ class RelationshipRun(RelationshipInput, RelationshipUpdate):
     """Everything that the steps read."""
 
 
+GIVEN = tuple(RelationshipInput.__annotations__)
+
+
 def given_of(state: RelationshipRun) -> dict[str, Any]:
-    """Return what the run was started with; null counts as left out, as a form may send it."""
-    names = RelationshipInput.__annotations__
-    return {name: state.get(name) for name in names if state.get(name) is not None}
+    """Return what the run was started with; what is empty counts as left out, as forms send it."""
+    return {name: state.get(name) for name in GIVEN if state.get(name) not in (None, "")}

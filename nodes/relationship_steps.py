@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from typing import cast
 
 from sqlalchemy import Connection
 
@@ -19,6 +20,7 @@ from persona_mcp.nodes.relationship import (
 )
 from persona_mcp.nodes.relationship_state import (
     Given,
+    RelationshipInput,
     RelationshipRun,
     RelationshipUpdate,
     View,
@@ -31,6 +33,7 @@ from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.happening import Happening, event_id, write_happening
+from persona_mcp.state.ids import new_id
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.meeting import MEETING_MINUTES
 from persona_mcp.state.telling import trust_in
@@ -41,22 +44,36 @@ async def appraise_act(parts: Parts, state: RelationshipRun) -> RelationshipUpda
     """Check what is given, and say how it is taken.
 
     Reads: what the run was started with.
-    Writes: act.
+    Writes: act; world_id and event_id, where they were left out.
 
     Raises:
         InvalidParams: A value is wrong, or nothing says how it is to be taken.
         ModelError: The embedder did not answer.
     """
     given = validate(Given, {"act": given_of(state)}).act
+    return RelationshipUpdate(
+        world_id=given.get("world_id", parts.world),
+        event_id=given.get("event_id") or new_id(),
+        act=await taken(parts, given),
+    )
+
+
+async def taken(parts: Parts, given: RelationshipInput) -> Act:
+    """Say how it is taken.
+
+    Raises:
+        InvalidParams: Nothing says how it is to be taken.
+        ModelError: The embedder did not answer.
+    """
     text, laws = given.get("text", ""), parts.laws.effects.relationships
     role: appraisals.Role = "received" if text else "joint"
     if appraisal := given.get("appraisal"):
-        return RelationshipUpdate(act=Act(text, role, Appraisal(**appraisal.model_dump()), "given"))
+        return Act(text, role, Appraisal(**appraisal.model_dump()), "given")
     if (quality := given.get("quality")) is not None:
         found = appraisals.appraisal_for(quality, given.get("context", DEFAULT_CONTEXT), laws)
-        return RelationshipUpdate(act=Act(text, role, found, "quality"))
+        return Act(text, role, found, "quality")
     if text:
-        return RelationshipUpdate(act=act_of(text, role, await parts.appraiser.appraise(text)))
+        return act_of(text, role, await parts.appraiser.appraise(text))
     raise wrong("quality", "required, where there is neither a text nor an appraisal", None)
 
 
@@ -216,7 +233,8 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
     """Append it, in one write, and say how the two see each other then.
 
     Reads: world_id, happening.
-    Writes: forward, backward, event_ids, outcome.
+    Writes: forward, backward, event_ids, outcome; empties what the run was started with, or the
+        next one on its thread would find it.
 
     Raises:
         Conflict: Something else has happened under this event_id; nothing was stored.
@@ -230,12 +248,13 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
     outcome = await parts.database.write(
         write_happening, state["world_id"], state["happening"], laws
     )
-    return RelationshipUpdate(
+    update = RelationshipUpdate(
         forward=values(outcome.forward),
         backward=values(outcome.backward),
         event_ids=list(outcome.event_ids),
         outcome=outcome,
     )
+    return cast("RelationshipUpdate", {**dict.fromkeys(given_of(state)), **update})
 
 
 def wrong(field: str, allowed: str, given: str | None) -> InvalidParams:

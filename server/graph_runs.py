@@ -131,6 +131,7 @@ def parts_of(
             settings.conversation.attempts,
         ),
         process=process,
+        world=settings.world,
         now=time.time,
         written=indexer.wake,
         outgrown=summaries.ask,

@@ -140,6 +140,7 @@ class Talk:
             laws=host.laws,
             limits=host.limits,
             process=PROCESS,
+            world=WORLD,
             now=lambda: self._now,
             written=nothing,
             outgrown=self._outgrown.append,

@@ -10,14 +10,16 @@ first opens, and which is closed with the checkpoints, since runs outlive the ap
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
+from langgraph.graph import StateGraph
 from langgraph_sdk.runtime import ServerRuntime
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from persona_mcp.config import checkpoints
@@ -28,15 +30,20 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.graphs.watching import watched
 from persona_mcp.nodes.parts import ChatContext, ChatIds
 from persona_mcp.server.app import create_app
 from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
+from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.fields import Text
 from persona_mcp.state.ids import new_id
+from persona_mcp.state.validation import validate
+from persona_mcp.state.watching import Unwatched
 
 STUDIO = "https://smith.langchain.com"
 """The page of Studio is served from there, and calls this server from the reader's browser."""
@@ -68,6 +75,28 @@ class Opened:
 OPENED = Opened()
 
 
+class Shown(Unwatched):
+    """Lets errors of ours be read in Studio, whose server tells messages of a few types alone."""
+
+    @contextmanager
+    def node(self, graph: str, node: str) -> Iterator[None]:
+        """Watch a node.
+
+        Raises:
+            RuntimeError: For an error of ours, by its name.
+        """
+        try:
+            yield
+        except PersonaError as error:
+            raise type(type(error).__name__, (RuntimeError,), {})(error.message) from error
+
+
+class Message(BaseModel):
+    """What is said in Studio; its form does not check it."""
+
+    message: Annotated[Text, Field(min_length=1, max_length=20000)]
+
+
 class Visit:
     """One run in Studio: its lease is kept while it lasts."""
 
@@ -83,12 +112,14 @@ class Visit:
         A conversation goes on between the two whose it is, whichever persona the form names.
 
         Raises:
+            InvalidParams: Nothing is said, or too much.
             NotFound: The persona or the conversation is not there.
             Conflict: Another run of the conversation does not end.
         """
         service = self._service
         if state.get("answer") is not None:
             return await self._go_on(state)
+        said = validate(Message, {"message": state.get("message")}).message
         world_id = state.get("world_id") or service.settings.world
         conversation_id = state.get("conversation_id")
         persona, user_id = context.persona_id, service.settings.user
@@ -100,7 +131,7 @@ class Visit:
                 world_id=world_id,
                 persona=persona,
                 user_id=user_id,
-                message=state["message"],
+                message=said,
                 conversation_id=conversation_id,
                 context=context,
             )
@@ -166,6 +197,11 @@ class Visit:
             await self._service.exchanges.end(self._lease, "interrupted", time.time())
 
 
+def shown(builder: StateGraph[Any, Any, Any, Any], name: str) -> Any:
+    """Compile a graph whose errors can be read in Studio."""
+    return watched(builder, name, Shown()).compile(name=name)
+
+
 def read_settings() -> Settings:
     """Read the settings and set up logging; blocks, so it runs in a thread."""
     settings = load_settings()
@@ -193,7 +229,7 @@ async def conversation(runtime: ServerRuntime[ChatContext]) -> AsyncIterator[Any
     visit = Visit(await OPENED.service())
     parts = replace((await OPENED.service()).parts, accept=visit.accept)
     try:
-        yield build_conversation(parts).compile(name="conversation")
+        yield shown(build_conversation(parts), "conversation")
     finally:
         await visit.close()
 
@@ -207,7 +243,7 @@ async def dialogue(runtime: ServerRuntime[ChatContext]) -> AsyncIterator[Any]:
     visit = Visit(await OPENED.service())
     parts = replace((await OPENED.service()).parts, accept=visit.accept_turn)
     try:
-        yield build_dialogue(parts).compile(name="dialogue")
+        yield shown(build_dialogue(parts), "dialogue")
     finally:
         await visit.close()
 
@@ -219,7 +255,7 @@ async def relationship(runtime: ServerRuntime[None]) -> AsyncIterator[Any]:
         yield compiled("relationship")
         return
     service = await OPENED.service()
-    yield build_relationship(service.parts).compile(name="relationship")
+    yield shown(build_relationship(service.parts), "relationship")
 
 
 @asynccontextmanager

@@ -10,10 +10,13 @@ from typing import Any, cast
 
 import pytest
 from langgraph.types import Command
+from sqlalchemy import select
 
 from persona_mcp.server import catalogue, studio
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.service import Service
+from persona_mcp.state.prepared import Prepared
+from persona_mcp.state.tables import RelationshipEvent
 from tests.command_line import Cli
 
 pytestmark = pytest.mark.anyio
@@ -205,3 +208,37 @@ async def test_the_relationship_graph_runs_in_studio(cli: Cli) -> None:
         felt = await graph.ainvoke(event)
 
     assert felt["backward"]["affinity"] > 0
+
+
+async def test_what_is_wrong_can_be_read_in_studio(cli: Cli) -> None:
+    async with studio.checkpointer(), studio.conversation(runtime(live=True)) as graph:
+        for given, context, error, told in (
+            ({"message": "Hello."}, {"persona_id": "Nor"}, "NotFound", "did you mean Noor"),
+            ({"message": ""}, KNOBS, "InvalidParams", "message: allowed is "),
+            ({"world_id": "main"}, KNOBS, "InvalidParams", "message: allowed is text"),
+        ):
+            with pytest.raises(RuntimeError, match=told) as raised:
+                await graph.ainvoke(given, context=context)
+            assert type(raised.value).__name__ == error
+
+
+async def test_what_happened_needs_no_ids_and_is_not_what_happens_next_on_its_thread(
+    cli: Cli,
+) -> None:
+    config = {"configurable": {"thread_id": "t4"}}
+    both = {"actor_id": "Kira", "receiver_id": "noor", "world_id": "", "event_id": None}
+    ended = []
+    async with studio.checkpointer() as saver:
+        for more in ({"text": "You saved my life."}, {"quality": -0.5}, {"quality": -0.5}):
+            async with studio.relationship(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                ended.append(await graph.ainvoke({**both, **more}, config))
+        service = await studio.OPENED.service()
+        kinds = Prepared(select(RelationshipEvent.kind).order_by(RelationshipEvent.seq))
+        events = await service.database.read(kinds.all)
+
+    ids = [id for one in ended for id in one["event_ids"]]
+    assert len(set(ids)) == len(ids) == 6
+    assert sorted(kind for (kind,) in events) == ["turn"] * 2 + ["update"] * 4
+    warmth = [one["forward"]["affinity"] for one in ended]
+    assert warmth[0] > warmth[1] > warmth[2]
