@@ -17,8 +17,8 @@ from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, NotFound
 
-MADE, ID = 12, 32
-"""Widths of columns, in characters."""
+MADE = 12
+"""Width of a column, in characters."""
 LEFT = {"weight": "importance", "left": "retention"}
 """Columns of a table of memories, and the fields that they show."""
 PEEKED = 10
@@ -248,10 +248,10 @@ def table_of(memories: Sequence[Shown], numbers: Mapping[str, str] = LEFT) -> Ta
     whose = any("whose" in memory for memory in memories)
     table = Table(show_lines=True)
     head = "made, type, whose" if whose else "made, type"
-    table.add_column(head, max_width=MADE, overflow="fold")
+    table.add_column(head, max_width=MADE)
     for name in numbers:
         table.add_column(name, no_wrap=True)
-    table.add_column("memory, id", overflow="fold", min_width=ID)
+    table.add_column("memory, id")
     for memory in memories:
         first = [memory["created_at"].partition("T")[0], memory["memory_type"]]
         table.add_row(

@@ -20,8 +20,6 @@ from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.ids import new_id
 
 Shown = dict[str, Any]
-ID = 32
-"""Width of a column, in characters."""
 
 
 class Stop:
@@ -126,13 +124,12 @@ def list_conversations(which: Mapping[str, Any], as_json: bool) -> None:
 
 def show_conversations(terminal: Terminal, found: Shown) -> None:
     """Lay conversations out in 80 columns."""
-    table = Table("began", "who, about what", "turns", "status")
-    table.add_column("id", min_width=ID, overflow="fold")
+    table = Table("began", "who, about what, id", "turns", "status")
     for one in found["conversations"]:
         began = one["started_at"].partition(".")[0].replace("T", "\n")
-        who = f"{', '.join(one['participants'])}\n{one['topic']}"
+        who = f"{', '.join(one['participants'])}\n{one['topic']}\n{one['id']}"
         status = "\n".join(filter(None, (one["status"], one["exit_reason"])))
-        table.add_row(began, who, str(one["turn_count"]), status, one["id"])
+        table.add_row(began, who, str(one["turn_count"]), status)
     terminal.out.print(table)
     if found["next_cursor"]:
         terminal.out.print(f"more: --cursor {found['next_cursor']}", style=DIM)

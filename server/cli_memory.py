@@ -112,7 +112,7 @@ def show(memory_id: str, world: str | None, as_json: bool) -> None:
 
     def print_fields(terminal: Terminal, found: Shown) -> None:
         table = Table("field")
-        table.add_column("value", overflow="fold")
+        table.add_column("value")
         for name, value in found["memory"].items():
             table.add_row(name, words_of(value))
         terminal.out.print(table)

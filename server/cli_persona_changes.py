@@ -20,6 +20,8 @@ from persona_mcp.server.cli_calls import (
     wrong,
 )
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.validation import known_names, schema_of
 
 NOUNS = {
     "conversations_ended": ("open conversation ends", "open conversations end"),
@@ -49,6 +51,9 @@ def update(
         fields.update(pair_of(text) for text in settings)
         if not fields:
             raise wrong("--set", "FIELD=VALUE, or a FILE with fields", "nothing")
+        for field in fields:
+            if field not in PersonaSpec.model_fields:  # the operation has others, too
+                raise wrong(field, known_names(schema_of(PersonaSpec), field), fields[field])
 
     async def work(ask: Ask, given: Arguments) -> Shown:
         return await ask("persona_update", {**fields, **given})

@@ -156,7 +156,7 @@ def table_of(known: list[KnownToken], now: float) -> Table:
     """Lay tokens out."""
     table = Table()
     for name in ("name", "status", "scopes", "worlds", "expires", "last used", "id"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for one in known:
         told = shown(one, now)
         times = (told[name] or "never" for name in ("expires_at", "used_at"))

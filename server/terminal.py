@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 200
@@ -76,7 +77,14 @@ class SafeFile:
 
 
 class SafeConsole(Console):
-    """A console that takes control characters out of every plain string."""
+    """A console that takes control characters out of every plain string, and cuts nothing off."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; what is too long for its column of a table, an id above all, goes on below."""
+        for table in objects:
+            for column in table.columns if isinstance(table, Table) else ():
+                column.overflow = "fold"
+        super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make rich's text of a string."""

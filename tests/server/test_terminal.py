@@ -15,6 +15,7 @@ from rich.text import Text
 
 from persona_mcp.server.terminal import (
     PIPE_WIDTH,
+    SafeConsole,
     Terminal,
     encodable,
     open_console,
@@ -246,3 +247,14 @@ def test_a_real_terminal_gets_colour_and_unicode_boxes(pseudo_terminal: tuple[in
     assert done.returncode == 0
     assert "╭" in shown
     assert "\x1b[1;31m" in shown
+
+
+def test_a_table_that_is_too_wide_cuts_nothing_off() -> None:
+    id = "0123456789abcdef" * 2
+    out = io.StringIO()
+    table = Table("name", "id", box=None)
+    table.add_row("", id)
+
+    SafeConsole(file=out, width=24).print(table)
+
+    assert "".join(out.getvalue().split()) == f"nameid{id}"
