@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from persona_mcp.server.batch_casts import Casts, casts_of_text
 from persona_mcp.server.batch_outputs import DIALOGUES, FILES
 from persona_mcp.server.batch_rows import NAME as STORE
+from persona_mcp.server.batch_rows import is_unused
 from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.state.errors import Conflict, NotFound, StorageUnavailable
 
@@ -26,7 +27,10 @@ MANIFEST, TIMINGS, LOCK = "manifest.json", "timings.jsonl", "run.lock"
 FORKS, NEW = "forks", ".new"
 OUTPUTS = (DIALOGUES, *(name for names in FILES.values() for name in names))
 STORED = (STORE, f"{STORE}-wal", f"{STORE}-shm")
+HALF = frozenset(f"{name}{NEW}" for name in (SPEC, CAST, MANIFEST))
+"""What a process that was killed while it wrote a file may leave."""
 OURS = frozenset({SPEC, CAST, RECORDING, MANIFEST, TIMINGS, LOCK, FORKS, NEW, *OUTPUTS, *STORED})
+OURS |= HALF
 """All that may lie in the folder of a batch."""
 
 
@@ -101,6 +105,7 @@ async def begin_folder(
     Raises:
         Conflict: Another process runs it; it holds another batch or other files; or this batch was
             begun there, and `resume` is false.
+        NotFound: This batch is finished there, and its store is gone.
         StorageUnavailable: It cannot be written.
     """
     with writable(path):
@@ -109,6 +114,8 @@ async def begin_folder(
         sha256 = hashlib.sha256(spec).hexdigest()
         with writable(path):
             prepare(path, spec, sha256, resume=resume, force=force)
+        if (path / MANIFEST).exists():
+            check_store(path)
         async with open_batch_store(path / STORE) as store:
             yield BatchFolder(path, store, sha256)
 
@@ -118,11 +125,12 @@ async def open_folder(path: Path) -> AsyncIterator[BatchFolder]:
     """Open the folder of a batch that was begun.
 
     Raises:
-        NotFound: There is none.
+        NotFound: There is none, or its store is gone.
         Conflict: Another process runs it.
     """
     spec = spec_in(path)
     with locked(path):
+        check_store(path)
         async with open_batch_store(path / STORE) as store:
             yield BatchFolder(path, store, hashlib.sha256(spec).hexdigest())
 
@@ -143,16 +151,33 @@ def spec_in(path: Path) -> bytes:
         ) from None
 
 
+def check_store(path: Path) -> None:
+    """See to it that a batch's store is there: one made anew would be empty.
+
+    Raises:
+        NotFound: It is not.
+    """
+    if not (path / STORE).is_file():
+        raise NotFound(
+            f"no {STORE} in '{path.name}', which has all that was done: what is finished can be "
+            "verified and forked without it; run it anew with another --out, or --force",
+            kind="batch",
+            id=path.name,
+        )
+
+
 def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) -> None:
     """See to it that a folder holds this batch and nothing else.
 
     Raises:
         Conflict: As `begin_folder`.
     """
-    there = {entry.name for entry in path.iterdir()}
+    there = {entry.name for entry in path.iterdir()} - {LOCK, *HALF}
     old = path / SPEC
     same = old.exists() and hashlib.sha256(old.read_bytes()).hexdigest() == sha256
-    if same and not force:
+    # Nothing was held: somebody could not be cast, or no model answered.
+    unused = STORE in there and there <= {SPEC, CAST, *STORED} and is_unused(path)
+    if same and not force and not unused:
         if not resume and not (path / MANIFEST).exists():
             raise Conflict(
                 "this batch was begun in that folder already: add --resume to go on with it, or "
@@ -160,18 +185,17 @@ def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) 
             )
         return
     strange = sorted(there - OURS)
-    if strange and not there & {STORE, MANIFEST}:  # no batch, whatever its files are called
+    marks = {STORE, MANIFEST} if strange else {STORE, MANIFEST, SPEC}
+    if there and not there & marks:  # no batch, whatever its files are called
+        first = (strange or sorted(there))[0]
         raise Conflict(
-            f"that folder holds other files ({strange[0]}): give another --out, an empty or new one"
+            f"that folder holds other files ({first}): give another --out, an empty or new one"
         )
-    if SPEC in there and not force:
+    if there and not force and not unused:
+        why = "its specification is not the same" if SPEC in there else f"its {SPEC} is gone"
         raise Conflict(
-            "that folder holds another batch (its specification is not the same): give another "
-            "--out, or --force to throw the other one away"
-        )
-    if strange and not force:
-        raise Conflict(
-            f"that folder holds other files ({strange[0]}): give another --out, an empty or new one"
+            f"that folder holds another batch ({why}): give another --out, or --force to throw the "
+            "other one away"
         )
     clear(path)
     write_file(old, [spec])
@@ -234,18 +258,21 @@ def writable(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageUnavailable(
-            f"the folder '{path.name}' cannot be used ({error.strerror or 'no folder'}); give "
-            "another --out"
+            f"the folder '{path.name}' cannot be used ({error.strerror or 'no folder'}); what is "
+            "kept in it stays: mend that and go on with --resume, or give another --out"
         ) from error
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file under another name and move it into place: it is there whole, or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
-        file.writelines(pieces)
-    settle(new)
-    new.replace(path)
+    new = path.with_name(f"{path.name}{NEW}")
+    try:
+        with new.open("wb") as file:
+            file.writelines(pieces)
+        settle(new)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def settle(path: Path) -> None:

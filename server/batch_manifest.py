@@ -52,10 +52,7 @@ def manifest_of(
         "format": FORMAT,
         "name": spec.name,
         "specification": sha256_of(path / SPEC),
-        "files": {
-            name: {"sha256": sha256_of(path / name), "bytes": (path / name).stat().st_size}
-            for name in sorted({SPEC, CAST, *files})
-        },
+        "files": {name: checked(path / name) for name in sorted({SPEC, CAST, *files})},
         "seeds": {"seed": spec.seed, "seeds": spec.seeds, "repeats": spec.repeats},
         "models": models,
         "prompts": prompts_sha256(),
@@ -73,6 +70,17 @@ def manifest_of(
     return {**told, SUM: sum_of(told)}
 
 
+def checked(file: Path) -> dict[str, Any]:
+    """Return a file's check sum and length."""
+    return {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+
+
+def with_file(told: Manifest, file: Path) -> Manifest:
+    """Return a manifest with the check sum of one file that was written anew."""
+    new = {**told, "files": {**told["files"], file.name: checked(file)}}
+    return {**new, SUM: sum_of(new)}
+
+
 def sum_of(told: Mapping[str, Any]) -> str:
     """Return the check sum of a manifest, that itself left out."""
     return hashlib.sha256(canonical({k: v for k, v in told.items() if k != SUM})).hexdigest()
@@ -80,8 +88,13 @@ def sum_of(told: Mapping[str, Any]) -> str:
 
 def write_manifest(path: Path, told: Manifest) -> None:
     """Write a manifest into a batch's folder, for people too."""
+    write_file(path / MANIFEST, [bytes_of(told)])
+
+
+def bytes_of(told: Manifest) -> bytes:
+    """Return the bytes of a manifest."""
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2, sort_keys=True)
-    write_file(path / MANIFEST, [text.encode(), b"\n"])
+    return text.encode() + b"\n"
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -93,6 +106,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         text = (path / MANIFEST).read_bytes()
+    except PermissionError as error:
+        raise BadSnapshot(f"{MANIFEST}: {unreadable(error)}") from error
     except OSError:
         why = f"it has no {MANIFEST}; `persona dialogue status` tells how far it is"
         raise NotFound(
@@ -102,7 +117,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from None
     try:
         told = json.loads(text)
-        whole = isinstance(told, dict) and told.get(SUM) == sum_of(told)
+        whole = isinstance(told, dict) and told.get(SUM) == sum_of(told) and bytes_of(told) == text
     except ValueError:
         whole = False
     if not whole:
@@ -110,6 +125,30 @@ def read_manifest(path: Path) -> Manifest:
     if told["format"] != FORMAT:
         raise BadSnapshot(f"{MANIFEST}: only {FORMAT} can be read, this one is {told['format']}")
     return dict(told)
+
+
+def changed_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files that are not as the manifest has them."""
+    return [name for name, its in manifest["files"].items() if sum_in(path / name) != its["sha256"]]
+
+
+def sum_in(file: Path) -> str | None:
+    """Return the check sum of a file; None of one that is not there or cannot be read."""
+    try:
+        return sha256_of(file)
+    except OSError:
+        return None
+
+
+def unreadable(error: OSError) -> str:
+    """Say why a file cannot be read."""
+    return f"it cannot be read ({error.strerror or 'no reason was given'})"
+
+
+def counts_in(told: Manifest) -> Counts:
+    """Read what came of a batch."""
+    counts = told["counts"]
+    return Counts(counts["done"], counts["failed"], counts["turns"], counts["calls"])
 
 
 def prompts_sha256() -> str:

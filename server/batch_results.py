@@ -8,8 +8,14 @@ from pathlib import Path
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_casts import Casts
-from persona_mcp.server.batch_folder import RECORDING, TIMINGS, BatchFolder, lines
-from persona_mcp.server.batch_manifest import Manifest, manifest_of, read_manifest, write_manifest
+from persona_mcp.server.batch_folder import RECORDING, TIMINGS, BatchFolder, lines, writable
+from persona_mcp.server.batch_manifest import (
+    Manifest,
+    manifest_of,
+    read_manifest,
+    with_file,
+    write_manifest,
+)
 from persona_mcp.server.batch_outputs import REPORT, write_outputs
 from persona_mcp.server.batch_rows import PAGE
 from persona_mcp.server.batch_settings import Begun
@@ -42,12 +48,13 @@ async def finish(
 
     def write() -> Manifest:
         laws = settings.relationships
-        with folder.beside() as new:
+        with writable(folder.path), folder.beside() as new:
             files = write_outputs(new, plan, folder.store.outcomes, casts.of, laws)
             write_lines(new / RECORDING, folder.store.recording())
             write_lines(new / TIMINGS, timing_lines(folder.store))
-        told = manifest_of(folder.path, [*files, RECORDING], plan, begun, models, counts)
-        write_manifest(folder.path, told)
+        with writable(folder.path):
+            told = manifest_of(folder.path, [*files, RECORDING], plan, begun, models, counts)
+            write_manifest(folder.path, told)
         return told
 
     return await asyncio.to_thread(write)
@@ -58,24 +65,24 @@ async def report_again(
 ) -> Path:
     """Write the report of what is done so far; a finished batch's manifest then has its sum.
 
+    Nothing else of the manifest changes: what was changed in the folder is still told by it.
+
     Raises:
-        StorageUnavailable: The store cannot be read.
+        BadSnapshot: The manifest is damaged.
+        StorageUnavailable: The store cannot be read, or the folder cannot be written.
     """
-    counts = await folder.store.counts()
-    begun: Begun = await folder.store.fact(BEGUN)
-    models = await folder.store.models()
 
     def write() -> Path:
         only = plan_with_report(plan)
-        with folder.beside(keep=True) as new:
+        manifest = read_manifest(folder.path) if folder.finished else None
+        with writable(folder.path), folder.beside(keep=True) as new:
             write_outputs(new, only, folder.store.outcomes, casts.of, settings.relationships)
             for path in list(new.iterdir()):
                 if path.name != REPORT:
                     path.unlink()
-        if folder.finished:
-            files = {*read_manifest(folder.path)["files"], REPORT}
-            told = manifest_of(folder.path, files, plan, begun, models, counts)
-            write_manifest(folder.path, told)
+        if manifest is not None and REPORT in manifest["files"]:
+            with writable(folder.path):
+                write_manifest(folder.path, with_file(manifest, folder.path / REPORT))
         return folder.path / REPORT
 
     return await asyncio.to_thread(write)

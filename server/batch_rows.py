@@ -60,14 +60,14 @@ def connected(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of SQLite into ours.
+    """Turn errors of SQLite, and of what it holds, into ours.
 
     Raises:
         StorageUnavailable: In place of one.
     """
     try:
         yield
-    except (sqlite3.Error, zlib.error) as error:
+    except (sqlite3.Error, zlib.error, ValueError) as error:
         raise StorageUnavailable(
             f"the batch's {NAME} cannot be read or written (locked, full, read-only or damaged); "
             "once it can, go on with --resume"
@@ -112,6 +112,17 @@ def read_counts(connection: sqlite3.Connection) -> Counts:
     return Counts(kept - failed, failed, turns, calls)
 
 
+def is_unused(folder: Path) -> bool:
+    """Tell whether a batch's store holds nothing yet. Blocks.
+
+    Raises:
+        StorageUnavailable: The store cannot be read.
+    """
+    with translated(), closing(connected(folder / NAME)) as connection:
+        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone()
+        return not made or connection.execute("SELECT 1 FROM facts").fetchone() is None
+
+
 def read_progress(folder: Path) -> tuple[Counts, list[tuple[int, str]]]:
     """Read how far a batch is, and which dialogues failed why, the first ones. Blocks.
 
@@ -127,8 +138,5 @@ def read_progress(folder: Path) -> tuple[Counts, list[tuple[int, str]]]:
     with translated(), closing(connected(path)) as connection:
         found = connection.execute(query, (PAGE,)).fetchall()
         counts = read_counts(connection)
-    failures = []
-    for place, packed in found:
-        outcome = batch_codec.read_outcome(zlib.decompress(packed))
-        failures.append((place, str((outcome.error or {}).get("message", ""))))
-    return counts, failures
+        outcomes = [(place, batch_codec.read_outcome(zlib.decompress(p))) for place, p in found]
+    return counts, [(at, str((one.error or {}).get("message", ""))) for at, one in outcomes]

@@ -9,7 +9,8 @@ from typing import Literal
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_casts import Casts, read_casts
-from persona_mcp.server.batch_folder import BatchFolder, begin_folder
+from persona_mcp.server.batch_folder import CAST, BatchFolder, begin_folder
+from persona_mcp.server.batch_manifest import changed_files, read_manifest
 from persona_mcp.server.batch_results import BEGUN, finish
 from persona_mcp.server.batch_retry import retry_failed
 from persona_mcp.server.batch_settings import (
@@ -27,6 +28,7 @@ from persona_mcp.state.batch import Cast, Engine
 from persona_mcp.state.batch_plan import Arm, BatchPlan
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.embedding import Embedder
+from persona_mcp.state.errors import BadSnapshot, StorageUnavailable
 
 EngineName = Literal["local", "ray"]
 ReadCast = Callable[[Arm], Awaitable[Cast]]
@@ -86,11 +88,36 @@ async def run_in_folder(
     async with begin_folder(path, asked.spec, resume=resume, force=how.force) as folder:
         counts = await folder.store.counts()
         if folder.finished and not (how.retry_failed and counts.failed):
+            if how.resume and await asyncio.to_thread(is_damaged, folder.path):
+                await written_again(folder, asked)
             total = asked.plan.total
             return Summary(
                 total, counts.done, counts.failed, counts.turns, counts.calls, False, 0.0
             )
         return await hold_in(folder, asked, how, told, stopping)
+
+
+def is_damaged(path: Path) -> bool:
+    """Tell whether a file of a finished batch is not as it was written. Blocks."""
+    try:
+        return bool(changed_files(path, read_manifest(path)))
+    except BadSnapshot:
+        return True
+
+
+async def written_again(folder: BatchFolder, asked: Asked) -> None:
+    """Write the results of a finished batch from its store; no model is asked.
+
+    Raises:
+        StorageUnavailable: The store cannot be read, or the folder cannot be written.
+    """
+    casts, begun = await asyncio.to_thread(folder.casts), await folder.store.fact(BEGUN)
+    if casts is None or begun is None:
+        raise StorageUnavailable(
+            f"a file of '{folder.path.name}' is damaged, and {CAST} or what it was begun with is "
+            "gone, of which it would be made again; run the batch anew with another --out"
+        )
+    await finish(folder, asked.plan, casts, as_begun(asked.settings, begun))
 
 
 async def hold_in(

@@ -159,7 +159,9 @@ class BatchStore:
         """
         query = "SELECT measured, outcome FROM outcomes WHERE place BETWEEN ? AND ? ORDER BY place"
         for measured, packed in self._rows(query, first, last):
-            yield batch_codec.read_outcome(zlib.decompress(packed), json.loads(measured))
+            with translated():
+                outcome = batch_codec.read_outcome(zlib.decompress(packed), json.loads(measured))
+            yield outcome
 
     def recording(self) -> Generator[str]:
         """Read the calls of all dialogues as lines, in order; not on the loop."""
@@ -171,7 +173,9 @@ class BatchStore:
         """Read what was measured, by place, in order; not on the loop."""
         query = "SELECT place, measured FROM outcomes WHERE place BETWEEN ? AND ? ORDER BY place"
         for place, measured in self._rows(query, 0, None):
-            yield place, json.loads(measured)
+            with translated():
+                times = json.loads(measured)
+            yield place, times
 
     def _rows(self, query: str, first: int, last: int | None) -> Iterator[tuple[Any, ...]]:
         """Read on a connection of this thread's own, however long somebody takes to read on."""

@@ -23,7 +23,9 @@ from persona_mcp.server.batch_manifest import (
     MADE_WITH,
     SUM,
     Manifest,
+    changed_files,
     read_manifest,
+    unreadable,
     versions,
 )
 from persona_mcp.server.batch_replay import Replay, open_replay
@@ -163,24 +165,26 @@ async def held_again(replay: Replay, told: Callable[[Event], None]) -> Manifest:
     return await finish(folder, replay.plan, replay.casts, replay.settings)
 
 
-def changed_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Name the files that are not as the manifest has them."""
-    return [
-        name
-        for name, its in manifest["files"].items()
-        if not (path / name).is_file() or sha256_of(path / name) != its["sha256"]
-    ]
-
-
 def located(path: Path, name: str) -> Difference:
     """Say where a file was changed that is not made again, as far as there is telling."""
-    if not (path / name).is_file():
-        return Difference(name, None, "", GONE)
+    if (fault := fault_of(path / name)) is not None:
+        return Difference(name, None, "", fault)
     if name == RECORDING and (path / STORE).is_file():
         told = in_recording(path)
         if told is not None:
             return told
     return Difference(name, None, "", CHANGED)
+
+
+def fault_of(file: Path) -> str | None:
+    """Say why a file cannot be compared; None if it can."""
+    if not file.is_file():
+        return GONE
+    try:
+        with file.open("rb"):
+            return None
+    except OSError as error:
+        return unreadable(error)
 
 
 def in_recording(path: Path) -> Difference | None:
@@ -190,7 +194,7 @@ def in_recording(path: Path) -> Difference | None:
             wanted = (text.encode() + b"\n" for text in kept)
             with (path / RECORDING).open("rb") as found:
                 return first_in_lines(RECORDING, found, wanted, as_json=True)
-    except PersonaError:
+    except (PersonaError, UnicodeDecodeError):
         return None
 
 
@@ -198,8 +202,8 @@ def differences(path: Path, again: Path, manifest: Manifest, made: Manifest) -> 
     """Compare what is there with what was made again: the first difference of each file."""
     found = []
     for name in sorted({*manifest["files"], *made["files"]}):
-        if not (path / name).is_file():
-            found.append(Difference(name, None, "", GONE))
+        if (fault := fault_of(path / name)) is not None:
+            found.append(Difference(name, None, "", fault))
         elif not (again / name).is_file():
             found.append(Difference(name, None, "", "the recording makes no such file"))
         elif sha256_of(path / name) != sha256_of(again / name):

@@ -16,9 +16,11 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.config.spec_files import read_plan
 from persona_mcp.server.batch_check import needs_folder, reader
 from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_folder, spec_in
+from persona_mcp.server.batch_manifest import counts_in, read_manifest
 from persona_mcp.server.batch_outputs import REPORT
 from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
 from persona_mcp.server.batch_results import BEGUN, report_again
+from persona_mcp.server.batch_rows import NAME as STORE
 from persona_mcp.server.batch_rows import read_progress
 from persona_mcp.server.batch_running import Asked, EngineName, How, run_in_folder
 from persona_mcp.server.batch_settings import as_begun
@@ -192,12 +194,15 @@ def status_of(folder: Path) -> dict[str, Any]:
 
     Raises:
         NotFound: There is no batch.
+        BadSnapshot: Its store is gone, and its manifest is damaged.
     """
     spec_in(folder)
     _, plan = read_plan(folder / SPEC)
     counts, failures = read_progress(folder)
-    held = counts.done + counts.failed
     finished = (folder / MANIFEST).exists()
+    if finished and not (folder / STORE).is_file():
+        counts = counts_in(read_manifest(folder))
+    held = counts.done + counts.failed
     running = is_locked(folder)
     return {
         "name": plan.spec.name,

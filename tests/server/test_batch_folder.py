@@ -31,7 +31,8 @@ async def test_a_new_folder_is_made_with_the_specification_in_it(tmp_path: Path)
 
 
 async def test_what_was_begun_is_gone_on_with_only_if_that_is_wished(tmp_path: Path) -> None:
-    await begun(tmp_path)
+    async with begin_folder(tmp_path, ONE) as folder:
+        await folder.store.note_fact("begun", {})
 
     with pytest.raises(Conflict, match="add --resume"):
         await begun(tmp_path)
@@ -62,6 +63,63 @@ async def test_another_batch_is_left_alone_unless_it_is_to_be_thrown_away(tmp_pa
 
     assert (kept, folder.finished) == (None, False)
     assert (tmp_path / SPEC).read_bytes() == OTHER
+
+
+async def test_a_batch_that_never_began_makes_room_for_another(tmp_path: Path) -> None:
+    async with begin_folder(tmp_path, ONE) as folder:
+        await folder.store.counts()  # the store is there, and empty
+    (tmp_path / "cast.json").write_text("{}")
+
+    assert await begun(tmp_path, OTHER) is False
+
+    assert (tmp_path / SPEC).read_bytes() == OTHER
+    assert not (tmp_path / "cast.json").exists()
+
+
+async def test_what_a_killed_process_left_half_written_is_in_nobodys_way(tmp_path: Path) -> None:
+    for name in ("spec.yaml.new", "run.lock"):
+        (tmp_path / name).write_text("")
+
+    assert await begun(tmp_path, resume=True) is False
+
+    assert not (tmp_path / "spec.yaml.new").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_files_that_are_called_as_a_batchs_are_no_batch(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    (tmp_path / "forks").mkdir()
+
+    with pytest.raises(Conflict, match=r"other files \(forks\)"):
+        await begun(tmp_path, force=force)
+
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+async def test_a_batch_whose_specification_is_gone_is_not_thrown_away(tmp_path: Path) -> None:
+    async with begin_folder(tmp_path, ONE) as folder:
+        await folder.store.note_fact("begun", {"of": "one"})
+    (tmp_path / SPEC).unlink()
+
+    with pytest.raises(Conflict, match=r"another batch \(its spec\.yaml is gone\)"):
+        await begun(tmp_path, OTHER)
+
+    async with begin_folder(tmp_path, OTHER, force=True) as folder:
+        assert await folder.store.fact("begun") is None
+
+
+async def test_the_store_of_a_finished_batch_is_not_made_anew(tmp_path: Path) -> None:
+    await begun(tmp_path)
+    (tmp_path / MANIFEST).write_text("{}")
+    (tmp_path / "run.db").unlink(missing_ok=True)
+
+    with pytest.raises(NotFound, match=r"no run\.db in"):
+        await begun(tmp_path, resume=True)
+    with pytest.raises(NotFound, match=r"no run\.db in"):
+        async with open_folder(tmp_path):
+            pass
+
+    assert not (tmp_path / "run.db").exists()
 
 
 async def test_force_throws_nothing_away_where_no_batch_is(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """A finished batch is what its manifest says, and its recording makes the same of it again."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from persona_mcp.server.batch_manifest import SUM, sum_of, versions
+from persona_mcp.server.batch_manifest import SUM, sum_of, versions, write_manifest
 from persona_mcp.server.batch_verify import (
     Difference,
     first_in,
@@ -61,7 +62,7 @@ def summed_again(out: Path) -> None:
     for name, its in manifest["files"].items():
         its.update(sha256=sha256_of(out / name), bytes=(out / name).stat().st_size)
     manifest[SUM] = sum_of(manifest)
-    (out / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    write_manifest(out, manifest)
 
 
 def test_it_needs_neither_the_model_nor_a_data_folder_nor_the_store(
@@ -123,6 +124,85 @@ def test_a_file_that_is_gone_is_told(cli: Cli, out: Path) -> None:
     [told] = verdict(cli)["differences"]
 
     assert (told["file"], told["what"]) == ("openai.jsonl", "it is not there")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"}\n", b"}\n\n"), (b"}\n", b"}"), (b'  "name"', b'  "name": 1,\n  "name"')]
+)
+def test_a_manifest_that_is_written_in_another_way_is_found(
+    cli: Cli, out: Path, old: bytes, new: bytes
+) -> None:
+    data = (out / "manifest.json").read_bytes()
+    head, _, tail = data.rpartition(old)
+    (out / "manifest.json").write_bytes(head + new + tail)
+
+    [told] = verdict(cli)["differences"]
+
+    assert (told["file"], told["what"].split(":")[0]) == (
+        "manifest.json",
+        "it was changed or is damaged",
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_told(cli: Cli, out: Path) -> None:
+    for name in results(out):
+        (out / name).chmod(0)
+
+        [told] = verdict(cli)["differences"]
+
+        assert told["file"] == name and told["what"].startswith("it cannot be read (")
+        (out / name).chmod(0o600)
+
+
+def test_a_report_that_is_made_again_hides_no_change(cli: Cli, out: Path) -> None:
+    cli.good("dialogue", "report", "out")
+    verdict(cli, good=True)
+    with (out / "spec.yaml").open("ab") as file:
+        file.write(b"# changed\n")
+    (out / "turns.parquet").unlink()
+
+    cli.good("dialogue", "report", "out")
+
+    assert "spec.yaml" in {one["file"] for one in verdict(cli)["differences"]}
+
+
+def test_a_report_may_be_made_of_a_batch_that_asks_for_none(cli: Cli, tmp_path: Path) -> None:
+    cli.server.default = cli.server.named("hashed")
+    spec = written(tmp_path / "one.yaml", specification(**ONE, outputs=["openai"]))
+    cli.good("dialogue", "run", spec, "--out", "out")
+
+    cli.good("dialogue", "report", "out")
+
+    assert (OUT / "report.html").is_file()
+    verdict(cli, good=True)
+
+
+def test_a_finished_batch_is_read_without_its_store_and_makes_none(cli: Cli, out: Path) -> None:
+    (out / "run.db").unlink()
+
+    told = cli("dialogue", "report", "out")
+    status = cli.good("dialogue", "status", "out", "--json").json
+
+    assert told.code == 1 and "no run.db in 'out'" in told.err
+    assert (status["status"], status["done"], status["left"]) == ("finished", 1, 0)
+    assert not (out / "run.db").exists()
+    verdict(cli, good=True)
+
+
+def test_what_was_lost_of_a_finished_batch_is_written_again(
+    cli: Cli, out: Path, tmp_path: Path
+) -> None:
+    before, asked = results(out), len(cli.server.requests)
+    (out / "turns.parquet").unlink()
+    flipped(out / "dialogues.jsonl")
+    flipped(out / "manifest.json")
+
+    cli.good("dialogue", "run", str(tmp_path / "one.yaml"), "--out", "out", "--resume")
+
+    assert results(out) == before
+    assert len(cli.server.requests) == asked
+    verdict(cli, good=True)
 
 
 def test_an_output_that_was_changed_together_with_its_sum_is_found(cli: Cli, out: Path) -> None:
