@@ -112,6 +112,19 @@ def read_counts(connection: sqlite3.Connection) -> Counts:
     return Counts(kept - failed, failed, turns, calls)
 
 
+def calls_under_way(folder: Path) -> int:
+    """Count the kept calls of dialogues that have not come to their end. Blocks.
+
+    Raises:
+        StorageUnavailable: The store cannot be read.
+    """
+    if not (folder / NAME).is_file():
+        return 0
+    query = "SELECT count(*) FROM calls WHERE place NOT IN (SELECT place FROM outcomes)"
+    with translated(), closing(connected(folder / NAME)) as connection:
+        return int(connection.execute(query).fetchone()[0])
+
+
 def is_unused(folder: Path) -> bool:
     """Tell whether a batch's store holds nothing yet. Blocks.
 

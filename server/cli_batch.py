@@ -21,11 +21,12 @@ from persona_mcp.server.batch_outputs import REPORT
 from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
 from persona_mcp.server.batch_results import BEGUN, report_again
 from persona_mcp.server.batch_rows import NAME as STORE
-from persona_mcp.server.batch_rows import read_progress
+from persona_mcp.server.batch_rows import calls_under_way, read_progress
 from persona_mcp.server.batch_running import Asked, EngineName, How, run_in_folder
 from persona_mcp.server.batch_settings import as_begun
 from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
+from persona_mcp.server.cli_calls import counted
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run
 from persona_mcp.server.store import read_store
 from persona_mcp.server.terminal import Terminal
@@ -126,6 +127,13 @@ def ended(shown: Display, terminal: Terminal, summary: Summary, file: Path, out:
         raise typer.Exit(SOME_FAILED)
 
 
+def show_under_way(terminal: Terminal, calls: int) -> None:
+    """Say that what was begun is not lost, if anything was."""
+    if calls:
+        what = counted(calls, "model call")
+        terminal.out.print(f"{what} of dialogues under way are kept, too: they go on from there")
+
+
 def show_summary(terminal: Terminal, summary: Summary, file: Path, out: Path) -> None:
     """Write what came of a batch in a table, and what to do next."""
     table = Table("dialogues", "done", "failed", "turns", "model calls", "time")
@@ -133,6 +141,7 @@ def show_summary(terminal: Terminal, summary: Summary, file: Path, out: Path) ->
     table.add_row(*map(str, counts), duration(summary.wall_s))
     terminal.out.print(table)
     if summary.stopped:
+        show_under_way(terminal, calls_under_way(out))
         terminal.out.print(f"stopped; go on with: persona dialogue run {file} --out {out} --resume")
         return
     if summary.failed:
@@ -213,6 +222,7 @@ def status_of(folder: Path) -> dict[str, Any]:
         "left": plan.total - held,
         "turns": counts.turns,
         "calls": counts.calls,
+        "calls_under_way": 0 if finished else calls_under_way(folder),
         "failures": [{"dialogue": index, "reason": why} for index, why in failures],
     }
 
@@ -224,6 +234,7 @@ def show_status(terminal: Terminal, found: dict[str, Any]) -> None:
         f"done, {found['failed']} failed, {found['left']} left; {found['turns']} turns, "
         f"{found['calls']} model calls"
     )
+    show_under_way(terminal, found["calls_under_way"])
     if not found["failures"]:
         return
     table = Table("dialogue", "failed because")

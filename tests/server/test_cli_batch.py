@@ -230,6 +230,8 @@ def test_ctrl_c_stops_at_turns_and_going_on_comes_to_the_same_bytes(cli: Cli, sp
     assert "stops where each dialogue's turn ends" in stopped.err
     assert asked < TURNS
     assert (status["status"], status["left"] > 0) == ("stopped", True)
+    kept = status["calls_under_way"]
+    assert (f"{kept} model call" in stopped.out) is (kept > 0)
     assert "--resume" in refused.err
     assert results(Path("out")) == results(Path("whole"))
     assert len(cli.server.requests) - before == TURNS  # nothing was asked twice
