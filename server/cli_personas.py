@@ -17,6 +17,8 @@ from persona_mcp.server.terminal import Terminal
 ABOUT = 60
 OWN = ("id", "version", "created_at", "updated_at", "greetings")
 """Fields of a stored persona that a file does not have."""
+PAGE = 200
+"""Personas that are asked for at once."""
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 """What a file need not say; 0 is a value."""
 
@@ -32,7 +34,7 @@ def list_personas(as_json: bool) -> None:
     """Print a table of all personas."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        found = await call(settings, "persona_list", limit=200)
+        found = await all_personas(settings)
         if as_json:
             terminal.print_json(found)
             return
@@ -47,6 +49,17 @@ def list_personas(as_json: bool) -> None:
         terminal.out.print(table)
 
     run(work, as_json=as_json)
+
+
+async def all_personas(settings: Settings) -> dict[str, Any]:
+    """Return what persona_list returns, of all its pages."""
+    catalogue.operations()
+    async with open_store(settings) as store:
+        found = await call_operation(store, "persona_list", {"limit": PAGE})
+        while cursor := found["next_cursor"]:
+            more = await call_operation(store, "persona_list", {"limit": PAGE, "cursor": cursor})
+            found = {**more, "personas": found["personas"] + more["personas"]}
+    return found
 
 
 def show(name: str, as_json: bool) -> None:

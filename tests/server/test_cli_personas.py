@@ -1,12 +1,18 @@
 """`persona update`, `persona delete` and `persona show --now`: what people see and can undo."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from persona_mcp.config.database import open_database
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_persona_changes import pair_of
+from persona_mcp.server.cli_personas import PAGE
+from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.personas import add
 from tests.command_line import Cli, Done
 
 
@@ -111,3 +117,18 @@ def test_how_a_persona_stands_now_is_told_in_a_few_lines(cli: Cli) -> None:
     assert lines[2].endswith("can talk")
     assert lines[3] == "remembers 2 things, 0 of them weighty"
     assert cli.good("show", "Aria", "--now", "--json").json["memory_stats"]["total_memories"] == 2
+
+
+@pytest.mark.anyio
+async def test_all_personas_are_listed_however_many_there_are(cli: Cli) -> None:
+    before = len((await asyncio.to_thread(cli.good, "list", "--json")).json["personas"])
+    database = open_database(Settings(data_dir=cli.data_dir, _env_file=None))
+    with database.writing() as connection:
+        for number in range(PAGE):
+            add(connection, "main", PersonaSpec(name=f"Guest {number:03}"), 0.0)
+    await database.aclose()
+
+    listed = (await asyncio.to_thread(cli.good, "list", "--json")).json
+
+    assert len(listed["personas"]) == before + PAGE
+    assert listed["next_cursor"] is None
