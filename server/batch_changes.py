@@ -126,7 +126,21 @@ def with_field(talk: TalkSpec, parts: tuple[str, ...], value: Any, kept: int) ->
     made = changed(talk, parts, ("dialogue",), value)
     if parts[0] == "topics" and len(made.topics) > 1:
         raise CannotVary("one topic", ", ".join(made.topics))
+    check_time(talk, made, kept)
     return made
+
+
+def check_time(before: TalkSpec, after: TalkSpec, kept: int) -> None:
+    """See to it that what is different comes after the turns that stay.
+
+    Raises:
+        CannotVary: It would have happened by then.
+    """
+    if after.max_turns <= kept and after.max_turns != before.max_turns:
+        raise CannotVary(f"more turns than the {kept} that stay", str(after.max_turns))
+    for one in after.interventions:
+        if one.turn is not None and one.turn <= kept and one not in before.interventions:
+            raise CannotVary(f"turns after the {kept} that stay", f"turn {one.turn}")
 
 
 def of_persona(
