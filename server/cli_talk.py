@@ -13,6 +13,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
 from persona_mcp.server.cli_run import STDIN, llm, read_stdin, run_loop
 from persona_mcp.server.explanation import explain
+from persona_mcp.server.line_editing import read_edited
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.server.service import Service, open_service
@@ -194,8 +195,7 @@ def greet(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
 def read_line(terminal: Terminal) -> str | None:
     """Read what the user says; None at the end of the talk."""
     try:
-        terminal.out.print("you: ", style=YOU, end="")
-        return input().strip()
+        return read_edited(terminal, Text.assemble(("you:", YOU), " ")).strip()
     except (EOFError, KeyboardInterrupt):
         terminal.out.print()
         return None
