@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -227,7 +228,7 @@ def export(
         }
         if output is None:
             return {**found, "data": text}
-        save(output, text)
+        save(output, text, "--output")
         return {**found, "file": str(output)}
 
     def show(terminal: Terminal, found: Shown) -> None:
@@ -257,13 +258,18 @@ def joined(pages: list[str], form: str) -> str:
     return "[" + ",\n".join(one for one in lists if one) + "]\n"
 
 
-def save(path: Path, text: str) -> None:
+def save(path: Path, text: str, option: str) -> None:
     """Write a file whole or not at all; what had this name is replaced.
+
+    Args:
+        path: The file.
+        text: What is written.
+        option: Where the user named the file, for the error.
 
     Raises:
         InvalidParams: It cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         if path.exists() and not path.is_file():  # such as /dev/null, which is not to be replaced
             path.write_text(text, encoding="utf-8", newline="")
@@ -275,4 +281,27 @@ def save(path: Path, text: str) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         given = f"{path} ({error.strerror})"
-        raise wrong("--output", "a file that can be written", given) from error
+        raise wrong(option, "a file that can be written", given) from error
+
+
+def check_file(path: Path, option: str) -> None:
+    """Make sure that a file can be written, before what goes into it is made; it stays as it is.
+
+    Raises:
+        InvalidParams: It cannot, as far as can be told now.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not path.exists() or path.is_file():  # of a pipe, an opening would be its reader's end
+            part = part_of(path)
+            part.touch()
+            part.unlink()
+    except OSError as error:
+        given = f"{path} ({error.strerror})"
+        raise wrong(option, "a file that can be written", given) from error
+
+
+def part_of(path: Path) -> Path:
+    """Name the file beside another in which its new content is written, by this process alone."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")

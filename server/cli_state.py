@@ -19,9 +19,12 @@ from persona_mcp.server.cli_calls import (
     counted,
     wrong,
 )
+from persona_mcp.server.cli_memory_changes import check_file
 from persona_mcp.server.cli_memory_changes import save as write_file
 from persona_mcp.server.terminal import Terminal
 
+FILE = "FILE"
+"""What the commands' argument is called."""
 FILE_BYTES = 256 * 1024 * 1024
 """Of a file, at most; state_load takes no more."""
 TOLD = (
@@ -44,6 +47,10 @@ def save(
 ) -> None:
     """Save the world and say what it is called."""
 
+    def check(*_: object) -> None:
+        if file is not None:  # else the state is saved, and saved again by each further try
+            check_file(file, FILE)
+
     async def work(ask: Ask, given: Arguments) -> Shown:
         found: Shown = (await ask("state_save", given))["state"]
         if file is not None:
@@ -64,7 +71,7 @@ def save(
         "include": include or None,
         "world_id": world,
     }
-    carry_out(work, arguments, show, as_json)
+    carry_out(work, arguments, show, as_json, first=check)
 
 
 def load(
@@ -193,7 +200,7 @@ async def write_out(ask: Ask, given: Arguments, file: Path) -> Shown:
     while (offset := found["next_offset"]) is not None:
         found = await ask("state_export", {**whole, "offset": offset})
         pieces.append(base64.b64decode(found["data"]))
-    await asyncio.to_thread(write_file, file, b"".join(pieces).decode("utf-8"))
+    await asyncio.to_thread(write_file, file, b"".join(pieces).decode("utf-8"), FILE)
     told = ("snapshot_id", "name", "version", "bytes", "sha256")
     return {**{key: found[key] for key in told}, "file": str(file)}
 
@@ -208,10 +215,10 @@ def read_in(file: Path) -> str:
     try:
         size = file.stat().st_size
         if size > FILE_BYTES:
-            raise wrong("FILE", allowed, f"{file} ({size} bytes)")
+            raise wrong(FILE, allowed, f"{file} ({size} bytes)")
         return base64.b64encode(file.read_bytes()).decode()
     except OSError as error:
-        raise wrong("FILE", allowed, f"{file} ({error.strerror})") from error
+        raise wrong(FILE, allowed, f"{file} ({error.strerror})") from error
 
 
 def in_words(counts: Shown) -> str:

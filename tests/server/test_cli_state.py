@@ -90,7 +90,11 @@ def test_a_merge_lists_what_is_different(cli: Cli) -> None:
         (("load", "--version", "0"), "--version: allowed is whole number 1"),
         (("save", "--include", "dreams"), "--include: allowed is one of personas"),
         (("export", "x.json"), "snapshot 'default' not found"),
-        (("save", "no/such/folder/x.json"), "allowed is a file that can be written"),
+        (("save", "no/such/folder/x.json"), "FILE: allowed is a file that can be written"),
+        (
+            ("save", "."),
+            "that can be written, given was . (Is a directory)",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_as_on_the_command_line(
@@ -100,6 +104,37 @@ def test_what_is_wrong_is_named_as_on_the_command_line(
 
     assert done.code == 1
     assert words in " ".join(done.err.split())
+
+
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_saved(
+    cli: Cli, tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "no" / "x.json")
+    refused = cli("state", "save", nowhere)
+    listed = cli.good("state", "list", "--json").json
+    cli.good("state", "save")
+
+    exported = cli("state", "export", nowhere)
+
+    assert "FILE: allowed is a file that can be written" in refused.err
+    assert listed["total_count"] == 0
+    assert "FILE: allowed is a file that can be written" in exported.err
+
+
+def test_a_refused_save_leaves_a_file_as_it_was(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    file.write_text("mine", "utf-8")
+
+    refused = cli("state", "save", str(file), "--include", "dreams")
+
+    assert refused.code == 1
+    assert file.read_text("utf-8") == "mine"
+    assert [one.name for one in tmp_path.glob("kept.json*")] == ["kept.json"]
+
+
+def test_a_state_is_written_to_what_is_no_plain_file(cli: Cli) -> None:
+    assert "wrote it to /dev/null" in cli.good("state", "save", "/dev/null").out
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_file_that_is_no_saved_state_is_refused(cli: Cli, tmp_path: Path) -> None:
