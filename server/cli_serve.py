@@ -91,16 +91,20 @@ def serve(host: str | None, port: int | None, model: str | None, insecure: bool)
     """Serve until stopped.
 
     Raises:
-        typer.Exit: With 1, if it cannot be served there, or nobody could call it.
+        typer.Exit: With 1, if it cannot be served there (which is found first: no token helps
+            then), or nobody could call it.
     """
 
     async def work(settings: Settings, terminal: Terminal) -> None:
         alone = is_loopback(settings.server.host)
         guarded = needs_tokens(settings, insecure=insecure)
-        if guarded:
-            await check_tokens(settings)
         everybody = insecure and not alone
-        await serve_until_stopped(settings, terminal, everybody=everybody, guarded=guarded)
+        with listen(settings.server.host, settings.server.port) as listening:
+            if guarded:
+                await check_tokens(settings)
+            await serve_until_stopped(
+                settings, terminal, listening, everybody=everybody, guarded=guarded
+            )
 
     given: dict[str, Any] = {"host": host, "port": port}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -120,27 +124,37 @@ async def check_tokens(settings: Settings) -> None:
     Raises:
         NotConfigured: Nobody could.
     """
-    if not settings.oauth.issuer and not await has_usable(settings):
-        raise NotConfigured(
-            f"callers of a server at {settings.server.host} need a token, and there is none that "
-            "is in use. Make one first: persona token create --name NAME --scopes read,chat. Or "
+    if settings.oauth.issuer or await has_usable(settings):
+        return
+    if settings.access.tokens == REQUIRED:
+        why = f"PERSONA_ACCESS__TOKENS is {REQUIRED}, so callers need a token"
+        without = "set it to auto and serve this machine alone (--host 127.0.0.1)"
+    else:
+        why = f"callers of a server at {settings.server.host} need a token"
+        without = (
             "serve this machine alone (--host 127.0.0.1); --insecure lets anybody do everything"
         )
+    raise NotConfigured(
+        f"{why}, and there is none that is in use. Make one first: "
+        f"persona token create --name NAME --scopes read,chat. Or {without}"
+    )
 
 
 async def serve_until_stopped(
-    settings: Settings, terminal: Terminal, *, everybody: bool, guarded: bool
+    settings: Settings,
+    terminal: Terminal,
+    listening: socket.socket,
+    *,
+    everybody: bool,
+    guarded: bool,
 ) -> None:
-    """Listen, open everything, say where, and serve.
+    """Open everything, say where it listens, and serve.
 
     Raises:
         InternalError: A door broke down; the log has the cause.
-        InvalidParams: The address is taken, or is not of this machine.
         StorageUnavailable: The data folder or the database cannot be used.
     """
-    limits = settings.server
-    listening = listen(limits.host, limits.port)
-    address = shown(listening, limits.host)
+    address = shown(listening, settings.server.host)
     # Opened here and not by the app, so that what keeps it from opening is told as any error is.
     async with open_service(settings) as service:
         app = create_app(

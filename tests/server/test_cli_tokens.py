@@ -137,18 +137,37 @@ def test_a_token_is_needed_where_others_reach_the_server(
     assert needs_tokens(settings, insecure=insecure) == needed
 
 
-@pytest.mark.parametrize("more", [{}, {"PERSONA_ACCESS__TOKENS": "required"}])
-def test_a_server_that_nobody_could_call_does_not_start(
-    tmp_path: Path, more: dict[str, str]
-) -> None:
-    host = "127.0.0.1" if more else "0.0.0.0"
-    given = variables(tmp_path / "data", "http://127.0.0.1:9", **more)
+def test_a_server_that_nobody_could_call_does_not_start(tmp_path: Path) -> None:
+    given = variables(tmp_path / "data", "http://127.0.0.1:9")
 
-    done = run("serve", "--host", host, "--port", "0", **given)
+    done = run("serve", "--host", "0.0.0.0", "--port", "0", **given)
 
     assert done.returncode == 1
+    assert "callers of a server at 0.0.0.0 need a token" in done.stderr
     assert "persona token create" in done.stderr
     assert "--insecure" in done.stderr
+
+
+def test_a_server_whose_setting_asks_for_tokens_names_the_setting(tmp_path: Path) -> None:
+    more = {"PERSONA_ACCESS__TOKENS": "required"}
+    given = variables(tmp_path / "data", "http://127.0.0.1:9", **more)
+
+    done = run("serve", "--port", "0", "--insecure", **given)
+
+    assert done.returncode == 1
+    assert "PERSONA_ACCESS__TOKENS is required" in done.stderr
+    assert "persona token create" in done.stderr
+    assert "--insecure" not in done.stderr
+
+
+def test_a_host_that_is_not_there_is_told_before_a_token_is_asked_for(tmp_path: Path) -> None:
+    given = variables(tmp_path / "data", "http://127.0.0.1:9")
+
+    done = run("serve", "--host", "192.0.2.1", "--port", "0", **given)
+
+    assert done.returncode == 1
+    assert "--host, --port: allowed is a free address of this machine" in done.stderr
+    assert "token" not in done.stderr
 
 
 def test_a_token_made_and_revoked_beside_a_server_acts_and_ends_there(tmp_path: Path) -> None:
