@@ -19,10 +19,20 @@ from persona_mcp.state.fields import LAST_MOMENT
 Row = dict[str, Any]
 CHROMA = "chroma.sqlite3"
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
-TABLES = (
-    *("personas", "persona_interaction_states", "relationships"),
-    *("conversations", "conversation_turns", "memories"),
-)
+MAIN = "personas.db"
+KEYS = {
+    "personas": ("id",),
+    "persona_interaction_states": ("persona_id",),
+    "relationships": ("persona1_id", "persona2_id"),
+    "conversations": ("id",),
+    "conversation_turns": ("id",),
+    "memories": ("id",),
+}
+TABLES = tuple(KEYS)
+OURS = {"worlds", "alembic_version"}
+"""Tables that this Persona MCP's own database has, and the original's never."""
+NAMED = 5
+"""Rows that are left out are named up to this many; of the others, how many they are."""
 JSON_COLUMNS = (
     *("personality_traits", "topic_preferences", "participants", "related_personas"),
     *("metadata", "shared_experiences", "score_history"),
@@ -59,20 +69,21 @@ def read_original(folder: Path) -> Original:
         NotFound: There is none of the original's.
     """
     found = Original()
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix in SUFFIXES and f.is_file()]
-    for file in files:
+    files = [f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file()]
+    for file in sorted(files, key=order):
+        name = file.relative_to(folder).as_posix()
         try:
             with closing(
                 sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
             ) as db:
                 db.row_factory = sqlite3.Row
-                (read_chroma if file.name == CHROMA else read_tables)(db, file.name, found)
+                (read_chroma if file.name == CHROMA else read_tables)(db, name, found)
         except (OSError, sqlite3.Error) as error:
-            found.unread.append(f"{file.name}: {error}")
+            found.unread.append(f"{name}: {error}")
         log = file.with_name(f"{file.name}-wal")
         if log.exists() and log.stat().st_size:
             found.unread.append(
-                f"{log.name}: writes that are not in the file yet; stop the old server properly, "
+                f"{name}-wal: writes that are not in the file yet; stop the old server properly, "
                 "and import again"
             )
     if not any(found.rows.values()) and not found.memories:
@@ -85,18 +96,56 @@ def read_original(folder: Path) -> Original:
     return found
 
 
+def order(file: Path) -> tuple[bool, int, Path]:
+    """Put copies behind what they are copies of: the original's own name first, then less deep."""
+    return file.name != MAIN, len(file.parts), file
+
+
 def read_tables(db: sqlite3.Connection, file: str, found: Original) -> None:
     """Read the tables that are known, and tell of the others."""
     names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     if "personas" not in names:
         found.unread.append(f"{file}: it has no table personas, so it is not the original's")
         return
+    if ours := OURS.intersection(names):
+        found.unread.append(
+            f"{file}: it has a table {min(ours)}, so it is this Persona MCP's own and not the "
+            "original's"
+        )
+        return
     for name in names:
         count = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]
         if name in TABLES:
-            found.rows[name] += read_rows(db, name, found)
+            add_rows(read_rows(db, name, found), name, file, found)
         elif count and not name.startswith("sqlite_"):
             found.unread.append(f"{file}: table {name} with {count} rows is not known")
+
+
+def add_rows(rows: Iterator[Row], table: str, file: str, found: Original) -> None:
+    """Keep a table's rows, but for those that were read before, as where a file is a copy."""
+    seen = {key_of(row, table) for row in found.rows[table]}
+    again = []
+    for row in rows:
+        key = key_of(row, table)
+        if key in seen:
+            again.append(" and ".join(str(row.get(column)) for column in KEYS[table]))
+            continue
+        seen.add(key)
+        found.rows[table].append(row)
+    tell_again(f"{file}: table {table}", again, found)
+
+
+def tell_again(where: str, again: list[str], found: Original) -> None:
+    """Tell of what was read before, in one line however much it is: a copy repeats everything."""
+    if again:
+        named = ", ".join(again[:NAMED])
+        more = f" and {len(again) - NAMED} more" if again[NAMED:] else ""
+        found.unread.append(f"{where}: read before, and the first counts: {named}{more}")
+
+
+def key_of(row: Row, table: str) -> frozenset[Any]:
+    """Tell what a row is of; a relationship has no direction."""
+    return frozenset(row.get(column) for column in KEYS[table])
 
 
 def quoted(name: str) -> str:
@@ -132,13 +181,17 @@ def read_chroma(db: sqlite3.Connection, file: str, found: Original) -> None:
         record |= {"id": row["id"], "collection": row["collection"]}
         if row["key"] is not None:
             record["content" if row["key"] == DOCUMENT else row["key"]] = row["value"]
+    again = []
     for record in records.values():
-        if record.get("content"):
+        if record["id"] in found.memories:
+            again.append(record["id"])
+        elif record.get("content"):
             found.memories[record["id"]] = record
         else:
             found.unread.append(
                 f"{file}: record {record['id']} of {record['collection']} has no text"
             )
+    tell_again(f"{file}: records", again, found)
 
 
 def moment_of(value: object) -> float | None:

@@ -1,5 +1,6 @@
 """The original server's data: read from its files as they are, and imported once."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from persona_mcp.state.errors import NotFound
 from persona_mcp.state.original import moment_of, read_original
 from persona_mcp.state.original_import import Imported
 from tests.command_line import Cli
-from tests.originals import make_original
+from tests.originals import A, make_original
 
 
 @pytest.fixture
@@ -55,6 +56,60 @@ def test_a_table_of_any_name_is_told_of(folder: Path) -> None:
     told = "\n".join(read_original(folder).unread)
 
     assert 'table a" UNION SELECT "b with 1 rows' in told
+
+
+def test_a_copy_beside_the_original_is_told_of_and_counts_for_nothing(
+    cli: Cli, folder: Path
+) -> None:
+    copy = folder / "personas-backup.db"
+    shutil.copy(folder / "personas.db", copy)
+    with closing(sqlite3.connect(copy)) as db, db:
+        db.execute("UPDATE personas SET description = 'As she was before.'")
+    shutil.copytree(folder / "memory", folder / "old" / "memory")
+
+    planned = cli.good("import-original", str(folder), "--dry-run", "--json").json
+    done = cli.good("import-original", str(folder))
+
+    assert planned["added"]["personas"] == 2
+    assert planned["added"]["memories"] == 3
+    told = " ".join(done.err.split())
+    assert f"personas-backup.db: table personas: read before, and the first counts: {A}" in told
+    assert "personas-backup.db: table conversation_turns: read before" in told
+    assert (
+        "old/memory/chroma.sqlite3: records: read before, and the first counts: m1, m2, m3" in told
+    )
+    assert cli.good("show", "Aria 2", "--json").json["description"] == "A bard."
+
+
+def test_a_copy_of_many_rows_is_told_in_one_line(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "personas.db")) as db, db:
+        for n in range(9):
+            db.execute("INSERT INTO conversations (id) VALUES (?)", (f"more-{n}",))
+    shutil.copy(folder / "personas.db", folder / "zcopy.db")
+
+    [told] = [one for one in read_original(folder).unread if "zcopy.db: table conversations" in one]
+
+    assert told.endswith("counts: talk-1, more-0, more-1, more-2, more-3 and 5 more")
+
+
+def test_our_own_database_is_not_taken_for_the_originals(cli: Cli, folder: Path) -> None:
+    cli.good("list")
+    shutil.copy(cli.data_dir / "persona.db", folder / "persona.db")
+
+    done = cli.good("import-original", str(folder), "--json").json
+
+    assert done["added"]["personas"] == 2
+    told = "persona.db: it has a table alembic_version, so it is this Persona MCP's own"
+    assert any(one.startswith(told) for one in done["unread"])
+
+
+def test_a_folder_with_our_own_database_only_is_refused(cli: Cli) -> None:
+    cli.good("list")
+
+    refused = cli("import-original", str(cli.data_dir))
+
+    assert refused.code == 1
+    assert "no data of the original Persona MCP found" in refused.err
 
 
 def test_a_folder_without_its_data_is_refused(tmp_path: Path) -> None:
