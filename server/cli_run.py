@@ -3,7 +3,8 @@
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.event_loop import busy_runner, share_heaps
-from persona_mcp.server.terminal import Terminal, open_terminal
+from persona_mcp.server.terminal import Terminal, Unwritable, discard_output, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import InternalError, InvalidParams, PersonaError
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 FAILED = 1
 INTERRUPTED = 130
+ERROR = "bold red"
 STDIN = "-"
 """In place of a text: it is read from standard input."""
 
@@ -44,7 +46,7 @@ def run(work: Work, *, as_json: bool = False, busy: bool = False, **overrides: A
 def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrides: Any) -> None:
     """Run a command that asks its user between steps; the steps share one event loop."""
     terminal = open_terminal()
-    with correlation(new_correlation_id()):
+    with correlation(new_correlation_id()), writable(terminal):
         try:
             settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
             configure_logging(settings.log)
@@ -56,12 +58,28 @@ def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrid
         except KeyboardInterrupt:
             terminal.err.print("stopped")
             raise typer.Exit(INTERRUPTED) from None
-        except typer.Exit:
+        except (typer.Exit, Unwritable):
             raise
         except Exception:  # the last handler of the command line
             log.exception("command failed")
             ours = InternalError("something went wrong on our side; the log above has the cause")
             fail(terminal, ours, as_json)
+
+
+@contextmanager
+def writable(terminal: Terminal) -> Iterator[None]:
+    """End a command whose output cannot be written; of an error's JSON, too.
+
+    Raises:
+        typer.Exit: With 1, then.
+    """
+    try:
+        yield
+    except Unwritable as error:
+        discard_output()
+        with suppress(Unwritable):  # it was standard error, or both
+            terminal.err.print(f"error: standard output cannot be written ({error})", style=ERROR)
+        raise typer.Exit(FAILED) from None
 
 
 def fail(terminal: Terminal, error: PersonaError, as_json: bool) -> None:
@@ -71,7 +89,7 @@ def fail(terminal: Terminal, error: PersonaError, as_json: bool) -> None:
         typer.Exit: Always, with 1.
     """
     problem = problem_of(error)
-    terminal.err.print(f"error: {error.message}", style="bold red")
+    terminal.err.print(f"error: {error.message}", style=ERROR)
     terminal.err.print(f"correlation id: {problem['data']['correlation_id']}", style="dim")
     if as_json:
         terminal.print_json({"error": problem})

@@ -12,7 +12,7 @@ STYLING = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def read_edited(terminal: Terminal, prompt: Text) -> str:
-    """Ask for one line.
+    """Ask for one line; its end may be on it.
 
     Args:
         terminal: Where to ask.
@@ -25,11 +25,16 @@ def read_edited(terminal: Terminal, prompt: Text) -> str:
     if can_edit(terminal):
         return input(measured(terminal, prompt))
     terminal.out.print(prompt, end="")
-    return input()
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line:
+        raise EOFError
+    return line
 
 
 def can_edit(terminal: Terminal) -> bool:
     """Tell whether a user is at both ends, and Python can edit lines; `input` does it from then."""
+    if sys.stdin is None or sys.stdout is None:
+        return False
     if not (sys.stdin.isatty() and terminal.out.is_terminal):
         return False  # not even imported: some versions write to stdout when they are
     try:

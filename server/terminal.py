@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
@@ -59,8 +61,12 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
+class Unwritable(Exception):
+    """Output cannot be written, for this reason: the disk is full, or the like."""
+
+
 class SafeFile:
-    """A text stream that never fails for its encoding."""
+    """A text stream that never fails for its encoding, and otherwise in words for people."""
 
     def __init__(self, stream: TextIO) -> None:
         """Wrap a stream; everything but writing is the stream's own."""
@@ -68,12 +74,34 @@ class SafeFile:
         self.encoding = stream.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write what the encoding can show of a text."""
-        return self._stream.write(encodable(text, self.encoding))
+        """Write what the encoding can show of a text.
+
+        Raises:
+            Unwritable: It cannot be written.
+            BrokenPipeError: Nobody reads on.
+        """
+        with in_words():
+            return self._stream.write(encodable(text, self.encoding))
+
+    def flush(self) -> None:
+        """Pass on what is kept back; raises what `write` does."""
+        with in_words():
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         """Pass everything else on."""
         return getattr(self._stream, name)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Tell what a stream raises apart from what any other file does."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(error.strerror or str(error)) from error
 
 
 class SafeConsole(Console):
@@ -131,7 +159,20 @@ def open_terminal() -> Terminal:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    return Terminal(out=open_console(sys.stdout), err=open_console(sys.stderr))
+    return Terminal(*(open_console(stream or nowhere()) for stream in (sys.stdout, sys.stderr)))
+
+
+def nowhere() -> TextIO:
+    """Open a stream in place of one that the process was started without."""
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def discard_output() -> None:
+    """Let what is left of the output go nowhere, or Python tries again, and fails, at its end."""
+    with suppress(OSError, AttributeError):  # it is no file of the system, or there is none
+        hole = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(hole, sys.stdout.fileno())
+        os.close(hole)
 
 
 def open_console(stream: TextIO) -> SafeConsole:

@@ -1,5 +1,6 @@
 """Terminal output: in colour, in a pipe, under NO_COLOR, and without Unicode."""
 
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from persona_mcp.server.terminal import (
     PIPE_WIDTH,
     SafeConsole,
     Terminal,
+    Unwritable,
     encodable,
     open_console,
     open_terminal,
@@ -38,6 +40,13 @@ SHOWS = (
 class Tty(io.TextIOWrapper):
     def isatty(self) -> bool:
         return True
+
+
+class Full(io.StringIO):
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture(autouse=True)
@@ -226,6 +235,11 @@ def test_a_reader_that_leaves_ends_the_program_without_a_trace() -> None:
         err = process.stderr.read()
 
     assert (process.returncode, err) == (1, b"")
+
+
+def test_output_that_cannot_be_written_is_told_apart_from_other_files() -> None:
+    with pytest.raises(Unwritable, match="No space left on device"):
+        open_console(Full()).print("ok")
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Commands whose standard output or error is closed, or cannot be written."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.processes import PERSONA, environment
+
+FULL = "error: standard output cannot be written (No space left on device)\n"
+
+
+def shell(data_dir: Path, redirected: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours as a shell redirects it."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$0" {redirected}', PERSONA],
+        env=environment(PERSONA_DATA_DIR=str(data_dir), PERSONA_LLM__MODEL="openai:test"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize("command", ["list", "list --json", "config"])
+def test_a_full_disk_is_one_line_of_error(tmp_path: Path, command: str) -> None:
+    done = shell(tmp_path, f"{command} >/dev/full")
+
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_an_error_that_cannot_be_written_as_json_is_told_beside_it(tmp_path: Path) -> None:
+    done = shell(tmp_path, "show Nobody --json >/dev/full")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: persona 'Nobody' not found")
+    assert done.stderr.endswith(FULL)
+
+
+@pytest.mark.parametrize("redirected", ["list >&-", "list 2>&-", "list >&- 2>&-", "chat Aria >&-"])
+def test_a_command_without_an_output_does_what_it_does(tmp_path: Path, redirected: str) -> None:
+    done = shell(tmp_path, redirected)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("Aria" in done.stdout) is (redirected == "list 2>&-")
+
+
+def test_an_error_without_a_place_to_tell_it_is_a_code_only(tmp_path: Path) -> None:
+    assert shell(tmp_path, "show Nobody >/dev/full 2>/dev/full").returncode == 1
+    assert shell(tmp_path, "show Nobody 2>&-").returncode == 1
