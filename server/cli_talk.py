@@ -17,7 +17,7 @@ from persona_mcp.server.line_editing import read_edited
 from persona_mcp.server.operations import rounded
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.server.terminal import Terminal
+from persona_mcp.server.terminal import Terminal, printable
 from persona_mcp.state.card_store import card_use
 from persona_mcp.state.cards import filled_in
 from persona_mcp.state.errors import InvalidParams, PersonaError
@@ -94,6 +94,7 @@ def ask(
             terminal.out.print(answer["response"], soft_wrap=True)
             if explained:
                 show_explanation(terminal, answer["explanation"])
+                show_prompt(terminal, answer["explanation"]["prompt"])
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         said = read_stdin() if message == STDIN else message
@@ -295,6 +296,17 @@ def show_explanation(terminal: Terminal, found: dict[str, Any]) -> None:
         out.print(f"  {change['why']} ({moved or 'nothing'})")
     terms = ", ".join(f"{name} {value:.1f}" for name, value in found["score_terms"].items())
     out.print(f"Wish to go on: {terms}", style=DIM)
+
+
+def show_prompt(terminal: Terminal, prompt: list[dict[str, Any]]) -> None:
+    """Print what the model was given, message by message."""
+    terminal.out.print("The prompt:", style="bold")
+    for message in prompt:
+        said = printable(message["content"])
+        terminal.out.print(Text.assemble((f"{message['role']}: ", SPEAKER), said))
+    if not prompt:
+        unknown = "  not known: it is never stored, and the reply was made before"
+        terminal.out.print(unknown, style=DIM)
 
 
 def relationship_table(views: dict[str, dict[str, Any]]) -> Table:

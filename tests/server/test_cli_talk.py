@@ -134,6 +134,9 @@ def test_an_explanation_is_readable(cli: Cli) -> None:
     assert CAT in second.split("Relationship now")[0]
     assert "What this exchange changed:" in second
     assert "familiarity" in second
+    shown = second.partition("The prompt:\n")[2]
+    [system, asked] = cli.server.requests[-1].body["messages"]
+    assert shown == f"system: {system['content']}\nuser: {asked['content']}\n"
 
 
 def test_what_a_persona_kept_to_itself_is_told_by_id_and_type_and_not_by_its_words(
@@ -154,10 +157,11 @@ def test_what_a_persona_kept_to_itself_is_told_by_id_and_type_and_not_by_its_wor
 
 
 def test_a_reply_from_before_has_no_prompt_to_explain(cli: Cli) -> None:
-    asked = ("ask", "Aria", CAT, "--request-id", "r1", "--explain", "--json")
+    asked = ("ask", "Aria", CAT, "--request-id", "r1", "--explain")
     cli.good(*asked)
 
-    assert cli.good(*asked).json["explanation"]["prompt"] == []
+    assert cli.good(*asked, "--json").json["explanation"]["prompt"] == []
+    assert "The prompt:\n  not known: it is never stored" in cli.good(*asked).out
 
 
 def test_an_error_is_on_stderr_and_in_the_json(cli: Cli) -> None:
