@@ -90,7 +90,8 @@ def fail(terminal: Terminal, error: PersonaError, as_json: bool) -> None:
     """
     problem = problem_of(error)
     terminal.err.print(f"error: {error.message}", style=ERROR)
-    terminal.err.print(f"correlation id: {problem['data']['correlation_id']}", style="dim")
+    if as_json or isinstance(error, InternalError):  # the log says no more of a mistake
+        terminal.err.print(f"correlation id: {problem['data']['correlation_id']}", style="dim")
     if as_json:
         terminal.print_json({"error": problem})
     raise typer.Exit(FAILED)

@@ -52,7 +52,7 @@ def statuses(data_dir: Path) -> list[str]:
 
 def refused(done: Done) -> str:
     assert done.code == cli_run.FAILED
-    assert "correlation id: " in done.err
+    assert done.err.startswith("error: ")
     return done.err
 
 
