@@ -15,9 +15,10 @@ from persona_mcp.config.spec_files import SpecFile, read_plan
 from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.store import Store, read_store
 from persona_mcp.state.batch import Cast
+from persona_mcp.state.batch_arms import at_values, chosen_in
 from persona_mcp.state.batch_faults import refused
 from persona_mcp.state.batch_grid import Arm
-from persona_mcp.state.batch_plan import BatchPlan, at_values
+from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.dialogue_spec import DialogueSpec, ModelSpec
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.model import ChatModel, Message, Sampling
@@ -208,7 +209,7 @@ def reader(
             try:
                 return await cast_of(arm.spec, file.folder, store)
             except InvalidParams as error:
-                chosen = plan.arms.chosen(arm.number)
+                chosen = chosen_in(plan.spec, plan.arms.chosen(arm.number))
                 faults = error.data["errors"]
                 raise refused([at_values(one, plan.spec, chosen) for one in faults]) from error
 

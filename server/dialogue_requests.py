@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 from persona_mcp.server.operations import Call
 from persona_mcp.state import availability, feelings, personas
 from persona_mcp.state.batch_faults import spec_of
+from persona_mcp.state.batch_grid import Arms, only
 from persona_mcp.state.batch_naming import id_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
-from persona_mcp.state.errors import InvalidParams, LimitExceeded
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.validation import shorten
@@ -132,19 +133,12 @@ def plan_of(raw: Mapping[str, Any], largest: int) -> BatchPlan:
         LimitExceeded: It is larger than allowed.
     """
     try:
-        plan = plan_batch(spec_of(raw))
+        plan = plan_batch(spec_of(raw), largest)
     except InvalidParams as error:
         faults = error.data["errors"]
         raise InvalidParams.of([{**one, "field": inside(one["field"])} for one in faults]) from None
     if faults := list(islice(beyond(plan), 1)):
         raise InvalidParams.of(faults)
-    if plan.total > largest:
-        raise LimitExceeded(
-            f"{plan.total:,} dialogues, and {largest:,} are allowed in one call: ask for fewer, "
-            "hold them with `persona dialogue run`, or raise PERSONA_DIALOGUES__LARGEST",
-            dialogues=plan.total,
-            allowed=largest,
-        )
     return plan
 
 
@@ -159,15 +153,20 @@ def beyond(plan: BatchPlan) -> Iterator[Fault]:
         if name in plan.spec.model.model_fields_set:
             given = plan.spec.model.model_dump(mode="json")[name]
             yield fault(f"model.{name}", "left out: the server's own model talks", given)
-    varied = any(path.split(".")[0] == "personas" for path in plan.spec.variations)
-    for arm in range(len(plan.arms) if varied else 1):
-        for id, entry in plan.arms[arm].spec.personas.items():
+    for arm in Arms(only(plan.spec, bears_on_cards)):
+        for id, entry in arm.spec.personas.items():
             if entry is not None and entry.card is not None:
                 allowed = (
                     "left out, since no file of the server is read: give the persona itself, or "
                     "bring the card in with persona_import"
                 )
                 yield fault(f"personas.{id}.card", allowed, entry.card)
+
+
+def bears_on_cards(path: str) -> bool:
+    """Tell whether a path of a grid bears on which cards are read."""
+    where, *inner = path.split(".")
+    return where == "personas" and (len(inner) <= 1 or inner[1] == "card")
 
 
 def fault(field: str, allowed: str, given: Any) -> Fault:

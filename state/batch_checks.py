@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona_mcp.state.batch_faults import Fault, change_faults, known
+from persona_mcp.state.batch_sound import SoundTalks
 from persona_mcp.state.dialogue import Condition
 from persona_mcp.state.dialogue_spec import (
     PARTICIPANTS_MAX,
@@ -84,17 +85,27 @@ def run_faults(spec: DialogueSpec) -> Iterator[Fault]:
             yield fault(f"seeds.{number}", f"another seed than seeds.{first[seed]}", str(seed))
 
 
-def wave_faults(spec: DialogueSpec) -> Iterator[Fault]:
-    """Find what is wrong with the dialogues of all waves."""
+def wave_faults(spec: DialogueSpec, sound: SoundTalks | None = None) -> Iterator[Fault]:
+    """Find what is wrong with the dialogues of all waves.
+
+    Args:
+        spec: The specification, without a grid.
+        sound: Talks that were looked at before, in other arms of it.
+    """
+    known = (SoundTalks() if sound is None else sound).of(spec.personas)
     for number, wave in enumerate(spec.waves):
         path = f"waves.{number}"
         if wave.pairs is not None:
             yield from pair_faults(spec, wave, path)
-        elif not wave.dialogues:
-            yield from talk_faults(spec, spec.dialogue, lambda name: f"dialogue.{name}")
-        for which, own in enumerate(wave.dialogues if wave.pairs is None else ()):
+            continue
+        for which, own in enumerate(wave.dialogues or (TalkSpec(),)):
+            if known.has(spec.dialogue, own):
+                continue
             where = from_either(own, f"{path}.dialogues.{which}")
-            yield from talk_faults(spec, merged(spec.dialogue, own), where)
+            found = list(talk_faults(spec, merged(spec.dialogue, own), where))
+            yield from found
+            if not found:
+                known.add(spec.dialogue, own)
 
 
 def from_either(own: TalkSpec, path: str) -> Field:

@@ -18,6 +18,8 @@ from persona_mcp.state.validation import distinct, fault, told, unwritable, vali
 Fault = dict[str, Any]
 FAULTS_MOST = 50
 """More are not looked for."""
+FOUND_MOST = 1000
+"""Nor is after so many: a batch may have one and the same fault a million times."""
 NAMED_MOST = 12
 """Names that a message lists."""
 
@@ -54,7 +56,7 @@ def refused(faults: Sequence[Fault]) -> InvalidParams:
 def first_of(faults: Iterable[Fault]) -> list[Fault]:
     """Take the first faults, one a field."""
     found: dict[str, Fault] = {}
-    for one in faults:
+    for one in islice(faults, FOUND_MOST):
         found.setdefault(one["field"], one)
         if len(found) >= FAULTS_MOST:
             break

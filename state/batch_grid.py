@@ -1,7 +1,7 @@
 """The arms of a batch: each combination of its grid, made when it is asked for."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Annotated, Any, TypeVar, overload
@@ -94,6 +94,16 @@ class Arms(Sequence[Arm]):
             values[path] = options[which]
             spec = filled(spec, tuple(path.split(".")), options[which])
         return Arm(number, values, spec)
+
+
+def only(spec: DialogueSpec, bears: Callable[[str], bool]) -> DialogueSpec:
+    """Leave those paths of a grid that bear on something; the others have their first values."""
+    left = {path: values for path, values in spec.variations.items() if bears(path)}
+    made = spec
+    for path, values in spec.variations.items():
+        if path not in left:
+            made = filled(made, tuple(path.split(".")), values[0])
+    return made.model_copy(update={"variations": left})
 
 
 def grid_faults(spec: DialogueSpec) -> Iterator[Fault]:

@@ -7,91 +7,43 @@ a number an arm.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import chain, compress
 
 from persona_mcp.state.batch import Job, Place
+from persona_mcp.state.batch_arms import arm_faults, bears_on_amount
 from persona_mcp.state.batch_checks import cast_faults, run_faults, wave_faults
-from persona_mcp.state.batch_faults import Fault, first_of, refused
+from persona_mcp.state.batch_faults import first_of, refused
 from persona_mcp.state.batch_grid import Arm as Arm
-from persona_mcp.state.batch_grid import Arms, grid_faults
+from persona_mcp.state.batch_grid import Arms, grid_faults, only
+from persona_mcp.state.batch_size import check_size, repeats_of
 from persona_mcp.state.batch_waves import SEEDS, Amount, Jobs, Waves
-from persona_mcp.state.dialogue_spec import DIALOGUES_MAX, DialogueSpec
+from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.drawing import draw
 
-INERT = {"scene", "topics", "speakers", "minutes", "bow_out", "ignore_availability", "stagnation"}
-"""Fields of a talk that change neither who is named nor how much is said at most."""
 KEPT_ARMS = 64
 
 
-def plan_batch(spec: DialogueSpec) -> "BatchPlan":
+def plan_batch(spec: DialogueSpec, largest: int | None = None) -> "BatchPlan":
     """Plan what a specification asks for.
+
+    Args:
+        spec: The specification.
+        largest: Dialogues that are allowed, if fewer than in a file.
 
     Raises:
         InvalidParams: It cannot be held; `errors` has each fault with its path.
+        LimitExceeded: It has more dialogues than `largest`.
     """
     faults = first_of([*run_faults(spec), *grid_faults(spec)])
+    if not faults:
+        check_size(spec, largest)  # before each dialogue is looked at
     if not spec.variations:
-        faults = first_of([*faults, *cast_faults(spec), *wave_faults(spec)])
+        faults = first_of(chain(faults, cast_faults(spec), wave_faults(spec)))
     else:
         faults = first_of([*faults, *cast_faults(spec)] if faults else arm_faults(spec))
     if faults:
         raise refused(faults)
-    plan = BatchPlan(spec)
-    if plan.total > DIALOGUES_MAX:
-        names = ("variations", "seeds", "repeats", "waves")
-        name = next((one for one in names if one in spec.model_fields_set), "personas")
-        given = f"{plan.total:,} ({len(plan.arms):,} arms, {plan.repeats:,} runs of each)"
-        allowed = f"at most {DIALOGUES_MAX:,} dialogues in all"
-        raise refused([{"field": name, "allowed": allowed, "given": given}])
-    return plan
-
-
-def arm_faults(spec: DialogueSpec) -> Iterator[Fault]:
-    """Find what is wrong with any arm, told at the value of the grid that it comes from.
-
-    Personas are looked at once for each value; dialogues once for each combination of those paths
-    that bear on them.
-    """
-    arms = Arms(spec)
-    for number in apart(spec, arms):
-        for one in cast_faults(arms[number].spec):
-            yield at_values(one, spec, arms.chosen(number))
-    for number in combined(spec, arms):
-        for one in wave_faults(arms[number].spec):
-            yield at_values(one, spec, arms.chosen(number))
-
-
-def bears(path: str) -> bool:
-    """Tell whether a path bears on who is there, or on how much is held."""
-    parts = path.split(".")
-    if parts[0] == "dialogue":
-        return len(parts) == 1 or parts[1] not in INERT
-    if parts[0] == "waves":
-        inner = parts[4:5] if parts[2:3] == ["dialogues"] else parts[2:3]
-        return not inner or inner[0] not in INERT | {"name", "gap_hours"}
-    return path == "personas"
-
-
-def apart(spec: DialogueSpec, arms: Arms) -> Iterator[int]:
-    """Choose arms so that each value of the grid is in one of them, at least."""
-    longest = max(len(values) for values in spec.variations.values())
-    for which in range(longest):
-        yield arms.number([min(which, len(v) - 1) for v in spec.variations.values()])
-
-
-def combined(spec: DialogueSpec, arms: Arms) -> Iterator[int]:
-    """Choose arms so that each combination of what bears on dialogues is one of them."""
-    ranges = [range(len(v)) if bears(path) else (0,) for path, v in spec.variations.items()]
-    return (arms.number(chosen) for chosen in product(*ranges))
-
-
-def at_values(fault: Fault, spec: DialogueSpec, chosen: Sequence[int]) -> Fault:
-    """Have a fault stand where the value comes from: in the grid, if its path is varied."""
-    field: str = fault["field"]
-    for path, which in zip(spec.variations, chosen, strict=True):
-        if f"{field}.".startswith(f"{path}."):
-            return {**fault, "field": f"variations.{path}.{which}{field[len(path) :]}"}
-    return fault
+    return BatchPlan(spec)
 
 
 class BatchPlan:
@@ -106,13 +58,14 @@ class BatchPlan:
         """Plan a specification that `plan_batch` found nothing wrong with."""
         self.spec = spec
         self.arms = Arms(spec)
-        self._varies = any(bears(path) for path in spec.variations)
+        self._differ = Arms(only(spec, bears_on_amount))
+        self._bears = [bears_on_amount(path) for path in spec.variations]
         self._made = lru_cache(KEPT_ARMS)(self._make)
 
     @property
     def repeats(self) -> int:
         """Return how many runs an arm has."""
-        return self.spec.repeats if self.spec.seeds is None else len(self.spec.seeds)
+        return repeats_of(self.spec)
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """Return every run as (arm, repeat), in order."""
@@ -124,7 +77,15 @@ class BatchPlan:
 
     def amount(self, arm: int) -> Amount:
         """Return what one run of an arm comes to."""
-        return self.waves_of(arm).amount
+        if self._different == 1:
+            return self._amounts[0]
+        chosen = self.arms.chosen(arm)
+        return self._amounts[self._differ.number(list(compress(chosen, self._bears)))]
+
+    @cached_property
+    def _amounts(self) -> list[Amount]:
+        """What one run comes to, once for each combination of what bears on that."""
+        return [Waves(arm.spec).amount for arm in self._differ]
 
     def _make(self, arm: int) -> Waves:
         return Waves(self.arms[arm].spec)
@@ -141,7 +102,7 @@ class BatchPlan:
 
     @property
     def _different(self) -> int:
-        return len(self.arms) if self._varies else 1
+        return len(self.arms) if len(self._differ) > 1 else 1
 
     @property
     def waves(self) -> int:

@@ -2,13 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import overload
 
 from persona_mcp.state.batch import Job, Place
 from persona_mcp.state.batch_checks import merged, paired
+from persona_mcp.state.batch_sound import said_in
 from persona_mcp.state.dialogue_spec import DialogueSpec, TalkSpec, WaveSpec
 from persona_mcp.state.drawing import draw
 from persona_mcp.state.ids import derived_id
@@ -88,13 +89,12 @@ class Waves:
 
 def amount_of(spec: DialogueSpec, wave: WaveSpec) -> Amount:
     """Return what a wave comes to that is held once."""
-    base = spec.dialogue
+    base, dialogues = spec.dialogue, dialogues_of(spec, wave)
     if wave.pairs is None and wave.dialogues:
-        talks = [merged(base, own) for own in wave.dialogues]
-        each = (Amount(1, talk.max_turns, talk.token_budget) for talk in talks)
-        return replace(sum(each, start=Amount()), waves=1)
-    one = Amount(1, base.max_turns, base.token_budget)
-    return replace(one * dialogues_of(spec, wave), waves=1)
+        turns = sum(said_in(base, own, "max_turns") for own in wave.dialogues)
+        tokens = sum(said_in(base, own, "token_budget") for own in wave.dialogues)
+        return Amount(dialogues, turns, tokens, waves=1)
+    return Amount(dialogues, dialogues * base.max_turns, dialogues * base.token_budget, waves=1)
 
 
 def dialogues_of(spec: DialogueSpec, wave: WaveSpec) -> int:
