@@ -24,13 +24,14 @@ from persona_mcp.server.batches import Batch
 from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.server.model_pool import ModelPool
+from persona_mcp.server.recorded_embedder import recording_host
 from persona_mcp.server.recorded_model import RecordedModel
 from persona_mcp.server.run_dialogue import Swap, run_dialogue
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import Job, Outcome, RecordedCall, TurnTold
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
-from persona_mcp.state.model import ChatModel, Chunk, Message, ModelInfo, Offer, Sampling
+from persona_mcp.state.errors import Conflict, InvalidParams, NotFound, PersonaError
+from persona_mcp.state.model import Chunk, Message, ModelInfo, Offer, Sampling
 
 RESULT = "fork.json"
 
@@ -218,7 +219,7 @@ class Parting:
         index = before.job.place.index
         self._played = RecordedModel(None, index, before.calls)
         self._asked = RecordedModel(pool.seat(), index)
-        self._now: ChatModel = self._played
+        self._now: RecordedModel = self._played
 
     def part(self) -> None:
         """Ask from now on."""
@@ -230,6 +231,14 @@ class Parting:
         played = self._played.calls
         new = (replace(one, number=len(played) + one.number) for one in self._asked.calls)
         return (*played, *new)
+
+    def failure(self, asked: str) -> PersonaError | None:
+        """Return a recorded failure of the embedder; see `RecordedModel`."""
+        return self._now.failure(asked)
+
+    async def keep_failure(self, asked: str, error: Exception) -> PersonaError:
+        """Record a failure of the embedder; see `RecordedModel`."""
+        return await self._now.keep_failure(asked, error)
 
     async def info(self) -> ModelInfo:
         """Say which model answers now; see `ChatModel`."""
@@ -273,9 +282,8 @@ async def held_otherwise(
         return swap
 
     job = before.job if asked.turn else swap.job
-    outcome = await run_dialogue(
-        before.host, job, before.frozen, model, told, lambda: False, before_turn
-    )
+    host = recording_host(before.host, model)
+    outcome = await run_dialogue(host, job, before.frozen, model, told, lambda: False, before_turn)
     return outcome, model.calls
 
 

@@ -1,8 +1,14 @@
 """What failed in a batch is forgotten, with all that came after it, so that it is held again."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.state.batch import RecordedCall
 from persona_mcp.state.batch_plan import BatchPlan
+
+REFUSED = "validate"
+"""The stage that an error is of where the replies to one turn were refused."""
 
 
 async def retry_failed(plan: BatchPlan, store: BatchStore, attempts: int) -> int:
@@ -38,15 +44,22 @@ async def forget_from(plan: BatchPlan, store: BatchStore, index: int, attempts: 
         await store.forget({place.index: 0 for place in ours if place.wave > failed.wave})
         if len(ours) < len(later):
             break
-    await store.forget({index: failing_call(await store.calls(index), attempts)})
+    outcome = await store.outcome(index)
+    error = None if outcome is None else outcome.error
+    await store.forget({index: failing_call(await store.calls(index), error, attempts)})
 
 
-def failing_call(calls: tuple[RecordedCall, ...], attempts: int) -> int:
-    """Return the number of the call that a dialogue failed with.
+def failing_call(
+    calls: tuple[RecordedCall, ...], error: Mapping[str, Any] | None, attempts: int
+) -> int:
+    """Return the number of the call that a dialogue failed with; calls from it on are forgotten.
 
-    It is the last one, if that ended in an error; else the replies of the last turn were refused.
+    It is the last one, if that ended in an error. If the replies of the last turn were refused, it
+    is the first of these. What failed in another way has none: all its calls are kept.
     """
     if calls and calls[-1].error is not None:
         return calls[-1].number
+    if ((error or {}).get("data") or {}).get("stage") != REFUSED:
+        return len(calls)
     replies = [call.number for call in calls if call.purpose == "reply"]
     return min(replies[-attempts:], default=0)

@@ -73,7 +73,7 @@ class DialogueHost:
     laws: Laws
     limits: Limits
     retrieval: RetrievalParams
-    embedder: TextEmbedder
+    embedder: Embedder
     local: Appraiser
     asks_model: bool
 

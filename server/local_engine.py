@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from persona_mcp.server.dialogue_host import DialogueHost
 from persona_mcp.server.model_pool import ModelPool
+from persona_mcp.server.recorded_embedder import recording_host
 from persona_mcp.server.recorded_model import RecordedModel
 from persona_mcp.server.run_dialogue import run_dialogue
 from persona_mcp.state.batch import Finished, RecordedCall, TurnTold, Work
@@ -89,6 +90,7 @@ async def hold_one(
         Cancelled: It was asked to stop.
         BadSnapshot: What is recorded of it is of something else.
         StorageUnavailable: A call could not be kept.
+        ModelError: The embedder does not answer where it did when this was recorded.
     """
     turns = work.job.talk.max_turns
     seat = None if pool is None else pool.seat(turns)
@@ -99,7 +101,8 @@ async def hold_one(
         told(turn)
 
     model = RecordedModel(seat, work.job.place.index, work.played, made)
-    outcome = await run_dialogue(host, work.job, work.frozen, model, turned, stopping)
+    ours = recording_host(host, model)
+    outcome = await run_dialogue(ours, work.job, work.frozen, model, turned, stopping)
     if model.fault is not None:
         raise model.fault
     return Finished(outcome, model.calls)

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 INFO = "info"
 """In place of a purpose: no model was there to be asked."""
+EMBEDDING = "embedding"
+"""In place of a purpose: the embedder was asked, and failed."""
 OURS = "something went wrong on our side; the log has the cause"
 WHOEVER_CALLS = ("correlation_id",)
 """What a problem says of the call that met it, and not of the model."""
@@ -95,6 +97,30 @@ class RecordedModel:
                 self._next += 1
                 raise raised_for(error) from error
         return self._info
+
+    def failure(self, asked: str) -> PersonaError | None:
+        """Return the failure of the embedder that is recorded next, if it is of this question."""
+        found = self._played.get(self._next)
+        if found is None or (found.purpose, found.asked) != (EMBEDDING, asked):
+            return None
+        self._take(found)
+        return None if found.error is None else error_of(found.error)
+
+    async def keep_failure(self, asked: str, error: Exception) -> PersonaError:
+        """Record a failure of the embedder, and return it as it is raised.
+
+        Where it did not fail when this was recorded, what comes of it is no outcome.
+        """
+        failed = raised_for(error)
+        if self._inner is None or self._next in self._played:
+            self.fault = self.fault or failed
+            return failed
+        problem = kept_problem(failed)
+        await self._keep(
+            RecordedCall(self._index, self._next, EMBEDDING, asked, "", "", None, None, problem)
+        )
+        self._next += 1
+        return failed
 
     async def offered(self) -> Offer:
         """Say which models there are; see `ChatModel`."""
@@ -219,7 +245,7 @@ class RecordedModel:
 
     def _faulty(self, message: str, number: int, **data: str) -> BadSnapshot:
         error = BadSnapshot(message, index=self._index, number=number, **data)
-        self.fault = error
+        self.fault = self.fault or error
         return error
 
 

@@ -137,9 +137,10 @@ class RecordedCall:
     Attributes:
         index: Of the dialogue.
         number: 0, 1, ... in the dialogue.
-        purpose: reply, summary or appraisal; info where no model was there to be asked.
-        asked: SHA-256 of the canonical messages and sampling; empty for info.
-        model: Who answered, `provider:name`; empty for info.
+        purpose: reply, summary or appraisal; info where no model was there to be asked; embedding
+            where it was the embedder that was asked, and failed.
+        asked: SHA-256 of the canonical messages and sampling, or texts; empty for info.
+        model: Who answered, `provider:name`; empty for info and embedding.
         text: What it said; before an error, or before nobody listened any more: what it had said.
         output_tokens: As the provider counts; None if it does not.
         finish_reason: stop or length; None after an error, and where nobody listened to the end.

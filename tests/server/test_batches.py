@@ -31,7 +31,7 @@ from persona_mcp.state.batch_reading import said
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import BadSnapshot, ModelError, StorageUnavailable
 from tests.batches import specification
-from tests.doubles import Asked, HashedModel
+from tests.doubles import Asked, FickleEmbedder, HashedModel
 from tests.small_worlds import host
 
 pytestmark = pytest.mark.anyio
@@ -314,12 +314,20 @@ def call(number: int, error: dict[str, Any] | None = None, purpose: str = "reply
 
 
 def test_a_dialogue_failed_with_its_last_call_or_with_the_replies_of_its_last_turn() -> None:
-    gone = {"code": 1, "message": "gone"}
+    gone = {"code": 1, "message": "gone", "data": {"code": "llm_error"}}
+    refused = {**gone, "data": {"code": "llm_error", "stage": "validate"}}
+    summed_up = (call(0), call(1, purpose="summary"), call(2))
 
-    assert failing_call((call(0), call(1), call(2, gone)), ATTEMPTS) == 2
-    assert failing_call(tuple(call(n) for n in range(5)), ATTEMPTS) == 2
-    assert failing_call((call(0), call(1, purpose="summary"), call(2)), ATTEMPTS) == 0
-    assert failing_call((), ATTEMPTS) == 0
+    assert failing_call((call(0), call(1), call(2, gone)), gone, ATTEMPTS) == 2
+    assert failing_call(tuple(call(n) for n in range(5)), refused, ATTEMPTS) == 2
+    assert failing_call(summed_up, refused, ATTEMPTS) == 0
+    assert failing_call((), refused, ATTEMPTS) == 0
+
+
+def test_a_dialogue_that_failed_with_none_of_its_calls_keeps_them_all() -> None:
+    ours = {"code": 1, "message": "a defect", "data": {"code": "internal_error"}}
+
+    assert failing_call(tuple(call(n) for n in range(5)), ours, ATTEMPTS) == 5
 
 
 async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
@@ -368,3 +376,55 @@ async def test_a_cast_that_was_changed_is_refused() -> None:
     for changed in (text.replace(b"plainly", b"kindly"), text[:-9], b"[]", b'{"format": "x"}'):
         with pytest.raises(BadSnapshot, match=r"cast\.json"):
             casts_of_text(changed)
+
+
+async def test_a_batch_whose_embedder_failed_is_the_same_again_where_it_does_not(
+    tmp_path: Path,
+) -> None:
+    embedder = FickleEmbedder()
+
+    def told(event: Event) -> None:
+        if event["event"] == "turn" and event["dialogue"] == 1:
+            embedder.fault = ModelError("the embedder went away")
+        elif event["event"] in ("dialogue_failed", "dialogue_done"):
+            embedder.fault = None
+
+    async with batch(tmp_path / "first") as one:
+        one.host = host(embedder)
+        summary = await one.run(HashedModel(), 1, told)
+        wanted = one.texts()
+        calls = [call for place in range(12) for call in await one.store.calls(place)]
+    async with batch(tmp_path / "again") as again:
+        await again.store.add_calls(calls)
+        engine, worlds = LocalEngine(again.host, None, 4), Worlds(again.host)
+        await run_batch(
+            again.plan, again.casts, again.store, engine, worlds, lambda _: None, asyncio.Event()
+        )
+
+        assert again.texts() == wanted
+    assert summary.failed == 1
+    assert [call.purpose for call in calls if call.error] == ["embedding"]
+
+
+async def test_what_failed_for_the_embedder_keeps_its_calls_when_it_is_held_again(
+    tmp_path: Path,
+) -> None:
+    wanted = await undisturbed(tmp_path / "whole")
+    embedder = FickleEmbedder()
+
+    def told(event: Event) -> None:
+        if event["event"] == "turn" and (event["dialogue"], event["turn"]) == (1, 2):
+            embedder.fault, embedder.poison = ModelError("the embedder went away"), ""
+        elif event["event"] in ("dialogue_failed", "dialogue_done"):
+            embedder.fault = None
+
+    async with batch(tmp_path / "failing") as one:
+        one.host = host(embedder)
+        await one.run(HashedModel(), 1, told)
+        before = await one.store.calls(1)
+        await retry_failed(one.plan, one.store, ATTEMPTS)
+        kept = await one.store.calls(1)
+        await one.run(HashedModel())
+
+        assert one.texts() == wanted
+    assert (before[-1].purpose, kept) == ("embedding", before[:-1])
