@@ -232,13 +232,13 @@ class Parting:
         new = (replace(one, number=len(played) + one.number) for one in self._asked.calls)
         return (*played, *new)
 
-    def failure(self, asked: str) -> PersonaError | None:
+    def failure(self, said: object) -> PersonaError | None:
         """Return a recorded failure of the embedder; see `RecordedModel`."""
-        return self._now.failure(asked)
+        return self._now.failure(said)
 
-    async def keep_failure(self, asked: str, error: Exception) -> PersonaError:
+    async def keep_failure(self, said: object, error: Exception) -> PersonaError:
         """Record a failure of the embedder; see `RecordedModel`."""
-        return await self._now.keep_failure(asked, error)
+        return await self._now.keep_failure(said, error)
 
     async def info(self) -> ModelInfo:
         """Say which model answers now; see `ChatModel`."""
@@ -282,7 +282,7 @@ async def held_otherwise(
         return swap
 
     job = before.job if asked.turn else swap.job
-    host = recording_host(before.host, model)
+    host = await recording_host(before.host, model)
     outcome = await run_dialogue(host, job, before.frozen, model, told, lambda: False, before_turn)
     return outcome, model.calls
 

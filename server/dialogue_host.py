@@ -74,7 +74,7 @@ class DialogueHost:
     limits: Limits
     retrieval: RetrievalParams
     embedder: Embedder
-    local: Appraiser
+    local: LocalAppraiser
     asks_model: bool
 
     def appraiser(self, model: ChatModel) -> Appraiser:

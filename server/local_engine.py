@@ -101,7 +101,7 @@ async def hold_one(
         told(turn)
 
     model = RecordedModel(seat, work.job.place.index, work.played, made)
-    ours = recording_host(host, model)
+    ours = await recording_host(host, model)
     outcome = await run_dialogue(ours, work.job, work.frozen, model, turned, stopping)
     if model.fault is not None:
         raise model.fault

@@ -4,7 +4,6 @@ What a dialogue makes of such a failure is the same then when it is held again f
 whether the embedder answers there or not.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -12,18 +11,16 @@ from typing import Protocol
 from persona_mcp.server.dialogue_host import DialogueHost
 from persona_mcp.state.embedding import Embedder, Vector
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.local_appraiser import LocalAppraiser
-from persona_mcp.state.snapshot_file import canonical
 
 
 class Failures(Protocol):
     """Where failures of the embedder are recorded, and played again."""
 
-    def failure(self, asked: str) -> PersonaError | None:
-        """Return the recorded failure that is next, if it is of this question."""
+    def failure(self, said: object) -> PersonaError | None:
+        """Return the recorded failure that is next, if it is of this text or these texts."""
         ...
 
-    async def keep_failure(self, asked: str, error: Exception) -> PersonaError:
+    async def keep_failure(self, said: object, error: Exception) -> PersonaError:
         """Record a failure, and return it as it is raised."""
         ...
 
@@ -62,19 +59,26 @@ class RecordedEmbedder:
         return await self._tried(text, lambda: self._inner.embed_query(text))
 
     async def _tried(self, said: object, embed: Callable[[], Awaitable[Vector]]) -> Vector:
-        asked = hashlib.sha256(canonical({"embed": said})).hexdigest()
-        if (failed := self._failures.failure(asked)) is not None:
+        if (failed := self._failures.failure(said)) is not None:
             raise failed
         try:
             return await embed()
         except Exception as error:
-            raise await self._failures.keep_failure(asked, error) from error
+            raise await self._failures.keep_failure(said, error) from error
 
     async def aclose(self) -> None:
         """Leave the embedder open for others."""
 
 
-def recording_host(host: DialogueHost, failures: Failures) -> DialogueHost:
-    """Return what one dialogue is held with, so that failures of its embedder are recorded."""
+async def recording_host(host: DialogueHost, failures: Failures) -> DialogueHost:
+    """Return what one dialogue is held with, so that failures of its embedder are recorded.
+
+    What all dialogues share is learned before, and no part of any.
+
+    Raises:
+        ModelError: The embedder did not answer.
+        DeadlineExceeded: It took longer than its limit.
+    """
+    await host.local.prepare()
     embedder = RecordedEmbedder(host.embedder, failures)
-    return replace(host, embedder=embedder, local=LocalAppraiser(embedder))
+    return replace(host, embedder=embedder, local=host.local.asking(embedder))

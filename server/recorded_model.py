@@ -98,15 +98,15 @@ class RecordedModel:
                 raise raised_for(error) from error
         return self._info
 
-    def failure(self, asked: str) -> PersonaError | None:
-        """Return the failure of the embedder that is recorded next, if it is of this question."""
+    def failure(self, said: object) -> PersonaError | None:
+        """Return the failure of the embedder that is recorded next, if it is of these texts."""
         found = self._played.get(self._next)
-        if found is None or (found.purpose, found.asked) != (EMBEDDING, asked):
+        if found is None or found.purpose != EMBEDDING or found.asked != question_to_embedder(said):
             return None
         self._take(found)
         return None if found.error is None else error_of(found.error)
 
-    async def keep_failure(self, asked: str, error: Exception) -> PersonaError:
+    async def keep_failure(self, said: object, error: Exception) -> PersonaError:
         """Record a failure of the embedder, and return it as it is raised.
 
         Where it did not fail when this was recorded, what comes of it is no outcome.
@@ -115,7 +115,7 @@ class RecordedModel:
         if self._inner is None or self._next in self._played:
             self.fault = self.fault or failed
             return failed
-        problem = kept_problem(failed)
+        problem, asked = kept_problem(failed), question_to_embedder(said)
         await self._keep(
             RecordedCall(self._index, self._next, EMBEDDING, asked, "", "", None, None, problem)
         )
@@ -278,6 +278,11 @@ def question_of(messages: Sequence[Message], sampling: Sampling) -> str:
     """Return the SHA-256 of what is asked: the canonical messages and sampling, in hexadecimal."""
     asked = {"messages": [vars(message) for message in messages], "sampling": vars(sampling)}
     return hashlib.sha256(canonical(asked)).hexdigest()
+
+
+def question_to_embedder(said: object) -> str:
+    """Return the hash of a text, or of texts, that are to be embedded."""
+    return hashlib.sha256(canonical({"embed": said})).hexdigest()
 
 
 def known_of(calls: Iterable[RecordedCall]) -> ModelInfo | None:

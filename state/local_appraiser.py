@@ -54,6 +54,21 @@ class LocalAppraiser:
         raw = combined(meant, found, felt, lore.cues)
         return Taken(without_bias(raw, lore.cues.bias), found.turning_point)
 
+    async def prepare(self) -> None:
+        """Learn what it knows now, once, and not at the first text.
+
+        Raises:
+            ModelError: The embedder did not answer.
+            DeadlineExceeded: It took longer than its limit.
+        """
+        await self._learned()
+
+    def asking(self, embedder: Embedder) -> "LocalAppraiser":
+        """Return one that asks another embedder, of the same vectors, and knows what this knows."""
+        made = LocalAppraiser(embedder, self._language)
+        made._lore = self._lore
+        return made
+
     async def _learned(self) -> Lore:
         async with self._loading:
             if self._lore is None:
