@@ -1,10 +1,13 @@
 """Whether every arm of a batch can be held, without a look at each: only at what bears on it."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
-from persona_mcp.state.batch_checks import cast_faults, wave_faults
+from persona_mcp.state.batch_checks import name_faults, persona_faults, tie_faults, wave_faults
 from persona_mcp.state.batch_faults import Fault
-from persona_mcp.state.batch_grid import Arms, only
+from persona_mcp.state.batch_grid import Arms, forms, only
 from persona_mcp.state.batch_sound import SoundTalks
 from persona_mcp.state.dialogue_spec import DialogueSpec
 
@@ -16,14 +19,11 @@ BUDGET = "token_budget"
 def arm_faults(spec: DialogueSpec) -> Iterator[Fault]:
     """Find what is wrong with any arm, told at the value of the grid that it comes from.
 
-    Personas are looked at once for each value; dialogues once for each combination of those paths
-    that bear on them.
+    A persona and a relationship are looked at once for each combination of the paths within it,
+    dialogues once for each combination of the paths that bear on them.
     """
-    cast = only(spec, bears_on_cast)
-    arms = Arms(cast)
-    for number in apart(cast, arms):
-        for one in cast_faults(arms[number].spec):
-            yield at_values(one, spec, chosen_in(cast, arms.chosen(number)))
+    yield from people_faults(spec)
+    yield from relationship_faults(spec)
     talks, sound = only(spec, bears_on_talks), SoundTalks()
     arms = Arms(talks)
     for arm in arms:
@@ -31,9 +31,50 @@ def arm_faults(spec: DialogueSpec) -> Iterator[Fault]:
             yield at_values(one, spec, chosen_in(talks, arms.chosen(arm.number)))
 
 
-def bears_on_cast(path: str) -> bool:
-    """Tell whether a path bears on who is cast, and on how they see each other."""
-    return path.split(".")[0] in ("personas", "relationships")
+def people_faults(spec: DialogueSpec) -> Iterator[Fault]:
+    """Find what is wrong with the cast.
+
+    Whatever one persona may be meets whatever another may be in some arm, so no two of these may
+    have one name. Those that are not varied come first: a fault is told at the other one.
+    """
+    for cast, chosen in wholes(spec, "personas"):
+        names, varied = dict[str, str](), keys_below(spec, "personas")
+        for id in sorted(cast, key=varied.__contains__):
+            own = dict[str, str]()
+            there = forms(spec, ("personas", id)) if id in varied else [(cast[id], chosen)]
+            for entry, which in there:
+                others = ChainMap(own, names)
+                for one in chain(persona_faults(id, entry), name_faults(id, entry, others)):
+                    yield at_values(one, spec, which)
+            names |= own
+
+
+def relationship_faults(spec: DialogueSpec) -> Iterator[Fault]:
+    """Find what is wrong with how they see each other, whoever is cast."""
+    casts = [cast for cast, _ in wholes(spec, "personas")]
+    always = set(casts[0]).intersection(*casts)
+    varied = keys_below(spec, "relationships")
+    for ties, chosen in wholes(spec, "relationships"):
+        for number, tie in enumerate(ties):
+            key = str(number)
+            there = forms(spec, ("relationships", key)) if key in varied else [(tie, chosen)]
+            for made, which in there:
+                both = {made.of, made.to}
+                cast = always if both <= always else next(c for c in casts if not both <= set(c))
+                for one in tie_faults(number, made, cast):
+                    yield at_values(one, spec, which)
+
+
+def wholes(spec: DialogueSpec, field: str) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Make each value that a field has as a whole, and say which value of the grid it is."""
+    made = only(spec, lambda path: path == field)
+    for arm in Arms(made):
+        yield getattr(arm.spec, field), dict.fromkeys(made.variations, arm.number)
+
+
+def keys_below(spec: DialogueSpec, field: str) -> set[str]:
+    """Return the entries of a field that are varied, in whole or in part."""
+    return {path.split(".")[1] for path in spec.variations if path.startswith(f"{field}.")}
 
 
 def bears_on_amount(path: str) -> bool:
@@ -50,13 +91,6 @@ def bears_on_talks(path: str) -> bool:
         inner = parts[4:5] if parts[2:3] == ["dialogues"] else parts[2:3]
         return not inner or inner[0] not in INERT | {BUDGET, "name", "gap_hours"}
     return path == "personas"
-
-
-def apart(spec: DialogueSpec, arms: Arms) -> Iterator[int]:
-    """Choose arms so that each value of the grid is in one of them, at least."""
-    longest = max((len(values) for values in spec.variations.values()), default=1)
-    for which in range(longest):
-        yield arms.number([min(which, len(v) - 1) for v in spec.variations.values()])
 
 
 def chosen_in(spec: DialogueSpec, chosen: Sequence[int]) -> dict[str, int]:

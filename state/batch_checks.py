@@ -5,7 +5,7 @@ come from, since a wave says only what is different from `dialogue`.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from persona_mcp.state.dialogue_spec import (
     CastEntry,
     DialogueSpec,
     TalkSpec,
+    Tie,
     WaveSpec,
 )
 from persona_mcp.state.ids import name_key
@@ -36,19 +37,37 @@ def cast_faults(spec: DialogueSpec) -> Iterator[Fault]:
     """Find what is wrong with the cast and with how they see each other."""
     names = dict[str, str]()
     for id, entry in spec.personas.items():
-        if id in TAKEN:
-            yield fault(f"personas.{id}", "another id: this one is the narrator's", id)
-        yield from entry_faults(f"personas.{id}", entry or CastEntry())
-        name = name_in(entry)
-        first = names.setdefault(name_key(name), id) if name else id
-        if first != id:
-            allowed = f"a name that no other persona has: personas.{first} has it, too"
-            yield fault(f"personas.{id}.persona.name", allowed, name)
+        yield from persona_faults(id, entry)
+        yield from name_faults(id, entry, names)
     for number, tie in enumerate(spec.relationships):
-        for part, id in (("of", tie.of), ("to", tie.to)):
-            yield from unknown(f"relationships.{number}.{part}", id, spec.personas)
-        if tie.of == tie.to:
-            yield fault(f"relationships.{number}.to", f"somebody else than {tie.of}", tie.to)
+        yield from tie_faults(number, tie, spec.personas)
+
+
+def persona_faults(id: str, entry: CastEntry | None) -> Iterator[Fault]:
+    """Find what is wrong with one of the cast by itself."""
+    if id in TAKEN:
+        yield fault(f"personas.{id}", "another id: this one is the narrator's", id)
+    yield from entry_faults(f"personas.{id}", entry or CastEntry())
+
+
+def name_faults(
+    id: str, entry: CastEntry | None, names: MutableMapping[str, str]
+) -> Iterator[Fault]:
+    """Tell of a name that somebody else has; `names` has whose they are, and gets this one."""
+    name = name_in(entry)
+    first = names.setdefault(name_key(name), id) if name else id
+    if entry is not None and first != id:
+        allowed = f"a name that no other persona has: personas.{first} has it, too"
+        where = "changes" if "name" in entry.changes else "persona"
+        yield fault(f"personas.{id}.{where}.name", allowed, name)
+
+
+def tie_faults(number: int, tie: Tie, cast: Collection[str]) -> Iterator[Fault]:
+    """Find what is wrong with how one sees another."""
+    for part, id in (("of", tie.of), ("to", tie.to)):
+        yield from unknown(f"relationships.{number}.{part}", id, cast)
+    if tie.of == tie.to:
+        yield fault(f"relationships.{number}.to", f"somebody else than {tie.of}", tie.to)
 
 
 def name_in(entry: CastEntry | None) -> str:

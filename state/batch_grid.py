@@ -4,18 +4,24 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import product
 from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from persona_mcp.state.batch_faults import Fault, known
-from persona_mcp.state.dialogue_spec import ARMS_MAX, CastEntry, DialogueSpec
+from persona_mcp.state.dialogue_spec import ARMS_MAX, CastEntry, DialogueSpec, Tie
 from persona_mcp.state.validation import fault
 
 SAME = ("name", "description", "repeats", "seed", "seeds", "variations", "outputs")
 """Fields of the batch itself: its arms have them in common, so that they can be compared."""
 ONE_MODEL = ("name", "endpoints", "slots")
 KEPT_ARMS = 64
+FORMS: dict[str, TypeAdapter[Any]] = {
+    "personas": TypeAdapter(CastEntry | None),
+    "relationships": TypeAdapter(Tie),
+}
+"""What validates one entry of a field."""
 Parts = tuple[str, ...]
 M = TypeVar("M", bound=BaseModel)
 
@@ -104,6 +110,30 @@ def only(spec: DialogueSpec, bears: Callable[[str], bool]) -> DialogueSpec:
         if path not in left:
             made = filled(made, tuple(path.split(".")), values[0])
     return made.model_copy(update={"variations": left})
+
+
+def forms(spec: DialogueSpec, above: Parts) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Make each thing that a grid makes of what stands at a path.
+
+    Args:
+        spec: Whose paths and values were checked.
+        above: The path, of an entry of the cast or of the relationships.
+
+    Yields:
+        It, and which value each path at or below it has.
+    """
+    start = ".".join(above)
+    grid = {p: v for p, v in spec.variations.items() if f"{p}.".startswith(f"{start}.")}
+    field, key = above
+    entries: Any = getattr(spec, field)
+    base = entries[int(key)] if isinstance(entries, list) else entries[key]
+    for chosen in product(*(range(len(values)) for values in grid.values())):
+        made = base
+        for (path, values), which in zip(grid.items(), chosen, strict=True):
+            inner = tuple(path.split("."))[len(above) :]
+            value = put(made, inner, above, values[which])
+            made = value if inner else FORMS[field].validate_python(value, strict=True)
+        yield made, dict(zip(grid, chosen, strict=True))
 
 
 def grid_faults(spec: DialogueSpec) -> Iterator[Fault]:
