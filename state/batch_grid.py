@@ -58,6 +58,7 @@ class Arms(Sequence[Arm]):
         self._spec = spec.model_copy(update={"variations": {}})
         self._grid = list(spec.variations.items())
         self._made = lru_cache(KEPT_ARMS)(self._make)
+        self._wholes = dict[tuple[str, int], Any]()
 
     def __len__(self) -> int:
         """Count the combinations."""
@@ -98,8 +99,17 @@ class Arms(Sequence[Arm]):
         spec, values = self._spec, dict[str, Any]()
         for (path, options), which in zip(self._grid, self.chosen(number), strict=True):
             values[path] = options[which]
-            spec = filled(spec, tuple(path.split(".")), options[which])
+            if "." in path:
+                spec = filled(spec, tuple(path.split(".")), options[which])
+            else:
+                spec = spec.model_copy(update={path: self._whole(path, which, options[which])})
         return Arm(number, values, spec)
+
+    def _whole(self, path: str, which: int, value: Any) -> Any:
+        """Return a whole field, which is made once: it may be as large as the file."""
+        if (path, which) not in self._wholes:
+            self._wholes[path, which] = getattr(filled(self._spec, (path,), value), path)
+        return self._wholes[path, which]
 
 
 def only(spec: DialogueSpec, bears: Callable[[str], bool]) -> DialogueSpec:
@@ -194,7 +204,9 @@ def changed(whole: M, parts: Parts, above: Parts, value: Any) -> M:
         raise CannotVary(known(name, type(whole).model_fields, "a path of a field"), ".".join(here))
     inner = put(getattr(whole, name), rest, here, value)
     try:
-        made = adapter_of(type(whole), name).validate_python(inner, strict=True)
+        made = inner
+        if not is_inside_model(getattr(whole, name), rest):
+            made = adapter_of(type(whole), name).validate_python(inner, strict=True)
         whole = whole.model_copy(update={name: made})
         if type(whole).__pydantic_decorators__.model_validators:
             given = {field: getattr(whole, field) for field in whole.model_fields_set}
@@ -202,6 +214,15 @@ def changed(whole: M, parts: Parts, above: Parts, value: Any) -> M:
     except ValidationError as error:
         raise not_allowed(type(whole), name, rest, error) from None
     return whole
+
+
+def is_inside_model(here: Any, parts: Parts) -> bool:
+    """Tell whether a path leads into a model: that was checked, and all around it is as it was."""
+    for part in parts:
+        if isinstance(here, BaseModel):
+            return True
+        here = here[int(part)] if isinstance(here, list) else (here or {}).get(part)
+    return False
 
 
 def put(here: Any, parts: Parts, path: Parts, value: Any) -> Any:
