@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from persona_mcp.config.database import (
     check_revision,
     has_database,
@@ -29,6 +31,8 @@ from persona_mcp.state.sessions import SessionStore
 from persona_mcp.state.tokens import TokenStore
 from persona_mcp.state.upkeep_store import UpkeepSwitch
 from persona_mcp.state.watching import Tracer
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ async def open_store(settings: Settings, tracer: Tracer | None = None) -> AsyncI
         bundled = await asyncio.to_thread(bundled_personas)
         store = store_over(settings, database, now, tracer)
         await store.limits.open()
-        await store.personas.ensure_world(settings.world, settings.world, bundled, now)
+        made = await store.personas.ensure_world(settings.world, settings.world, bundled, now)
+        if made and len(await store.personas.worlds()) > 1:  # else the database is new
+            log.warning(f"made world '{settings.world}'; it was not there", setting="PERSONA_WORLD")
         try:
             yield store
         finally:

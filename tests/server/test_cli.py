@@ -149,6 +149,20 @@ def test_a_wrong_setting_stops_the_start_with_all_that_is_needed(
     assert not cli.data_dir.exists()
 
 
+def test_a_world_that_was_not_there_is_told_of_once(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cli.good("list").err
+    monkeypatch.setenv("PERSONA_WORLD", "typo")
+
+    made = json.loads(cli.good("list").err)
+    again = cli.good("list").err
+
+    assert (first, again) == ("", "")
+    assert made["event"] == "made world 'typo'; it was not there"
+    assert (made["level"], made["setting"]) == ("warning", "PERSONA_WORLD")
+
+
 def test_the_doctor_uses_every_part_and_finds_all_well(cli: Cli) -> None:
     cli.good("ask", "Aria", "Hello.")
 
