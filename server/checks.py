@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.llm import open_model
+from persona_mcp.config.llm_faults import DOCTOR
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
@@ -69,7 +70,10 @@ async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(part, True, await check())
     except PersonaError as error:
-        return Finding(part, False, error.message)
+        said = error.message
+        for joint in ("; ", ": "):  # whoever reads this has asked the doctor
+            said = said.removesuffix(joint + DOCTOR)
+        return Finding(part, False, said)
 
 
 async def database(service: Service) -> str:

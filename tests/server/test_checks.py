@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.database import database_path
+from persona_mcp.config.llm_faults import DOCTOR
 from persona_mcp.server import checks
 from persona_mcp.server.cli_personas import call
 from persona_mcp.server.service import Service
@@ -28,6 +29,14 @@ async def test_a_part_that_fails_says_why_and_is_not_ok() -> None:
         False,
         "ollama does not answer; start it with `ollama serve`",
     )
+
+
+@pytest.mark.parametrize("joint", [": ", "; "])
+async def test_the_doctor_sends_nobody_to_the_doctor(joint: str) -> None:
+    async def broken() -> str:
+        raise ModelError(f"openai:x refused the request (400){joint}{DOCTOR}")
+
+    assert (await checks.tried("model", broken)).detail == "openai:x refused the request (400)"
 
 
 async def test_each_part_is_really_used(service: Service, model: ScriptedModel) -> None:
