@@ -7,6 +7,10 @@ through up to the results: the store on disk, the pool of the model's places, re
 worlds. The model is in this process and takes as long as it is told to; it has 16 places. The ideal
 is what the model alone would take with all places busy to the end.
 
+A model of .05 s asks more of a processor than one has: it is measured once more with workers in
+processes of their own, one for each processor (`benchmarks.timed_worker`); their start, some
+seconds, is not counted.
+
 With a model that answers at once what is left is our own processor time, and the memory in use.
 Beside it a bare LangGraph run of as many empty nodes as a conversation's exchange has, in the same
 process: on a busy machine the ratio tells more than milliseconds.
@@ -16,12 +20,15 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -33,32 +40,39 @@ from benchmarks.exchange import MS, bar, timed
 from benchmarks.instant import BareGraph, HashEmbedder, InstantModel
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
-from persona_mcp.config.settings import LogSettings
+from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.server.batch_casts import read_casts
+from persona_mcp.server.batch_running import EngineName
 from persona_mcp.server.batch_store import open_batch_store
 from persona_mcp.server.batch_worlds import Worlds
-from persona_mcp.server.batches import Summary, run_batch
+from persona_mcp.server.batches import Summary, Told, run_batch
 from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.event_loop import busy_runner
-from persona_mcp.server.local_engine import LocalEngine
+from persona_mcp.server.local_engine import LocalEngine, Made
 from persona_mcp.server.model_pool import ModelPool, Post
-from persona_mcp.state.batch import Cast, CastMember
+from persona_mcp.server.process_crew import open_processes, processors
+from persona_mcp.state.batch import Cast, CastMember, Engine
 from persona_mcp.state.batch_grid import Arm
 from persona_mcp.state.batch_plan import plan_batch
-from persona_mcp.state.dialogue_spec import DialogueSpec
+from persona_mcp.state.dialogue_spec import DialogueSpec, ModelSpec
 from persona_mcp.state.model import Chunk, Message, Sampling
 from persona_mcp.state.persona import PersonaSpec
 
 T = TypeVar("T")
 
 SLOTS, TURNS = 16, 12
-SLOW = {1.0: 1.05, 0.05: 1.2}
-"""Seconds that a reply takes, and how many times the ideal the wall time may be."""
+SLOW: dict[tuple[float, EngineName], float] = {
+    (1.0, "local"): 1.05,
+    (0.05, "local"): math.inf,
+    (0.05, "processes"): 1.2,
+}
+"""How many times the ideal the wall time may be, by the seconds of a reply and the engine."""
 CPU_BAR_MS, MEMORY_BAR, CALLS_BAR = 12.0, 1.1, 1.0
 DIALOGUES, QUICK_DIALOGUES = 150, 32
 EARLY, LATE = 100, 1000
 """Dialogues after which the memory in use is read; `--quick` takes a tenth of both."""
 BARE_RUNS = 40
+TIMED_WORKER = (sys.executable, "-m", "benchmarks.timed_worker")
 PEOPLE = {
     "ada": "Ada keeps a stall by the harbour and never forgets a debt.",
     "ben": "Ben mends nets, sings badly, and believes what he is told.",
@@ -71,23 +85,25 @@ class Waited:
 
     Attributes:
         seconds: Of a reply.
+        engine: Where dialogues are held.
         dialogues: How many.
         turns: Said in all of them.
         calls: Of the model.
         ideal_s: What the model alone would take.
         wall_s: What the batch took.
-        cpu_ms: Own processor time of a turn, in milliseconds.
-        most_at_once: Replies that were made at the same time, at most.
+        cpu_ms: Own processor time of a turn, in milliseconds, of this process.
+        most_at_once: Replies that were made at the same time, at most; None where it is not seen.
     """
 
     seconds: float
+    engine: EngineName
     dialogues: int
     turns: int
     calls: int
     ideal_s: float
     wall_s: float
     cpu_ms: float
-    most_at_once: int
+    most_at_once: int | None
 
     @property
     def times(self) -> float:
@@ -207,37 +223,64 @@ async def people(arm: Arm) -> Cast:
     return Cast(tuple(members), (), {})
 
 
-async def held(model: TimedModel, spec: DialogueSpec, folder: Path, told: Any) -> Summary:
-    """Hold a batch."""
+@asynccontextmanager
+async def local_engine(model: TimedModel, made: Made) -> AsyncIterator[Engine]:
+    """Hold dialogues in this process."""
+    host = dialogue_host(Settings(_env_file=None), HashEmbedder())
+    engine = LocalEngine(host, ModelPool([Post("instant", model, SLOTS)]), None, made)
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+@asynccontextmanager
+async def processes(seconds: float, made: Made) -> AsyncIterator[Engine]:
+    """Hold dialogues in a process for each processor."""
+    share = ModelSpec(name="openai:timed", slots=SLOTS)
+    engine = await open_processes(
+        Settings(_env_file=None), share, None, made, (*TIMED_WORKER, str(seconds))
+    )
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def held(
+    opened: Callable[[Made], AbstractAsyncContextManager[Engine]],
+    spec: DialogueSpec,
+    folder: Path,
+    told: Told,
+) -> tuple[Summary, float]:
+    """Hold a batch, and return what came of it with the processor time that it took, in seconds."""
     plan = plan_batch(spec)
-    host = dialogue_host(load_settings(data_dir=folder), HashEmbedder())
-    async with open_batch_store(folder / "run.db") as store:
+    worlds = Worlds(dialogue_host(load_settings(data_dir=folder), HashEmbedder()))
+    async with open_batch_store(folder / "run.db") as store, opened(store.keep_call) as engine:
         casts = await read_casts(plan.arms, people)
-        pool = ModelPool([Post("instant", model, SLOTS)])
-        engine = LocalEngine(host, pool, None, store.keep_call)
-        try:
-            return await run_batch(plan, casts, store, engine, Worlds(host), told, asyncio.Event())
-        finally:
-            await engine.aclose()
+        started = time.process_time()
+        summary = await run_batch(plan, casts, store, engine, worlds, told, asyncio.Event())
+        return summary, time.process_time() - started
 
 
-async def waited(seconds: float, dialogues: int, turns: int = TURNS) -> Waited:
+async def waited(seconds: float, engine: EngineName, dialogues: int, turns: int = TURNS) -> Waited:
     """Measure a batch whose model takes so long for each reply."""
     model, spec = TimedModel(seconds), specification(dialogues, turns)
+    here = engine == "local"
+    opened = partial(local_engine, model) if here else partial(processes, seconds)
     with tempfile.TemporaryDirectory(prefix="persona-batch-") as folder:
-        started = time.process_time()
-        summary = await held(model, spec, Path(folder), lambda event: None)
-        cpu_s = time.process_time() - started
+        summary, cpu_s = await held(opened, spec, Path(folder), lambda event: None)
     check(summary)
     return Waited(
         seconds=seconds,
+        engine=engine,
         dialogues=dialogues,
         turns=summary.turns,
-        calls=model.calls,
+        calls=model.calls if here else summary.calls,
         ideal_s=dialogues * turns / SLOTS * seconds,
         wall_s=summary.wall_s,
         cpu_ms=cpu_s / summary.turns * MS,
-        most_at_once=model.most,
+        most_at_once=model.most if here else None,
     )
 
 
@@ -251,9 +294,8 @@ async def instant(points: Sequence[int], turns: int = TURNS) -> Instant:
     model, memory, bare = TimedModel(0.0), Memory(points), BareGraph(None)
     with tempfile.TemporaryDirectory(prefix="persona-batch-") as folder:
         first = [await timed(bare.run(number)) for number in range(BARE_RUNS)]
-        started = time.process_time()
-        summary = await held(model, specification(points[-1], turns), Path(folder), memory)
-        cpu_s = time.process_time() - started
+        opened, spec = partial(local_engine, model), specification(points[-1], turns)
+        summary, cpu_s = await held(opened, spec, Path(folder), memory)
         last = [await timed(bare.run(number)) for number in range(BARE_RUNS)]
     check(summary)
     return Instant(
@@ -281,11 +323,12 @@ def bars(slow: Sequence[Waited], at_once: Instant) -> list[str]:
     """Compare the figures with what the product holds itself to."""
     lines = [
         bar(
-            one.times <= SLOW[one.seconds],
+            one.times <= SLOW[one.seconds, one.engine],
             f"a model of {one.seconds:g} s: {one.times:.3f} times what it allows, at most "
-            f"{SLOW[one.seconds]:g}",
+            f"{SLOW[one.seconds, one.engine]:g} ({one.engine}, {processors()} processors)",
         )
         for one in slow
+        if SLOW[one.seconds, one.engine] < math.inf
     ]
     every: list[Waited | Instant] = [*slow, at_once]
     calls = max(one.calls / one.turns for one in every)
@@ -309,12 +352,15 @@ def bars(slow: Sequence[Waited], at_once: Instant) -> list[str]:
 
 def show(slow: Sequence[Waited], at_once: Instant) -> None:
     """Print the tables and what they say of the bars."""
-    table = Table("reply", "dialogues", "turns", "calls", "at once", "ideal s", "wall s", "times")
+    table = Table("reply", "engine", "dialogues", "turns", "calls", "at once", "ideal s", "wall s")
+    table.add_column("times")
     table.add_column("CPU ms a turn")
     for one in slow:
         table.add_row(
             f"{one.seconds:g} s",
-            *(f"{n:,}" for n in (one.dialogues, one.turns, one.calls, one.most_at_once)),
+            one.engine,
+            *(f"{n:,}" for n in (one.dialogues, one.turns, one.calls)),
+            "" if one.most_at_once is None else str(one.most_at_once),
             *(f"{s:.2f}" for s in (one.ideal_s, one.wall_s)),
             f"{one.times:.3f}",
             f"{one.cpu_ms:.1f}",
@@ -354,9 +400,9 @@ def main() -> None:
     print(f"{points[-1]:,} dialogues, a model that answers at once", file=sys.stderr)
     at_once = run(instant(points))
     slow = []
-    for seconds in SLOW:
-        print(f"{dialogues} dialogues, a model of {seconds:g} s", file=sys.stderr)
-        slow.append(run(waited(seconds, dialogues)))
+    for seconds, engine in SLOW:
+        print(f"{dialogues} dialogues, a model of {seconds:g} s, {engine}", file=sys.stderr)
+        slow.append(run(waited(seconds, engine, dialogues)))
     if given.json:
         found = {"slow": [asdict(one) for one in slow], "instant": asdict(at_once)}
         print(json.dumps(found))

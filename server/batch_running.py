@@ -24,13 +24,14 @@ from persona_mcp.server.batches import Summary, Told, run_batch
 from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
 from persona_mcp.server.local_engine import LocalEngine, Made
 from persona_mcp.server.model_pool import ModelPool, open_pool
+from persona_mcp.server.process_crew import open_processes
 from persona_mcp.state.batch import Cast, Engine
 from persona_mcp.state.batch_plan import Arm, BatchPlan
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import BadSnapshot, StorageUnavailable
 
-EngineName = Literal["local", "ray"]
+EngineName = Literal["local", "processes", "ray"]
 ReadCast = Callable[[Arm], Awaitable[Cast]]
 
 
@@ -39,7 +40,7 @@ class How:
     """How a batch is run; nothing of it bears on what comes of it.
 
     Attributes:
-        workers: Dialogues held at once, or Ray's workers; None for enough.
+        workers: Dialogues held at once, or workers of the other engines; None for enough.
         engine: Where dialogues are held.
         resume: What was begun in the folder may be gone on with.
         retry_failed: It is, and what failed is held again.
@@ -92,7 +93,7 @@ async def run_in_folder(
                 await written_again(folder, asked)
             total = asked.plan.total
             return Summary(
-                total, counts.done, counts.failed, counts.turns, counts.calls, False, 0.0
+                total, counts.done, counts.failed, counts.turns, counts.calls, False, 0.0, 0.0
             )
         return await hold_in(folder, asked, how, told, stopping)
 
@@ -177,10 +178,12 @@ async def engine_for(
     """Open where dialogues are held.
 
     Raises:
-        NotConfigured: Ray is not installed, or does not start.
+        NotConfigured: A worker did not start, or Ray is not installed or does not start.
     """
     if how.engine == "local":
         return LocalEngine(host, pool, how.workers, made)
+    if how.engine == "processes":
+        return await open_processes(settings, asked.model, how.workers, made)
     from persona_mcp.server.ray_cluster import open_ray  # noqa: PLC0415 - an extra
 
     return await open_ray(settings, asked.model, how.workers, made)

@@ -56,6 +56,7 @@ class Summary:
         calls: Of the model, in both.
         stopped: It was asked to stop before all were held.
         wall_s: How long it took this time, in seconds.
+        busy: Share of that time for which the thread that asked for it worked, 0..1.
     """
 
     total: int
@@ -65,6 +66,7 @@ class Summary:
     calls: int
     stopped: bool
     wall_s: float
+    busy: float
 
     @property
     def complete(self) -> bool:
@@ -96,7 +98,7 @@ async def run_batch(
         StorageUnavailable: The store does not take what is to be kept.
         PersonaError: A world could not be begun or folded. A dialogue that fails is an outcome.
     """
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.thread_time()
     before = await store.counts()
     told(
         {
@@ -115,6 +117,7 @@ async def run_batch(
         watching.cancel()
     kept = await store.counts()
     done = kept.done + kept.failed == plan.total
+    wall_s = time.monotonic() - began
     return Summary(
         plan.total,
         kept.done,
@@ -122,7 +125,8 @@ async def run_batch(
         kept.turns,
         kept.calls,
         stopped=stopping.is_set() and not done,
-        wall_s=time.monotonic() - began,
+        wall_s=wall_s,
+        busy=min(1.0, (time.thread_time() - worked) / wall_s),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import typer
 from rich.table import Table
@@ -28,6 +28,7 @@ from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.cli_calls import counted
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run
+from persona_mcp.server.process_crew import processors
 from persona_mcp.server.store import read_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.dialogue_spec import ModelSpec
@@ -35,7 +36,10 @@ from persona_mcp.state.errors import InvalidParams, NotFound
 
 SOME_FAILED = 3
 """Exit code of a batch that came to its end, some dialogues of which failed."""
-ENGINES = ("local", "ray")
+ENGINES = get_args(EngineName)
+BUSY, LONG_S = 0.9, 30.0
+"""A process that worked for such a share of its time cannot keep up with the model, which a run of
+so many seconds is told of."""
 FAILURES_SHOWN = 20
 DIM = "dim"
 
@@ -61,7 +65,7 @@ def run_file(
     async def work(settings: Settings, terminal: Terminal) -> None:
         if engine not in ENGINES:
             raise InvalidParams.of(
-                [{"field": "--engine", "allowed": " or ".join(ENGINES), "given": engine}]
+                [{"field": "--engine", "allowed": ", ".join(ENGINES), "given": engine}]
             )
         how = How(workers, cast("EngineName", engine), resume, retry_failed, force)
         spec, plan = await asyncio.to_thread(read_plan, file)
@@ -77,7 +81,7 @@ def run_file(
             )
             with closing(shown), stopped_by_ctrl_c(stopping, terminal):
                 summary = await run_in_folder(out, asked, how, shown.told, stopping)
-        ended(shown, terminal, summary, file, out)
+        ended(shown, terminal, summary, engine, file, out)
 
     run(work, as_json=as_json, busy=True, llm=llm(model))
 
@@ -104,7 +108,9 @@ def stopped_by_ctrl_c(stopping: asyncio.Event, terminal: Terminal) -> Iterator[N
         signal.signal(signal.SIGINT, usual)
 
 
-def ended(shown: Display, terminal: Terminal, summary: Summary, file: Path, out: Path) -> None:
+def ended(
+    shown: Display, terminal: Terminal, summary: Summary, engine: str, file: Path, out: Path
+) -> None:
     """Tell what came of a batch, and exit as it ended.
 
     Raises:
@@ -121,10 +127,24 @@ def ended(shown: Display, terminal: Terminal, summary: Summary, file: Path, out:
         shown.told(event)
     else:
         show_summary(terminal, summary, file, out)
+        if advice := pace(summary, engine, processors()):
+            terminal.err.print(advice, style=DIM)
     if summary.stopped:
         raise typer.Exit(INTERRUPTED)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def pace(summary: Summary, engine: str, processors: int) -> str:
+    """Return what would have made a batch faster; empty where the model took the time."""
+    if engine != "local" or processors == 1:
+        return ""
+    if summary.wall_s < LONG_S or summary.busy < BUSY:
+        return ""
+    return (
+        f"(this process was busy {summary.busy:.0%} of the time: --engine processes shares its "
+        f"work over {processors} processors)"
+    )
 
 
 def show_under_way(terminal: Terminal, calls: int) -> None:

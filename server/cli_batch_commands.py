@@ -20,7 +20,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
-        help="Dialogues held at once, or Ray's workers; left out: what suits the model's slots.",
+        help="Dialogues held at once, or workers of another engine; left out: what suits it.",
         min=1,
         max=10_000,
     ),
@@ -52,7 +52,11 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.", metavar="DIR")],
     workers: Workers = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="local: in this process; ray: on a cluster.")
+        str,
+        typer.Option(
+            "--engine",
+            help="local: in this process; processes: in one for each processor; ray: on a cluster.",
+        ),
     ] = "local",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what was begun in that folder.")

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster: the library, the connection, the workers' shares of the model."""
+"""The way to a Ray cluster: the library, the connection, the engine over its workers."""
 
 import asyncio
 import importlib.util
@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 
-from persona_mcp.config.settings import LLMSettings, Settings
+from persona_mcp.config.settings import Settings
 from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
-from persona_mcp.server.ray_engine import TRIES, RayEngine
-from persona_mcp.server.ray_worker import Worker
-from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
+from persona_mcp.server.ray_crew import RayCrew, RayWorker
+from persona_mcp.server.worker_engine import WorkerEngine, shared_out
+from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import NotConfigured
 
 log = structlog.get_logger(__name__)
@@ -40,8 +40,7 @@ async def open_ray(
     model: ModelSpec,
     workers: int | None = None,
     made: Made | None = None,
-    tries: int = TRIES,
-) -> RayEngine:
+) -> WorkerEngine:
     """Connect to the cluster that RAY_ADDRESS names, or start one here, and start the workers.
 
     Args:
@@ -49,7 +48,6 @@ async def open_ray(
         model: Who writes the replies; its places are shared out to the workers.
         workers: How many, at most one for each place; None for one a processor.
         made: Keeps each call of the model as it comes.
-        tries: Workers that a dialogue may lose before it is given up.
 
     Raises:
         NotConfigured: Ray is not installed, or the cluster or a worker did not start.
@@ -61,26 +59,15 @@ async def open_ray(
     processors = int(ray.cluster_resources().get("CPU", 1))
     shares = shared_out(settings.llm, model, workers or max(1, processors))
     at_once = enough_for(open_pool(settings.llm, model))
-    kind = ray.remote(Worker).options(
+    kind = ray.remote(RayWorker).options(
         num_cpus=1,
         max_concurrency=at_once + SPARE_CALLS,
         max_restarts=0,
         scheduling_strategy="SPREAD",
     )
-    engine = RayEngine(
-        ray,
-        lambda share: kind.remote(settings, share),
-        shares,
-        at_once,
-        made,
-        ours=ours,
-        tries=tries,
-    )
-    try:
-        await engine.begin()
-    except BaseException:
-        await asyncio.shield(engine.aclose())
-        raise
+    crew = RayCrew(ray, lambda share: kind.remote(settings, share), ours=ours)
+    engine = WorkerEngine(crew, shares, at_once, made)
+    await engine.begin()
     return engine
 
 
@@ -137,33 +124,3 @@ def connect(ray: Any, workers: int | None) -> None:
             if address
             else "Ray did not start on this machine; the log has the cause"
         ) from error
-
-
-def shared_out(settings: LLMSettings, model: ModelSpec, workers: int) -> list[ModelSpec]:
-    """Share the model's places out to workers, as evenly as can be.
-
-    Args:
-        settings: For the places of a model of which the batch says nothing.
-        model: Whose places.
-        workers: How many there are to be, >= 1; there are never more than places.
-
-    Returns:
-        A share for each worker, with one place at least.
-    """
-    ends = list(model.endpoints)
-    slots = [end.slots for end in ends] or [open_pool(settings, model).slots]
-    places = [number for number, count in enumerate(slots) for _ in range(count)]
-    workers = min(workers, len(places))
-    return [part_of(model, ends, places[first::workers]) for first in range(workers)]
-
-
-def part_of(model: ModelSpec, ends: list[Endpoint], places: list[int]) -> ModelSpec:
-    """Return a model with these places alone: numbers of its servers, one for each place."""
-    if not ends:
-        return model.model_copy(update={"slots": len(places)})
-    kept = [
-        end.model_copy(update={"slots": places.count(number)})
-        for number, end in enumerate(ends)
-        if number in places
-    ]
-    return model.model_copy(update={"endpoints": kept})

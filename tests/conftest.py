@@ -16,6 +16,7 @@ from persona_mcp.config.settings import ConversationSettings, IndexSettings, Set
 from persona_mcp.server.service import Service, open_service
 from tests.doubles import ScriptedModel, WordEmbedder
 from tests.postgres import OTHER_URL, Postgres, fresh_database, name_of, postgres_server
+from tests.processes import environment
 
 DATABASES = ("sqlite", "postgresql")
 DATABASE = os.environ.get("PERSONA_TEST_DATABASE", "sqlite")
@@ -23,6 +24,14 @@ DATABASE = os.environ.get("PERSONA_TEST_DATABASE", "sqlite")
 
 # A shell that runs the tests in the background switches Ctrl-C off for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have processes that the product starts keep compiled files, or they start slowly."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

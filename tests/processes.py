@@ -10,7 +10,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,25 @@ def run(*arguments: str, said: str = "", **more: str) -> subprocess.CompletedPro
         encoding="utf-8",
         timeout=LIMIT_S,
     )
+
+
+def children(title: str) -> list[int]:
+    """List processes below this one whose command line holds a text."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    parents, titles = dict[int, int](), dict[int, str]()
+    for line in listed.stdout.splitlines():
+        own, parent, its, *_ = *line.split(maxsplit=2), ""  # one that ends has no title
+        parents[int(own)], titles[int(own)] = int(parent), its
+    return [pid for pid, its in titles.items() if title in its and is_below(pid, parents)]
+
+
+def is_below(pid: int, parents: Mapping[int, int]) -> bool:
+    """Tell whether this process, or one it started, started another."""
+    while pid in parents and pid != os.getpid():
+        pid = parents[pid]
+    return pid == os.getpid()
 
 
 def eventually(check: Callable[[], Any], what: str = "it") -> Any:

@@ -13,7 +13,8 @@ import typer
 
 from persona_mcp.server import cli_run
 from persona_mcp.server.batch_progress import Bar, Events, Lines, display, duration
-from persona_mcp.server.cli_batch import SOME_FAILED
+from persona_mcp.server.batches import Summary
+from persona_mcp.server.cli_batch import SOME_FAILED, pace
 from persona_mcp.server.cli_batch_check import check
 from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
@@ -117,7 +118,7 @@ def test_what_is_wrong_is_told_before_anything_is_made(cli: Cli, spec: str) -> N
 
     for arguments, said in (
         ((bad, "--out", "out"), "bad.yaml:"),
-        ((spec, "--out", "out", "--engine", "dask"), "--engine: allowed is local or ray"),
+        ((spec, "--out", "out", "--engine", "dask"), "--engine: allowed is local, processes, ray"),
         (("nowhere.yaml", "--out", "out"), "no file of this name"),
     ):
         done = cli("dialogue", "run", *arguments)
@@ -481,3 +482,23 @@ def test_an_example_is_run_and_verified(cli: Cli, example: Path) -> None:
     asked = len(cli.server.requests)
     assert cli.good("dialogue", "verify", "out").out.startswith("verified: ")
     assert len(cli.server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("busy", "wall_s", "engine", "processors", "advised"),
+    [
+        (0.97, 60.0, "local", 4, True),
+        (0.5, 60.0, "local", 4, False),
+        (0.97, 5.0, "local", 4, False),
+        (0.97, 60.0, "processes", 4, False),
+        (0.97, 60.0, "local", 1, False),
+    ],
+)
+def test_a_long_run_that_its_own_process_held_up_is_told_of_the_other_processors(
+    busy: float, wall_s: float, engine: str, processors: int, advised: bool
+) -> None:
+    summary = Summary(8, 8, 0, 96, 96, stopped=False, wall_s=wall_s, busy=busy)
+
+    advice = pace(summary, engine, processors)
+
+    assert ("busy 97% of the time" in advice and "over 4 processors" in advice) is advised

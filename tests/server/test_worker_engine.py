@@ -1,11 +1,14 @@
-"""Dialogues held by Ray's workers come to the same, byte for byte, whatever becomes of a worker."""
+"""Dialogues held by workers come to the same, byte for byte, whatever becomes of a worker.
+
+Workers are processes of this machine, or Ray's.
+"""
 
 import asyncio
 import importlib.util
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,25 +16,28 @@ import pytest
 
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.dialogue_worker import Faulty, Stopped, Worker
 from persona_mcp.server.local_engine import LocalEngine
 from persona_mcp.server.model_pool import open_pool
+from persona_mcp.server.process_crew import ProcessCrew, open_processes, processors
 from persona_mcp.server.ray_cluster import (
     connect,
     known_before,
     loaded_ray,
     open_ray,
-    shared_out,
 )
-from persona_mcp.server.ray_engine import RayEngine
-from persona_mcp.server.ray_worker import Faulty, Stopped, Worker
+from persona_mcp.server.worker_engine import WorkerEngine, shared_out
 from persona_mcp.state.batch import Engine, Finished, Job, RecordedCall, TurnTold, Work
 from persona_mcp.state.batch_codec import call_json, outcome_json, read_outcome
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
-from persona_mcp.state.errors import BadSnapshot, Cancelled, NotConfigured
+from persona_mcp.state.errors import BadSnapshot, Cancelled, InvalidParams, NotConfigured
 from tests.model_server import Behaviour, ModelServer
+from tests.processes import children
 from tests.small_worlds import cast, job
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+
+Opened = Callable[..., Awaitable[WorkerEngine]]
 
 SETTINGS = Settings(_env_file=None)
 JOBS = [job(number, "ada", "ben", max_turns=2 + number % 4) for number in range(6)]
@@ -48,6 +54,15 @@ async def server() -> AsyncIterator[ModelServer]:
         yield running
 
 
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))])
+def opened(request: pytest.FixtureRequest, compiled: None) -> Opened:
+    """Opens an engine over two workers."""
+    if request.param == "processes":
+        return open_processes
+    request.getfixturevalue("cluster")
+    return open_ray
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray on this machine."""
@@ -61,9 +76,9 @@ def cluster() -> Iterator[None]:
 
 @asynccontextmanager
 async def workers_of(
-    server: ModelServer, made: Any = None, tries: int = 3
-) -> AsyncIterator[RayEngine]:
-    engine = await open_ray(SETTINGS, model_of(server), workers=2, made=made, tries=tries)
+    opened: Opened, server: ModelServer, made: Any = None
+) -> AsyncIterator[WorkerEngine]:
+    engine = await opened(SETTINGS, model_of(server), 2, made)
     try:
         yield engine
     finally:
@@ -106,7 +121,7 @@ async def alone(server: ModelServer, frozen: bytes, jobs: list[Job] = JOBS) -> l
 
 
 async def test_two_workers_come_to_the_same_as_one_process_if_one_is_killed_too(
-    server: ModelServer, cluster: None
+    opened: Opened, server: ModelServer
 ) -> None:
     frozen, kept, told = await world(), list[RecordedCall](), list[tuple[int, int]]()
     turns = [(one.place.index, turn) for one in JOBS for turn in range(1, one.talk.max_turns + 1)]
@@ -126,7 +141,7 @@ async def test_two_workers_come_to_the_same_as_one_process_if_one_is_killed_too(
             os.kill(busiest.pid, signal.SIGKILL)
 
     expected = await alone(server, frozen)
-    async with workers_of(server, made) as engine:
+    async with workers_of(opened, server, made) as engine:
         pids = {hand.pid for hand in engine.hands}
         for watch in (hears, kills):
             kept.clear()
@@ -141,7 +156,7 @@ async def test_two_workers_come_to_the_same_as_one_process_if_one_is_killed_too(
 
 
 async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_held(
-    server: ModelServer, cluster: None
+    opened: Opened, server: ModelServer
 ) -> None:
     frozen, pids = await world(), list[int]()
     long = job(0, "ada", "ben", max_turns=9)
@@ -152,19 +167,19 @@ async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_
                 pids.append(hand.pid)
                 os.kill(hand.pid, signal.SIGKILL)
 
-    async with workers_of(server, kills, tries=2) as engine:
+    async with workers_of(opened, server, kills) as engine:
         held = await engine.hold(Work(long, frozen), unheard)
         next_one = await engine.hold(Work(JOBS[1], frozen), unheard)
 
-    assert len(set(pids)) == 2
+    assert len(set(pids)) == 3
     assert held.outcome.status == "failed"
     assert held.outcome.error is not None
-    assert "2 workers ended while they held this dialogue" in held.outcome.error["message"]
+    assert "3 workers ended while they held this dialogue" in held.outcome.error["message"]
     assert read_outcome(outcome_json(held.outcome)) == held.outcome
     assert [written(next_one)] == await alone(server, frozen, [JOBS[1]])
 
 
-async def test_workers_stop_where_a_turn_ends(server: ModelServer, cluster: None) -> None:
+async def test_workers_stop_where_a_turn_ends(opened: Opened, server: ModelServer) -> None:
     server.default = Behaviour(hashed=True, delay_s=0.02)
     frozen, told, stops = await world(), list[int](), list[asyncio.Task[None]]()
     long = [job(number, "ada", "ben", max_turns=200) for number in range(2)]
@@ -174,7 +189,7 @@ async def test_workers_stop_where_a_turn_ends(server: ModelServer, cluster: None
         if turn.turn == 2 and not stops:
             stops.append(asyncio.create_task(engine.stop()))
 
-    async with workers_of(server) as engine:
+    async with workers_of(opened, server) as engine:
         held = await asyncio.gather(
             *(engine.hold(Work(one, frozen), stops_at) for one in long), return_exceptions=True
         )
@@ -189,7 +204,7 @@ async def test_a_recording_of_something_else_is_no_outcome_of_a_worker_either(
     server: ModelServer,
 ) -> None:
     frozen = await world()
-    worker = Worker(SETTINGS, model_of(server))
+    worker = Worker(dialogue_host(SETTINGS), open_pool(SETTINGS.llm, model_of(server)))
     asked = "0" * 64
     wrong = RecordedCall(0, 0, "reply", asked, "openai:test", "Hello.", 1, "stop", None, 8192)
 
@@ -206,10 +221,9 @@ async def test_a_worker_tells_of_each_call_before_the_turn_that_is_made_of_it(
     server: ModelServer,
 ) -> None:
     frozen = await world()
-    worker = Worker(SETTINGS, model_of(server))
+    worker = Worker(dialogue_host(SETTINGS), open_pool(SETTINGS.llm, model_of(server)))
 
     batches = [batch async for batch in worker.hold(JOBS[1], frozen, ())]
-    pid = await worker.ready()
     await worker.close()
 
     events = [event for batch in batches for event in batch]
@@ -221,14 +235,13 @@ async def test_a_worker_tells_of_each_call_before_the_turn_that_is_made_of_it(
     assert told == [(kind, turn) for turn in (1, 2, 3) for kind in ("call", "turn")]
     assert isinstance(events[-1], Finished)
     assert [written(events[-1])] == await alone(server, frozen, [JOBS[1]])
-    assert pid == os.getpid()
 
 
 async def test_a_worker_that_was_told_to_stop_ends_a_dialogue_after_its_turn(
     server: ModelServer,
 ) -> None:
     frozen = await world()
-    worker = Worker(SETTINGS, model_of(server))
+    worker = Worker(dialogue_host(SETTINGS), open_pool(SETTINGS.llm, model_of(server)))
     events = worker.hold(JOBS[3], frozen, ())
     await anext(events)
     await worker.stop()
@@ -286,3 +299,35 @@ def test_what_ray_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch)
     assert here["RAY_USAGE_STATS_ENABLED"] == "0"
     assert "RAY_AUTH_TOKEN" not in opened
     assert known_before() == {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise SystemExit(3)", "ended at its start, with status 3"),
+        ("import time; time.sleep(600)", "did not start within"),
+    ],
+)
+async def test_a_worker_that_does_not_start_is_told_of_and_none_is_left(
+    code: str, reason: str
+) -> None:
+    crew = ProcessCrew(SETTINGS, (sys.executable, "-c", code), ready_s=2.0)
+    engine = WorkerEngine(crew, [ModelSpec(slots=1)] * 2, 1, None)
+
+    with pytest.raises(NotConfigured, match=reason):
+        await engine.begin()
+
+    assert engine.hands == []
+    assert children("time.sleep(600)") == []
+
+
+async def test_a_worker_says_why_it_cannot_be_made(compiled: None) -> None:
+    wrong = ModelSpec(name="embedded:none", endpoints=[Endpoint(url="http://gpu", slots=1)])
+    engine = WorkerEngine(ProcessCrew(SETTINGS), [wrong], 1, None)
+
+    with pytest.raises(InvalidParams, match=r"model\.name"):
+        await engine.begin()
+
+
+def test_there_is_a_worker_for_each_processor() -> None:
+    assert 1 <= processors() <= (os.cpu_count() or 1)

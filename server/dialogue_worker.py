@@ -1,23 +1,20 @@
-"""A worker of a cluster: holds dialogues with a host and a model of its own, and tells as it goes.
+"""A worker: holds dialogues with a host and a model of its own, and tells as it goes.
 
-This module knows nothing of Ray: `ray_engine` makes an actor of the class.
+Where it runs it does not know: Ray makes an actor of it (`ray_crew`), or a process of this machine
+serves it over pipes (`worker_process`).
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from persona_mcp.config.logging import configure_logging
-from persona_mcp.config.settings import Settings
-from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.dialogue_host import DialogueHost
 from persona_mcp.server.local_engine import hold_one
-from persona_mcp.server.model_pool import open_pool
+from persona_mcp.server.model_pool import ModelPool
 from persona_mcp.server.recorded_model import kept_problem
 from persona_mcp.state.batch import Finished, Job, RecordedCall, TurnTold, Work
-from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import Cancelled
 
 
@@ -50,21 +47,16 @@ ENDS = (Finished, Stopped, Faulty)
 class Worker:
     """Holds dialogues, many at once, on one event loop."""
 
-    def __init__(self, settings: Settings, model: ModelSpec) -> None:
-        """Open what dialogues are held with.
+    def __init__(self, host: DialogueHost, pool: ModelPool) -> None:
+        """Take over what dialogues are held with.
 
         Args:
-            settings: In effect where the batch was begun.
-            model: This worker's share of the places at the model.
+            host: Laws, limits, embedder.
+            pool: This worker's share of the places at the model.
         """
-        configure_logging(settings.log)
-        self._host = dialogue_host(settings)
-        self._pool = open_pool(settings.llm, model)
+        self._host = host
+        self._pool = pool
         self._stopped = False
-
-    async def ready(self) -> int:
-        """Return the id of this process."""
-        return os.getpid()
 
     async def hold(
         self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]

@@ -1,0 +1,233 @@
+"""Workers in processes of this machine, for as many processors as it has."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from itertools import count
+
+from persona_mcp.config.settings import Settings
+from persona_mcp.server.dialogue_worker import ENDS, Event, Faulty
+from persona_mcp.server.local_engine import Made, enough_for
+from persona_mcp.server.model_pool import open_pool
+from persona_mcp.server.recorded_model import error_of
+from persona_mcp.server.worker_engine import Hand, LostError, WorkerEngine, shared_out
+from persona_mcp.server.worker_frames import (
+    Begin,
+    Begun,
+    Hold,
+    Leave,
+    Stop,
+    Told,
+    framed,
+    next_frame,
+)
+from persona_mcp.state.batch import Job, RecordedCall
+from persona_mcp.state.dialogue_spec import ModelSpec
+from persona_mcp.state.errors import NotConfigured
+
+COMMAND = (sys.executable, "-P", "-m", "persona_mcp.server.worker_process")
+READY_S = 60.0
+"""Limit of the start of a worker, in seconds: it imports everything."""
+KILLED_S = 10.0
+"""Limit of the wait for the end of a process that was killed, in seconds."""
+
+
+async def open_processes(
+    settings: Settings,
+    model: ModelSpec,
+    workers: int | None = None,
+    made: Made | None = None,
+    command: Sequence[str] = COMMAND,
+) -> WorkerEngine:
+    """Start workers in processes of this machine.
+
+    Args:
+        settings: In effect; the workers take them over.
+        model: Who writes the replies; its places are shared out to the workers.
+        workers: How many, at most one for each place; None for one a processor.
+        made: Keeps each call of the model as it comes.
+        command: Runs `worker_process.main`.
+
+    Raises:
+        NotConfigured: One did not start, or this system has no such pipes.
+    """
+    if sys.platform == "win32":
+        raise NotConfigured(
+            "the engine processes needs pipes that Windows does not have; use --engine ray, or WSL"
+        )
+    shares = shared_out(settings.llm, model, workers or processors())
+    at_once = enough_for(open_pool(settings.llm, model))
+    engine = WorkerEngine(ProcessCrew(settings, command), shares, at_once, made)
+    await engine.begin()
+    return engine
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ProcessHand(Hand):
+    """A worker in a process of this machine, as it is seen from here."""
+
+    def __init__(self, process: asyncio.subprocess.Process, share: ModelSpec) -> None:
+        """Take over a process that has begun."""
+        super().__init__(share, process.pid)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._writer, self._reader = process.stdin, process.stdout
+        self._tickets = count()
+        self._told: dict[int, asyncio.Queue[list[Event] | None]] = {}
+        self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
+
+    async def hold(
+        self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]
+    ) -> AsyncGenerator[list[Event]]:
+        """Have it hold a dialogue, and yield what it tells; see `Hand`.
+
+        Raises:
+            LostError: It is gone.
+        """
+        ticket, told = next(self._tickets), asyncio.Queue[list[Event] | None]()
+        self._told[ticket] = told
+        ended = False
+        try:
+            await self._send(Hold(ticket, job, frozen, played))
+            while not ended:
+                batch = None if self._reading.done() and told.empty() else await told.get()
+                if batch is None:
+                    raise LostError(f"exit status {await self._process.wait()}")
+                ended = isinstance(batch[-1], ENDS)
+                yield batch
+        finally:
+            del self._told[ticket]
+            if not ended:
+                self._say(Leave(ticket))
+
+    async def _read(self) -> None:
+        """Pass on what it tells, until it is gone."""
+        with suppress(EOFError):
+            while True:
+                told: Told = await next_frame(self._reader)
+                if told.ticket in self._told:
+                    self._told[told.ticket].put_nowait(told.events)
+        for queue in self._told.values():
+            queue.put_nowait(None)
+
+    async def _send(self, said: Hold) -> None:
+        """Say something as soon as there is room.
+
+        Raises:
+            LostError: It is gone.
+        """
+        try:
+            self._writer.write(framed(said))
+            await self._writer.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise LostError("its pipe is closed") from error
+
+    def _say(self, said: Leave | Stop) -> None:
+        """Say something small; who is gone does not hear it."""
+        with suppress(ConnectionError, RuntimeError):
+            self._writer.write(framed(said))
+
+    def stop(self) -> None:
+        """Have every dialogue end where its turn ends."""
+        self._say(Stop())
+
+    async def close(self) -> None:
+        """Have it let go of the model and the embedder, and end."""
+        self._writer.close()
+        await self._process.wait()
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        self._reading.cancel()
+        kill(self._process)
+
+
+class ProcessCrew:
+    """A `Crew` of processes of this machine."""
+
+    def __init__(
+        self, settings: Settings, command: Sequence[str] = COMMAND, ready_s: float = READY_S
+    ) -> None:
+        """Take over; nothing is started yet.
+
+        Args:
+            settings: In effect; the workers take them over.
+            command: Runs `worker_process.main`.
+            ready_s: Limit of the start of a worker, in seconds.
+        """
+        self._settings = settings
+        self._command = command
+        self._ready_s = ready_s
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def hire(self, share: ModelSpec) -> Hand:
+        """Start a worker.
+
+        Raises:
+            NotConfigured: It did not start.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for whoever started it, who tells it what to do
+        )
+        self._processes.append(process)
+        try:
+            async with asyncio.timeout(self._ready_s):
+                await begun(process, Begin(self._settings, share))
+        except TimeoutError as error:
+            kill(process)
+            raise NotConfigured(
+                f"a worker did not start within {self._ready_s:g} s: the machine has too much to "
+                "do; give fewer --workers"
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            raise NotConfigured(
+                f"a worker ended at its start, with status {await process.wait()}: what it wrote "
+                "is above; often it is too little memory, so give fewer --workers"
+            ) from error
+        except BaseException:
+            kill(process)
+            raise
+        return ProcessHand(process, share)
+
+    async def aclose(self) -> None:
+        """Wait until all have ended; who has not is killed."""
+        for process in self._processes:
+            kill(process)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_S):
+                for process in self._processes:
+                    await process.wait()
+
+
+async def begun(process: asyncio.subprocess.Process, begin: Begin) -> None:
+    """Wait until a worker is there.
+
+    Raises:
+        PersonaError: What it is to be made with does not do.
+        EOFError: It ended.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(framed(begin))
+    await process.stdin.drain()
+    said: Begun | Faulty = await next_frame(process.stdout)
+    if isinstance(said, Faulty):
+        raise error_of(said.problem)
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """End a process now, if it has not ended."""
+    with suppress(ProcessLookupError):
+        process.kill()
