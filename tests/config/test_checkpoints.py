@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -72,9 +71,7 @@ async def kept(saver: PersonaSaver, thread: str, namespace: str = "") -> list[st
 async def rows(saver: PersonaSaver, kind: str) -> int:
     """Count the rows of checkpoints, writes or (PostgreSQL) blobs."""
     if isinstance(saver, PersonaSqliteSaver):
-        async with saver.conn.execute(f"SELECT count(*) FROM {kind}") as cursor:
-            found: Any = await cursor.fetchone()
-        return int(found[0])
+        return int(saver.conn.execute(f"SELECT count(*) FROM {kind}").fetchone()[0])
     assert isinstance(saver, PersonaPostgresSaver)
     table = "checkpoints" if kind == "checkpoints" else f"checkpoint_{kind}"
     async with saver.conn.connection() as connection:
@@ -162,7 +159,7 @@ async def sqlite_saver(settings: Settings) -> AsyncIterator[PersonaSqliteSaver]:
 
 async def test_a_statement_that_fails_leaves_everything(sqlite_saver: PersonaSqliteSaver) -> None:
     await put(sqlite_saver, "t1", 1)
-    await sqlite_saver.conn.execute(
+    sqlite_saver.conn.execute(
         "CREATE TRIGGER no BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
 

@@ -59,7 +59,7 @@ CHECKPOINTED = {
 
 async def checkpoints(service: Service, conversation_id: str) -> list[tuple[bytes, dict[str, Any]]]:
     """Read a conversation's checkpoints as they lie in the file, oldest first, and decoded."""
-    found = await sqlite_of(service).execute_fetchall(
+    found = sqlite_of(service).execute(
         "SELECT type, checkpoint, metadata FROM checkpoints WHERE thread_id = ? "
         "ORDER BY checkpoint_id",
         (thread_id("main", conversation_id),),

@@ -75,7 +75,7 @@ async def test_each_step_is_checkpointed_with_ids_and_the_current_turn_alone(
         "aria",
         "kira",
     )
-    stored = await sqlite_of(service).execute_fetchall(
+    stored = sqlite_of(service).execute(
         "SELECT checkpoint FROM checkpoints UNION ALL SELECT value FROM writes"
     )
     assert not any(b"travelling bard" in row[0] or b"scholar" in row[0] for row in stored)

@@ -75,11 +75,11 @@ async def test_a_row_that_refers_to_nothing_is_damage(service: Service) -> None:
 async def test_damaged_checkpoints_are_named(service: Service) -> None:
     assert isinstance(service.checkpointer, PersonaSqliteSaver)
     connection = service.checkpointer.conn
-    await connection.execute("CREATE TABLE sums (a INTEGER CHECK (a > 0))")
-    await connection.execute("PRAGMA ignore_check_constraints=ON")
-    await connection.execute("INSERT INTO sums VALUES (-1)")
-    await connection.commit()
-    await connection.execute("PRAGMA ignore_check_constraints=OFF")
+    connection.execute("CREATE TABLE sums (a INTEGER CHECK (a > 0))")
+    connection.execute("PRAGMA ignore_check_constraints=ON")
+    connection.execute("INSERT INTO sums VALUES (-1)")
+    connection.commit()
+    connection.execute("PRAGMA ignore_check_constraints=OFF")
 
     with pytest.raises(StorageUnavailable, match="damaged: checkpoints"):
         await checks.database(service)

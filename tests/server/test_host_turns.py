@@ -180,7 +180,7 @@ async def test_the_run_waits_at_an_interrupt_that_holds_no_words(service: Servic
     [waiting] = (await service.graph.aget_state(thread)).interrupts
 
     assert waiting.value == {"exchange_id": prompted["exchange_id"], "faults": []}
-    stored = await sqlite_of(service).execute_fetchall(
+    stored = sqlite_of(service).execute(
         "SELECT checkpoint FROM checkpoints UNION ALL SELECT value FROM writes"
     )
     assert not any(b"travelling bard" in row[0] for row in stored)

@@ -390,7 +390,7 @@ async def test_a_conversation_keeps_only_its_newest_checkpoints(
         for message in ("Say two.", "Say three.", "Say four."):
             await say(service, message, **where)
 
-        count = await sqlite_of(service).execute_fetchall("SELECT count(*) FROM checkpoints")
+        count = sqlite_of(service).execute("SELECT count(*) FROM checkpoints").fetchall()
 
     assert [tuple(row) for row in count] == [(2,)]
 
@@ -444,7 +444,7 @@ async def test_what_fails_after_an_exchange_was_stored_is_no_failure_of_it(
     service: Service, model: ScriptedModel
 ) -> None:
     model.add("Noted.")
-    service.graph.checkpointer = BrokenSaver(sqlite_of(service))
+    service.graph.checkpointer = BrokenSaver(sqlite_of(service), queue_s=1.0)
 
     said = await say(service, "My cat is called Biscuit.")
 
