@@ -36,6 +36,13 @@ BEGIN = {
 }
 """The first statement of a transaction that reads and of one that writes. A read that must see one
 moment needs more of PostgreSQL than that: `READING`."""
+UNSYNCED = f"{BEGIN[POSTGRES][1]}, set_config('synchronous_commit', 'off', true)"
+"""The first statement of PostgreSQL for a write whose commit does not wait for the disk."""
+LEVELS = {True: "FULL", False: "NORMAL"}
+"""`synchronous` of SQLite, by whether a commit waits for the disk; FULL is what an engine begins
+with."""
+LEVEL = "persona synchronous"
+"""Where it is noted with a connection of SQLite."""
 READING = {POSTGRES: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 QUEUE_S = 30.0
 """Limit of the wait for a turn where nobody says otherwise, in seconds."""
@@ -96,11 +103,28 @@ class Database:
         Raises:
             StorageUnavailable: The database did not answer, or another process kept it locked.
         """
+        return await self._write(True, lambda connection: work(connection, *args, **kwargs))
+
+    async def write_unsynced(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do as `write` does, but do not wait for the disk at the commit.
+
+        Everybody sees it at once, and the end of a process takes nothing back. A power cut may,
+        together with all that was written later: it is for what is of no use after one, or is made
+        again. To wait for the disk takes milliseconds.
+
+        Raises:
+            StorageUnavailable: The database did not answer, or another process kept it locked.
+        """
+        return await self._write(False, lambda connection: work(connection, *args, **kwargs))
+
+    async def _write(self, synced: bool, work: Callable[[Connection], T]) -> T:
         given_up, asked = threading.Event(), time.perf_counter()
 
         def run() -> T:
-            with self.watch.transaction("write", asked), self.writing() as connection:
-                result = work(connection, *args, **kwargs)
+            with self.watch.transaction("write", asked), self.writing(synced=synced) as connection:
+                result = work(connection)
                 if given_up.is_set():
                     raise GivenUp
                 return result
@@ -124,8 +148,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, synced: bool = True) -> Iterator[Connection]:
         """Open a transaction that writes, in this thread; any exception rolls it back.
+
+        Args:
+            synced: Whether its commit waits for the disk; see `write_unsynced`.
 
         Raises:
             StorageUnavailable: The database did not answer, or another process kept it locked; or
@@ -135,7 +162,7 @@ class Database:
         with translated():
             try:
                 with self.engine.begin() as connection:
-                    connection.exec_driver_sql(self._begin_write)
+                    self._begin(connection, synced)
                     yield connection
                     ended = True
             except DBAPIError as error:
@@ -143,6 +170,16 @@ class Database:
                 if ended and error.connection_invalidated and not is_explained(error):
                     raise StorageUnavailable(UNKNOWN) from error
                 raise
+
+    def _begin(self, connection: Connection, synced: bool) -> None:
+        """Begin a transaction that writes."""
+        if connection.dialect.name == POSTGRES:
+            connection.exec_driver_sql(self._begin_write if synced else UNSYNCED)
+            return
+        if connection.info.get(LEVEL, True) != synced:
+            connection.exec_driver_sql(f"PRAGMA synchronous={LEVELS[synced]}")
+            connection.info[LEVEL] = synced
+        connection.exec_driver_sql(self._begin_write)
 
     async def aclose(self) -> None:
         """Wait for what still runs, and close every connection."""

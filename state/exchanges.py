@@ -164,7 +164,8 @@ class ExchangeStore:
             statements.RUN.run(connection, {**exchange, **run})
             return get(connection, lease.world_id, lease.exchange_id)
 
-        return await self._database.write(write)
+        # After a power cut nobody holds a lease, since all processes are gone.
+        return await self._database.write_unsynced(write)
 
     async def must_wait(self, lease: Lease, now: float) -> bool:
         """Tell whether a claim would get nothing, without the write that would hold others up.
@@ -190,7 +191,7 @@ class ExchangeStore:
             )
             return result.rowcount == 1
 
-        return await self._database.write(write)
+        return await self._database.write_unsynced(write)
 
     async def end(
         self,
@@ -234,7 +235,7 @@ class ExchangeStore:
             release(connection, lease)
             return get(connection, lease.world_id, lease.exchange_id)
 
-        return await self._database.write(write)
+        return await self._database.write_unsynced(write)
 
     async def sweep(self, world_id: str, now: float, conversation_id: str | None = None) -> int:
         """Mark as interrupted what a process that has ended left unfinished.

@@ -270,7 +270,7 @@ class Indexer(Worker):
         self._ours_last = False
         if gone is None:
             return []
-        found = await self._database.write(claim, gone)
+        found = await self._database.write_unsynced(claim, gone)
         self._more = self._more or bool(ours)
         return found
 
@@ -312,7 +312,8 @@ class Indexer(Worker):
                 self._store(connection, world, its)
             worked_off(connection)
 
-        await self._database.write(write)
+        # A power cut leaves the work in the outbox: it is done again.
+        await self._database.write_unsynced(write)
 
     def _values(self, row: Row[Any], vector: bytes) -> dict[str, Any]:
         return {

@@ -83,6 +83,16 @@ class InlineDatabase(Database):
         with self.writing() as connection:
             return work(connection, *args, **kwargs)
 
+    async def write_unsynced(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do as `write` does: there is no disk.
+
+        Raises:
+            StorageUnavailable: The database did not answer.
+        """
+        return await self.write(work, *args, **kwargs)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give the connection.
@@ -94,8 +104,8 @@ class InlineDatabase(Database):
             yield self._connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Open a transaction; any exception rolls it back.
+    def writing(self, *, synced: bool = True) -> Iterator[Connection]:
+        """Open a transaction; any exception rolls it back. There is no disk to be synced with.
 
         Raises:
             StorageUnavailable: The database did not answer.

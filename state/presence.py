@@ -55,7 +55,7 @@ class Presence(Worker):
         Raises:
             StorageUnavailable: The database did not answer.
         """
-        self._ahead, self._gone = await self._database.write(self._beat)
+        self._ahead, self._gone = await self._database.write_unsynced(self._beat)
 
     async def end(self) -> None:
         """Say that this process ends: its last sign of life is turned to below zero.

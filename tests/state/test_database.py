@@ -217,3 +217,41 @@ async def test_a_database_that_is_gone_is_unavailable(tmp_path: Path) -> None:
 async def test_a_statement_that_fails_is_unavailable_storage(database: Database) -> None:
     with pytest.raises(StorageUnavailable), database.reading() as connection:
         connection.execute(text("SELECT * FROM no_such_table"))
+
+
+def level(connection: Connection) -> str:
+    """Read what the commit of a transaction waits for."""
+    asked = (
+        "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
+    )
+    return str(connection.exec_driver_sql(asked).scalar())
+
+
+@pytest.mark.databases
+async def test_a_write_waits_for_the_disk_unless_it_is_of_no_use_after_a_power_cut(
+    database: Database,
+) -> None:
+    waits = await database.write(level)
+    found = [
+        await database.write_unsynced(level),
+        await database.write(level),
+        await database.write_unsynced(level),
+    ]
+
+    assert found == ["1", waits, "1"] if waits == "2" else ["off", waits, "off"]
+    assert waits in ("2", "on")
+
+
+@pytest.mark.databases
+async def test_a_write_that_does_not_wait_for_the_disk_is_seen_at_once_all_or_nothing(
+    database: Database,
+) -> None:
+    def half(connection: Connection) -> None:
+        add(connection, "b")
+        raise RuntimeError("half way")
+
+    assert await database.write_unsynced(add, id="a") == "a"
+    with pytest.raises(RuntimeError, match="half way"):
+        await database.write_unsynced(half)
+
+    assert await worlds(database) == ["a"]
