@@ -111,13 +111,16 @@ class ProcessHand(Hand):
 
     async def _read(self) -> None:
         """Pass on what it tells, until it is gone."""
-        with suppress(EOFError):
+        try:
             while True:
                 told: Told = await next_frame(self._reader)
                 if told.ticket in self._told:
                     self._told[told.ticket].put_nowait(told.events)
-        for queue in self._told.values():
-            queue.put_nowait(None)
+        except EOFError:
+            kill(self._process)  # it may have closed its end only
+        finally:
+            for queue in self._told.values():
+                queue.put_nowait(None)
 
     async def _send(self, said: Hold) -> None:
         """Say something as soon as there is room.

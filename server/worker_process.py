@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from contextlib import aclosing
 
+import structlog
+
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.dialogue_host import dialogue_host
@@ -27,6 +29,8 @@ from persona_mcp.server.worker_frames import (
 )
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import PersonaError
+
+log = structlog.get_logger(__name__)
 
 Open = Callable[[Settings, ModelSpec], Worker]
 """Makes the worker of a process with the settings and a share of the places at the model."""
@@ -123,11 +127,21 @@ class Serving:
                 await self._worker.stop()
 
     async def _hold(self, asked: Hold) -> None:
+        """Hold a dialogue, and tell of it; what fails is told, too, or it would be waited for."""
         events = self._worker.hold(asked.job, asked.frozen, asked.played)
-        async with aclosing(events):
-            async for batch in events:
-                self._writer.write(framed(Told(asked.ticket, batch)))
-                await self._writer.drain()
+        try:
+            async with aclosing(events):
+                async for batch in events:
+                    await self._tell(Told(asked.ticket, batch))
+        except ConnectionError:
+            return  # nobody is there any more
+        except Exception as error:
+            log.exception("a dialogue could not be told of")
+            await self._tell(Told(asked.ticket, [Faulty(kept_problem(error))]))
+
+    async def _tell(self, told: Told) -> None:
+        self._writer.write(framed(told))
+        await self._writer.drain()
 
 
 if __name__ == "__main__":

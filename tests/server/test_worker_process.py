@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +140,27 @@ async def test_the_end_of_its_input_ends_it_in_the_middle_of_a_reply() -> None:
         with pytest.raises(EOFError):
             await worker.hear()
     assert hangs.cancelled.is_set()
+
+
+class Unwritable(Worker):
+    """A worker that tells of something that no other process can have."""
+
+    async def hold(self, *_: Any) -> AsyncGenerator[list[Any]]:
+        yield [lambda: None]
+
+
+async def test_a_dialogue_that_cannot_be_told_of_is_a_fault_and_not_waited_for() -> None:
+    frozen = await world()
+
+    async with started(
+        lambda *_: Unwritable(host(), ModelPool([Post("it", HashedModel(), 1)])), ModelSpec()
+    ) as worker:
+        await worker.hear()
+        worker.say(Hold(0, job(0, "ada", "ben"), frozen, ()))
+        said = await worker.hear()
+
+    assert isinstance(said.events[-1], Faulty)
+    assert said.ticket == 0
 
 
 async def test_what_it_cannot_be_made_with_is_told() -> None:
