@@ -1,10 +1,12 @@
 """How commands are run: heaps; of what does much at once, also event loop and collection."""
 
 import asyncio
+import atexit
 import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 M_ARENA_MAX, HEAPS = -8, 2
 """The name is glibc's, from malloc.h."""
@@ -38,6 +40,16 @@ def settle() -> None:
     """Keep what is loaded by now from the collector; `busy_runner` gives it back at its end."""
     gc.collect()
     gc.freeze()
+
+
+@cache
+def end_at_once() -> None:
+    """Keep all that is there at the end of the process from the collector.
+
+    Python else looks through everything that was ever imported before it ends, some times over:
+    that took longer than many a command. Whatever has to be closed is closed by who opened it.
+    """
+    atexit.register(gc.freeze)
 
 
 def share_heaps() -> None:

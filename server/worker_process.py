@@ -14,7 +14,7 @@ from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.dialogue_worker import Faulty, Worker
-from persona_mcp.server.event_loop import busy_runner
+from persona_mcp.server.event_loop import busy_runner, end_at_once
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.recorded_model import kept_problem
 from persona_mcp.server.worker_frames import (
@@ -47,6 +47,7 @@ def main(opened: Open = open_worker) -> None:
     # What anybody prints must not get among the frames.
     ours = os.dup(1)
     os.dup2(2, 1)
+    end_at_once()
     with busy_runner() as runner:
         runner.run(serve(0, ours, opened))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from persona_mcp.server.event_loop import HEAPS, busy_runner
+from tests.processes import environment
 
 
 async def loop_module() -> str:
@@ -30,6 +31,32 @@ def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_aft
         assert gc.get_freeze_count() > 0
 
     assert gc.get_freeze_count() == 0
+
+
+AT_THE_END = """
+import atexit, gc
+from persona_mcp.server.cli_run import run
+
+async def work(settings, terminal):
+    print(gc.get_freeze_count(), gc.isenabled())
+
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # the last to be called
+run(work)
+"""
+
+
+def test_a_command_looks_through_nothing_that_was_imported_before_its_process_ends(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_END],
+        env=environment(PERSONA_DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ended.stdout.splitlines() == ["0 True", "True"]
 
 
 HEAPS_OF_THREADS = """
