@@ -65,9 +65,14 @@ class Lent:
         return self.store.settings
 
 
+def world_path(data_dir: Path, world_id: str) -> Path:
+    """Return the folder of a world's batches."""
+    return data_dir / FOLDER / world_id
+
+
 def batch_path(data_dir: Path, world_id: str, batch_id: str) -> Path:
     """Return the folder of a batch."""
-    return data_dir / FOLDER / world_id / batch_id
+    return world_path(data_dir, world_id) / batch_id
 
 
 def written(spec: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, com
 from persona_mcp.server.cli_persona_commands import personas
 from persona_mcp.server.cli_state_commands import state
 from persona_mcp.server.cli_token_commands import token
+from persona_mcp.server.cli_world_commands import world
 
 app = typer.Typer(
     name="persona",
@@ -29,6 +30,7 @@ app.add_typer(memory, name="memory")
 app.add_typer(state, name="state")
 app.add_typer(dialogue, name="dialogue")
 app.add_typer(token, name="token")
+app.add_typer(world, name="world")
 
 
 def show_version(asked: bool) -> None:
@@ -65,6 +67,7 @@ def chat(
     user: User = None,
     model: Model = None,
     new: Annotated[bool, typer.Option("--new", help="Start another conversation.")] = False,
+    world: World = None,
 ) -> None:
     """Talk to a persona; goes on where you left off.
 
@@ -72,7 +75,7 @@ def chat(
 
     Example: persona chat Aria
     """
-    command("cli_talk", "chat")(name, user, model, new)
+    command("cli_talk", "chat")(name, user, model, new, world)
 
 
 @app.command()
@@ -93,6 +96,7 @@ def ask(
     ] = None,
     user: User = None,
     model: Model = None,
+    world: World = None,
 ) -> None:
     """Say one thing to a persona and print the reply; for scripts.
 
@@ -101,7 +105,7 @@ def ask(
     Example: persona ask Kira "What are you reading?" --json
     """
     command("cli_talk", "ask")(
-        name, message, user, model, new, conversation, request_id, explain, as_json
+        name, message, user, model, new, conversation, request_id, explain, world, as_json
     )
 
 
@@ -122,6 +126,7 @@ def talk(
         typer.Option("--witness", help="A persona that overhears it; may be given again."),
     ] = None,
     model: Model = None,
+    world: World = None,
     as_json: AsJson = False,
 ) -> None:
     """Let two personas talk, and print what they say; Ctrl-C ends it after the turn.
@@ -139,7 +144,7 @@ def talk(
         "seed": seed,
         "witnesses": witness,
     }
-    command("cli_dialogue", "talk")(begin, model, as_json)
+    command("cli_dialogue", "talk")(begin, model, world, as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server import catalogue
 from persona_mcp.server.cli_run import FAILED, STDIN, command_module, read_stdin, run_loop
 from persona_mcp.server.operations import call_operation
-from persona_mcp.server.store import open_store
+from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, NotFound
 
@@ -145,6 +145,17 @@ async def answered(settings: Settings, work: Work, given: Arguments, live: bool 
             return await work(partial(call_operation, store), given)
         except InvalidParams as error:
             raise in_options(error) from error
+
+
+async def world_named(store: Store, world: str | None) -> str:
+    """Return the world that `--world` names; left out, it is the one of the settings.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    world_id = store.settings.world if world is None else world
+    await store.personas.check_world(world_id)
+    return world_id
 
 
 def in_options(error: InvalidParams) -> InvalidParams:

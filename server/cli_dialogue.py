@@ -9,7 +9,7 @@ from rich.table import Table
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server import catalogue
-from persona_mcp.server.cli_calls import call, in_options
+from persona_mcp.server.cli_calls import call, in_options, world_named
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_talk import DIM, show
 from persona_mcp.server.dialogues import Advance, advance
@@ -50,12 +50,13 @@ class Stop:
             signal.signal(signal.SIGINT, usual)
 
 
-def talk(begin: Mapping[str, Any], model: str | None, as_json: bool) -> None:
+def talk(begin: Mapping[str, Any], model: str | None, world: str | None, as_json: bool) -> None:
     """Let two personas talk to the end, and print what they say.
 
     Args:
         begin: Arguments of conversation_start; None is left out.
         model: In place of the one of the settings.
+        world: Where; None for the default.
         as_json: Print one JSON object at the end instead.
     """
 
@@ -63,11 +64,12 @@ def talk(begin: Mapping[str, Any], model: str | None, as_json: bool) -> None:
         catalogue.operations()
         given = {name: value for name, value in begin.items() if value is not None}
         async with open_service(settings, holds_batches=False) as service:
+            given["world_id"] = await world_named(service, world)
             try:
                 begun = await call_operation(service, "conversation_start", given)
             except InvalidParams as error:
                 raise in_options(error) from error
-            found = await play(service, terminal, begun, quiet=as_json)
+            found = await play(service, terminal, given["world_id"], begun, quiet=as_json)
         if as_json:
             terminal.print_json(found)
         else:
@@ -77,21 +79,24 @@ def talk(begin: Mapping[str, Any], model: str | None, as_json: bool) -> None:
     run(work, as_json=as_json, llm=llm(model))
 
 
-async def play(service: Service, terminal: Terminal, begun: Shown, quiet: bool) -> Shown:
+async def play(
+    service: Service, terminal: Terminal, world_id: str, begun: Shown, quiet: bool
+) -> Shown:
     """Make turns until the talk ends or the user wishes so; a talk that fails is ended, too.
 
     Returns:
         The talk as conversation_status shows it, with its turns and its seed.
     """
-    where = {"conversation_id": begun["conversation_id"]}
-    names = await service.personas.names(service.settings.world)
+    where = {"world_id": world_id, "conversation_id": begun["conversation_id"]}
+    names = await service.personas.names(world_id)
     turns: list[Shown] = []
     speaker: str | None = begun["first_speaker"]
     stop = Stop()
     try:
         with stop.listening(terminal):
             while speaker is not None and not stop.wished:
-                made = await one_turn(service, terminal, begun, names[speaker], quiet)
+                asked = Advance(world_id, begun["conversation_id"], new_id())
+                made = await one_turn(service, terminal, asked, names[speaker], quiet)
                 turns += made["turns"]
                 speaker = made["next_speaker"]
     finally:
@@ -102,17 +107,20 @@ async def play(service: Service, terminal: Terminal, begun: Shown, quiet: bool) 
 
 
 async def one_turn(
-    service: Service, terminal: Terminal, begun: Shown, name: str, quiet: bool
+    service: Service, terminal: Terminal, asked: Advance, name: str, quiet: bool
 ) -> Shown:
     """Make a turn, show it as it comes, and return what conversation_advance says of it."""
-    asked = Advance(service.settings.world, begun["conversation_id"], new_id())
     made = await advance(service, asked)
     async with made.joined():
         if quiet:
             await made.outcome()
         else:
             await show(terminal, name, made)
-    again = {"conversation_id": asked.conversation_id, "request_id": asked.request_id}
+    again = {
+        "world_id": asked.world_id,
+        "conversation_id": asked.conversation_id,
+        "request_id": asked.request_id,
+    }
     return await call_operation(service, "conversation_advance", again)
 
 

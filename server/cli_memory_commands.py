@@ -339,7 +339,8 @@ def upkeep_status(world: World = None, as_json: AsJson = False) -> None:
 @memory.command("reindex")
 def reindex(
     embed: Annotated[bool, typer.Option("--embed", help="Also compute every vector anew.")] = False,
+    world: World = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the index anew from the vectors in the database; may be stopped and run again."""
-    command("cli_system", "reindex")(embed, as_json)
+    command("cli_system", "reindex")(embed, world, as_json)

@@ -20,7 +20,8 @@ Whose = Annotated[
     str | None, typer.Option("--persona", "-p", help="Whose memories: id or name.", metavar="NAME")
 ]
 World = Annotated[
-    str | None, typer.Option("--world", help="World to look in; left out: PERSONA_WORLD.")
+    str | None,
+    typer.Option("--world", help="World to work in; left out: PERSONA_WORLD.", metavar="WORLD"),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.cli_calls import world_named
 from persona_mcp.server.cli_run import run
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
@@ -31,8 +32,7 @@ def import_folder(folder: Path, world: str | None, dry_run: bool, as_json: bool)
     async def work(settings: Settings, terminal: Terminal) -> None:
         original = await asyncio.to_thread(read_original, folder)
         async with open_store(settings) as store:
-            world_id = world or settings.world
-            await store.personas.check_world(world_id)
+            world_id = await world_named(store, world)
 
             def write(connection: Connection) -> Imported:
                 found = import_original(

@@ -12,9 +12,9 @@ personas = typer.Typer()
 
 
 @personas.command("list")
-def list_personas(as_json: AsJson = False) -> None:
+def list_personas(world: World = None, as_json: AsJson = False) -> None:
     """List the personas."""
-    command("cli_personas", "list_personas")(as_json)
+    command("cli_personas", "list_personas")(world, as_json)
 
 
 @personas.command()
@@ -23,13 +23,14 @@ def show(
     now: Annotated[
         bool, typer.Option("--now", help="How it stands now: feelings, time left, memories, looks.")
     ] = False,
+    world: World = None,
     as_json: AsJson = False,
 ) -> None:
     """Show everything that is set of a persona, as a file that `persona create` takes.
 
     Example: persona show Aria --now
     """
-    command("cli_personas", "show_now" if now else "show")(name, as_json)
+    command("cli_personas", "show_now" if now else "show")(name, world, as_json)
 
 
 @personas.command()
@@ -38,13 +39,14 @@ def create(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the file; change nothing.")
     ] = False,
+    world: World = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a persona from a file.
 
     Example: persona show Aria > mira.yaml, change the name and the rest, persona create mira.yaml
     """
-    command("cli_personas", "create")(file, dry_run, as_json)
+    command("cli_personas", "create")(file, dry_run, world, as_json)
 
 
 @personas.command("import")

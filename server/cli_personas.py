@@ -9,6 +9,7 @@ from rich.table import Table
 from persona_mcp.config.persona_files import read_persona
 from persona_mcp.config.settings import Settings
 from persona_mcp.server import catalogue
+from persona_mcp.server.cli_calls import world_named
 from persona_mcp.server.cli_run import run
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.store import open_store
@@ -23,18 +24,21 @@ EMPTY: tuple[Any, ...] = (None, "", [], {})
 """What a file need not say; 0 is a value."""
 
 
-async def call(settings: Settings, operation: str, /, **arguments: Any) -> dict[str, Any]:
+async def call(
+    settings: Settings, world: str | None, operation: str, /, **arguments: Any
+) -> dict[str, Any]:
     """Call an operation that needs neither model nor index."""
     catalogue.operations()
     async with open_store(settings) as store:
-        return await call_operation(store, operation, arguments)
+        world_id = await world_named(store, world)
+        return await call_operation(store, operation, {**arguments, "world_id": world_id})
 
 
-def list_personas(as_json: bool) -> None:
+def list_personas(world: str | None, as_json: bool) -> None:
     """Print a table of all personas."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        found = await all_personas(settings)
+        found = await all_personas(settings, world)
         if as_json:
             terminal.print_json(found)
             return
@@ -51,22 +55,23 @@ def list_personas(as_json: bool) -> None:
     run(work, as_json=as_json)
 
 
-async def all_personas(settings: Settings) -> dict[str, Any]:
+async def all_personas(settings: Settings, world: str | None) -> dict[str, Any]:
     """Return what persona_list returns, of all its pages."""
     catalogue.operations()
     async with open_store(settings) as store:
-        found = await call_operation(store, "persona_list", {"limit": PAGE})
+        asked = {"limit": PAGE, "world_id": await world_named(store, world)}
+        found = await call_operation(store, "persona_list", asked)
         while cursor := found["next_cursor"]:
-            more = await call_operation(store, "persona_list", {"limit": PAGE, "cursor": cursor})
+            more = await call_operation(store, "persona_list", {**asked, "cursor": cursor})
             found = {**more, "personas": found["personas"] + more["personas"]}
     return found
 
 
-def show(name: str, as_json: bool) -> None:
+def show(name: str, world: str | None, as_json: bool) -> None:
     """Print a persona as a file that `persona create` takes."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        found = (await call(settings, "persona_get", persona_id=name))["persona"]
+        found = (await call(settings, world, "persona_get", persona_id=name))["persona"]
         if as_json:
             terminal.print_json(found)
             return
@@ -77,11 +82,11 @@ def show(name: str, as_json: bool) -> None:
     run(work, as_json=as_json)
 
 
-def show_now(name: str, as_json: bool) -> None:
+def show_now(name: str, world: str | None, as_json: bool) -> None:
     """Print how a persona stands now."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        found = await call(settings, "persona_status", persona_id=name)
+        found = await call(settings, world, "persona_status", persona_id=name)
         if as_json:
             terminal.print_json(found)
             return
@@ -113,7 +118,7 @@ def standing(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def create(file: Path, dry_run: bool, as_json: bool) -> None:
+def create(file: Path, dry_run: bool, world: str | None, as_json: bool) -> None:
     """Store a persona from a file, or only check it."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
@@ -121,14 +126,16 @@ def create(file: Path, dry_run: bool, as_json: bool) -> None:
         if dry_run:
             made: dict[str, Any] = {"name": spec.name, "created": False, "valid": True}
         else:
-            made = await call(settings, "persona_create", **spec.model_dump())
+            made = await call(settings, world, "persona_create", **spec.model_dump())
         if as_json:
             terminal.print_json(made)
         elif dry_run:
             terminal.out.print(f"{file} is a valid persona: {spec.name}; nothing was stored")
         else:
+            there = f" --world {world}" if world is not None else ""
             terminal.out.print(
-                f"created {made['name']}; talk to it: persona chat {made['persona_id']}"
+                f"created {made['name']}; talk to it: persona chat {made['persona_id']}{there}",
+                soft_wrap=True,
             )
 
     run(work, as_json=as_json)

@@ -138,8 +138,8 @@ def upgrade() -> None:
     run(work)
 
 
-def reindex(embed: bool, as_json: bool) -> None:
-    """Make the index of the default world anew, with a progress bar."""
+def reindex(embed: bool, world: str | None, as_json: bool) -> None:
+    """Make the index of a world anew, with a progress bar."""
 
     async def work(settings: Settings, terminal: Terminal) -> None:
         columns = (
@@ -152,13 +152,14 @@ def reindex(embed: bool, as_json: bool) -> None:
         async with service_module.open_service(
             settings, new_index=True, holds_batches=False
         ) as service:
+            world_id = await command_module("cli_calls").world_named(service, world)
             with Progress(*columns, console=terminal.err, transient=True) as bar:
                 task = bar.add_task("embedding", total=None)
 
                 def progress(done: int, total: int) -> None:
                     bar.update(task, completed=done, total=total)
 
-                count = await service.indexer.reindex(settings.world, progress, embed)
+                count = await service.indexer.reindex(world_id, progress, embed)
             told: dict[str, Any] = {"indexed": count, "index": service.index.kind}
         if as_json:
             terminal.print_json(told)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
+from persona_mcp.server.cli_calls import world_named
 from persona_mcp.server.cli_run import STDIN, llm, read_stdin, run_loop
 from persona_mcp.server.explanation import explain
 from persona_mcp.server.line_editing import read_edited
@@ -42,6 +43,7 @@ class Talk:
 
     Attributes:
         service: The live parts.
+        world_id: Where.
         persona_id: Who answers.
         persona_name: What it is called.
         user_id: Who talks.
@@ -51,6 +53,7 @@ class Talk:
     """
 
     service: Service
+    world_id: str
     persona_id: str
     persona_name: str
     user_id: str
@@ -68,6 +71,7 @@ def ask(
     conversation: str | None,
     request_id: str | None,
     explained: bool,
+    world: str | None,
     as_json: bool,
 ) -> None:
     """Say one thing and print the reply."""
@@ -77,10 +81,11 @@ def ask(
             fault = {"field": "--new", "allowed": "without --conversation", "given": conversation}
             raise InvalidParams.of([fault])
         async with open_service(settings, holds_batches=False) as service:
-            world_id, user_id = settings.world, settings.user if user is None else user
+            world_id = await world_named(service, world)
+            user_id = settings.user if user is None else user
             asked = request_of(world_id, name, user_id, said, conversation, request_id)
             if conversation is None and not new:
-                where = await last_conversation(service, name, user_id, request_id)
+                where = await last_conversation(service, world_id, name, user_id, request_id)
                 asked = replace(asked, conversation_id=where)
             run, _ = await service.chat(asked)
             exchange = await finish(run)
@@ -128,10 +133,9 @@ def request_of(
 
 
 async def last_conversation(
-    service: Service, name: str, user_id: str, request_id: str | None
+    service: Service, world_id: str, name: str, user_id: str, request_id: str | None
 ) -> str | None:
     """Find where a talk goes on: where this request was made, else the last conversation."""
-    world_id = service.settings.world
     if request_id and (known := await service.exchanges.find(world_id, request_id)):
         return known.conversation_id if known.number > 1 else None
     persona = await service.personas.resolve(world_id, name)
@@ -146,13 +150,13 @@ async def finish(run: Run) -> Exchange:
     return exchange
 
 
-def chat(name: str, user: str | None, model: str | None, new: bool) -> None:
+def chat(name: str, user: str | None, model: str | None, new: bool, world: str | None) -> None:
     """Talk until the user ends it."""
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         stack = AsyncExitStack()
         try:
-            talk = runner.run(begin(settings, stack, name, user, new))
+            talk = runner.run(begin(settings, stack, name, user, new, world))
             greet(terminal, talk, runner)
             while (line := read_line(terminal)) not in (None, "/quit"):
                 answer(terminal, talk, line, runner)
@@ -164,17 +168,23 @@ def chat(name: str, user: str | None, model: str | None, new: bool) -> None:
 
 
 async def begin(
-    settings: Settings, stack: AsyncExitStack, name: str, user: str | None, new: bool
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    user: str | None,
+    new: bool,
+    world: str | None,
 ) -> Talk:
     """Open everything and find where the talk goes on."""
     service = await stack.enter_async_context(open_service(settings, holds_batches=False))
-    persona = await service.personas.resolve(settings.world, name)
+    world_id = await world_named(service, world)
+    persona = await service.personas.resolve(world_id, name)
     user_id = settings.user if user is None else user
-    where = None if new else await last_conversation(service, persona.id, user_id, None)
-    card = await service.database.read(card_use, settings.world, persona.id)
+    where = None if new else await last_conversation(service, world_id, persona.id, user_id, None)
+    card = await service.database.read(card_use, world_id, persona.id)
     first = next(iter(card.greetings if card else ()), "")
     opening = filled_in(first, (card.called if card else "") or persona.name, user_id)
-    return Talk(service, persona.id, persona.name, user_id, where, opening)
+    return Talk(service, world_id, persona.id, persona.name, user_id, where, opening)
 
 
 def greet(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
@@ -183,9 +193,7 @@ def greet(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
     weak = "; a small model, it wanders and forgets" if info.small else ""
     terminal.out.print(f"{talk.persona_name} by {info.id}{weak}. /help lists commands.", style=DIM)
     if talk.conversation_id is not None:
-        found = runner.run(
-            talk.service.conversations.get(talk.service.settings.world, talk.conversation_id)
-        )
+        found = runner.run(talk.service.conversations.get(talk.world_id, talk.conversation_id))
         terminal.out.print(
             f"You go on after {found.turn_count} turns; /new starts anew.", style=DIM
         )
@@ -230,11 +238,8 @@ def answer(terminal: Terminal, talk: Talk, line: str, runner: asyncio.Runner) ->
 
 async def exchange(terminal: Terminal, talk: Talk, line: str) -> None:
     """Send a message and show the reply while it is made."""
-    service = talk.service
-    request = request_of(
-        service.settings.world, talk.persona_id, talk.user_id, line, talk.conversation_id
-    )
-    run, accepted = await service.chat(request)
+    request = request_of(talk.world_id, talk.persona_id, talk.user_id, line, talk.conversation_id)
+    run, accepted = await talk.service.chat(request)
     talk.conversation_id = accepted.conversation_id
     async with run.joined():
         await show(terminal, talk.persona_name, run)
@@ -266,7 +271,7 @@ def why(terminal: Terminal, talk: Talk, runner: asyncio.Runner) -> None:
     if talk.last is None:
         terminal.out.print("There is no reply yet.", style=DIM)
         return
-    found = runner.run(explain(talk.service, talk.service.settings.world, *talk.last))
+    found = runner.run(explain(talk.service, talk.world_id, *talk.last))
     show_explanation(terminal, found)
 
 

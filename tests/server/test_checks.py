@@ -86,6 +86,6 @@ async def test_damaged_checkpoints_are_named(service: Service) -> None:
 
 
 async def test_the_command_line_needs_no_model_to_list_personas(service: Service) -> None:
-    found = await call(service.settings, "persona_list")
+    found = await call(service.settings, None, "persona_list")
 
     assert [p["name"] for p in found["personas"]] == ["Aria", "Kira", "Noor"]
