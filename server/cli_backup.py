@@ -10,7 +10,7 @@ from persona_mcp.config import backups
 from persona_mcp.config.backups import Backup
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import confirm
-from persona_mcp.server.cli_run import run
+from persona_mcp.server.cli_run import run, run_loop
 from persona_mcp.server.terminal import Terminal
 
 PAGE_BYTES = 4096
@@ -42,8 +42,8 @@ def backup(folder: Path, as_json: bool) -> None:
 def restore(folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Check a backup, ask, and put it in place."""
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
-        found = await asyncio.to_thread(backups.read_backup, folder)
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        found = runner.run(asyncio.to_thread(backups.read_backup, folder))
         if dry_run:
             told, aside = "would be put into", None
         else:
@@ -55,7 +55,7 @@ def restore(folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
                         f"Put {described(found)} into {settings.data_dir}, and what is there aside?"
                     ),
                 )
-            found, aside = await asyncio.to_thread(backups.restore, settings, folder)
+            found, aside = runner.run(asyncio.to_thread(backups.restore, settings, folder))
             told = "is now in"
         if as_json:
             kept = None if aside is None else str(aside)
@@ -65,7 +65,7 @@ def restore(folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
         if aside is not None:
             terminal.out.print(f"what was there is in {aside}", soft_wrap=True)
 
-    run(work, as_json=as_json)
+    run_loop(loop, as_json=as_json)
 
 
 def described(made: Backup) -> str:

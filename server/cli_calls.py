@@ -207,7 +207,9 @@ def check_alone(option: str, present: object, other: str, other_present: object)
 
 
 def confirm(terminal: Terminal, as_json: bool, question: Callable[[], str]) -> None:
-    """Ask the user before what cannot be undone.
+    """Ask the user before what cannot be undone; not while an event loop runs.
+
+    Only a line that says yes is one: nothing else that a question can end with changes anything.
 
     Args:
         terminal: Where to ask.
@@ -217,6 +219,7 @@ def confirm(terminal: Terminal, as_json: bool, question: Callable[[], str]) -> N
     Raises:
         InvalidParams: Nobody is there to be asked.
         typer.Exit: The user does not want it.
+        KeyboardInterrupt: The user pressed Ctrl-C; what was asked about is not to be done.
     """
     asked = sys.stdin is not None and sys.stdin.isatty() and terminal.err.is_terminal
     if as_json or not asked:
@@ -225,16 +228,31 @@ def confirm(terminal: Terminal, as_json: bool, question: Callable[[], str]) -> N
             field="--yes",
         )
     try:
-        terminal.err.print(f"{question()} [y/N] ", end="")
-        answer = input().strip().lower()
-    except EOFError:
-        answer = ""
+        terminal.err.print(f"{question()} [y/N] ", end="", soft_wrap=True)
+        answer = read_answer(terminal)
     except KeyboardInterrupt:
-        terminal.err.print()
+        terminal.err.print("\nnothing was changed")
         raise
     if answer not in YES:
         terminal.err.print("nothing was changed")
         raise typer.Exit(FAILED)
+
+
+def read_answer(terminal: Terminal) -> str:
+    """Read what is typed; nothing where no whole line is, or it is no text.
+
+    `input` would fail where standard output is closed, and take what is before a Ctrl-D for a line.
+    """
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        return ""
+    except OSError:  # the terminal is gone
+        line = ""
+    if not line.endswith("\n"):
+        terminal.err.print()
+        return ""
+    return line.strip().lower()
 
 
 async def peek(ask: Ask, ids: Sequence[str], world: str | None) -> list[Shown]:

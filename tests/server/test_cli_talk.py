@@ -3,8 +3,6 @@
 import io
 import os
 import pty
-import re
-import select
 import signal
 import subprocess
 import threading
@@ -21,6 +19,7 @@ from persona_mcp.server.terminal import Terminal, open_console
 from tests.calls import request
 from tests.command_line import Cli, Done
 from tests.doubles import ScriptedModel
+from tests.keyboard import plain, typed
 from tests.model_server import Behaviour
 from tests.processes import (
     LIMIT_S,
@@ -350,39 +349,12 @@ async def test_a_terminal_ends_with_the_reply_as_it_was_stored(
     assert frames[-1].strip() == (await run.outcome())["exchange"].response == REPLY
 
 
-def plain(shown: str) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-
-
-def typed(steps: list[tuple[str, bytes]], **more: str) -> tuple[int, str]:
-    """Talk to Aria on a terminal: type each text when what is awaited is shown after the last."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [PERSONA, "chat", "Aria"], env=environment(TERM="xterm-256color", **more),
-        stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
-    os.close(slave)
-    shown, ahead = b"", ""
-    try:
-        for awaited, keys in [*steps, (None, b"")]:
-            while awaited is None or awaited not in ahead:
-                assert select.select([master], [], [], LIMIT_S)[0], shown
-                shown += (piece := os.read(master, 65536))
-                ahead = plain(ahead + piece.decode(errors="replace"))
-            ahead = ahead.partition(awaited)[2]
-            os.write(master, keys)
-    except OSError:  # Linux says so when the other side is closed
-        pass
-    finally:
-        os.close(master)
-    return process.wait(LIMIT_S), shown.decode()
-
-
 def test_a_line_is_edited_with_the_arrows_and_typed_again_from_the_history(cli: Cli) -> None:
     given = variables(cli.data_dir, cli.server.openai_url)
     left, up = b"\x1b[D", b"\x1b[A"
 
     code, shown = typed(
+        ("chat", "Aria"),
         [("you: ", b"Helo." + 2 * left + b"l\r"), (f"{REPLY}\r\n", b""), ("you: ", up + b"\r"),
          (f"{REPLY}\r\n", b""), ("you: ", b"/quit\r")],
         **given,
