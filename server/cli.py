@@ -321,4 +321,7 @@ def restore(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except OSError as error:  # of Typer's own output, such as help: a command's are told by itself
+        command("cli_run", "end_unwritten")(error)

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 import typer
@@ -77,10 +77,30 @@ def writable(terminal: Terminal) -> Iterator[None]:
     try:
         yield
     except Unwritable as error:
-        discard_output()
-        with suppress(Unwritable):  # it was standard error, or both
-            terminal.err.print(f"error: standard output cannot be written ({error})", style=ERROR)
+        tell_unwritten(terminal, str(error))
         raise typer.Exit(FAILED) from None
+
+
+def tell_unwritten(terminal: Terminal, reason: str) -> None:
+    """Say, where that is possible, that output cannot be written; what is left of it goes nowhere.
+
+    Args:
+        terminal: Where to say it.
+        reason: Why it cannot.
+    """
+    discard_output()
+    with suppress(Unwritable):  # it was standard error, or both
+        terminal.err.print(f"error: standard output cannot be written ({reason})", style=ERROR)
+
+
+def end_unwritten(error: OSError) -> NoReturn:
+    """End the program, whose help could not be written, as a command ends.
+
+    Raises:
+        SystemExit: Always, with 1.
+    """
+    tell_unwritten(open_terminal(), error.strerror or str(error))
+    raise SystemExit(FAILED)
 
 
 def fail(terminal: Terminal, error: PersonaError, as_json: bool) -> None:

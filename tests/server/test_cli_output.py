@@ -28,6 +28,17 @@ def test_a_full_disk_is_one_line_of_error(tmp_path: Path, command: str) -> None:
     assert (done.returncode, done.stderr) == (1, FULL)
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "world delete --help"])
+def test_help_on_a_full_disk_is_one_line_of_error(tmp_path: Path, command: str) -> None:
+    done = shell(tmp_path, f"{command} >/dev/full")
+
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_a_wrong_option_without_a_place_to_tell_it_is_a_code_only(tmp_path: Path) -> None:
+    assert shell(tmp_path, "list --nonsense 2>/dev/full").returncode == 1
+
+
 def test_an_error_that_cannot_be_written_as_json_is_told_beside_it(tmp_path: Path) -> None:
     done = shell(tmp_path, "show Nobody --json >/dev/full")
 
