@@ -5,13 +5,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from persona_mcp.config.settings import LLMSettings, Settings
-from persona_mcp.config.spec_files import SpecFile, read_plan
+from persona_mcp.config.spec_files import SpecFile
 from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.store import Store, read_store
 from persona_mcp.state.batch import Cast
@@ -112,24 +111,25 @@ class Checked:
 
 
 async def check(
-    path: Path,
+    file: SpecFile,
+    plan: BatchPlan,
     settings: Settings,
     model: ChatModel | None,
     named: str | None = None,
 ) -> Checked:
-    """Check a specification and its casts, and say what it comes to; nothing is run or written.
+    """Check the casts of a specification, and say what it comes to; nothing is run or written.
 
     Args:
-        path: The specification.
+        file: The specification.
+        plan: Of it.
         settings: For what it leaves open, and the data folder, which is only read.
         model: Is asked once, to estimate how long it takes; None to ask nobody.
         named: The model that is asked for in place of the specification's, as it is shown.
 
     Raises:
-        InvalidParams: Something is wrong with it; the message has a line for each fault.
+        InvalidParams: Somebody cannot be cast; the message has a line for each fault.
         StorageUnavailable: A persona is to come from a data folder that cannot be read.
     """
-    file, plan = read_plan(path)
     cast = await first_cast(file, plan, settings)
     spec = plan.spec
     asks = named or spec.model.name or settings.llm.model
@@ -140,7 +140,7 @@ async def check(
         calls = plan.calls_max + appraisals
         estimate, why = await estimated(plan, cast, model, slots, calls)
     return Checked(
-        file=path.name,
+        file=file.path.name,
         name=spec.name,
         cast={member.id: member.spec.name for member in cast.members},
         arms=len(plan.arms),

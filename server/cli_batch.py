@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.config.spec_files import read_plan
+from persona_mcp.config.spec_files import SpecFile, read_plan
 from persona_mcp.server.batch_check import needs_folder, reader
 from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_folder, spec_in
 from persona_mcp.server.batch_manifest import counts_in, read_manifest
@@ -27,10 +27,11 @@ from persona_mcp.server.batch_settings import as_begun
 from persona_mcp.server.batch_verify import Verdict, verify_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.cli_calls import counted
-from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run
+from persona_mcp.server.cli_run import FAILED, INTERRUPTED, command_module, llm, run, run_loop
 from persona_mcp.server.process_crew import processors
 from persona_mcp.server.store import read_store
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.batch_plan import BatchPlan
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import InvalidParams, NotFound
 
@@ -62,13 +63,8 @@ def run_file(
         command_module("cli_batch_check").check(file, model, as_json, asks=False)
         return
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
-        if engine not in ENGINES:
-            raise InvalidParams.of(
-                [{"field": "--engine", "allowed": ", ".join(ENGINES), "given": engine}]
-            )
+    async def work(settings: Settings, terminal: Terminal, spec: SpecFile, plan: BatchPlan) -> None:
         how = How(workers, cast("EngineName", engine), resume, retry_failed, force)
-        spec, plan = await asyncio.to_thread(read_plan, file)
         stopping = asyncio.Event()
         shown = display(terminal, as_json=as_json)
         async with read_store(settings) if needs_folder(plan.spec) else nullcontext() as store:
@@ -83,7 +79,15 @@ def run_file(
                 summary = await run_in_folder(out, asked, how, shown.told, stopping)
         ended(shown, terminal, summary, engine, file, out)
 
-    run(work, as_json=as_json, busy=True, llm=llm(model))
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        if engine not in ENGINES:
+            raise InvalidParams.of(
+                [{"field": "--engine", "allowed": ", ".join(ENGINES), "given": engine}]
+            )
+        # Before the event loop runs: in a thread beside it a Ctrl-C waits for the thread's end.
+        runner.run(work(settings, terminal, *read_plan(file)))
+
+    run_loop(loop, as_json=as_json, busy=True, llm=llm(model))
 
 
 def with_name(model: ModelSpec, name: str | None) -> ModelSpec:
@@ -208,14 +212,14 @@ def show_verdict(terminal: Terminal, verdict: Verdict) -> None:
 def status(folder: Path, as_json: bool) -> None:
     """Tell how far a batch is, and what failed."""
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
-        found = await asyncio.to_thread(status_of, folder)
+    def loop(settings: Settings, terminal: Terminal, _: asyncio.Runner) -> None:
+        found = status_of(folder)
         if as_json:
             terminal.print_json(found)
         else:
             show_status(terminal, found)
 
-    run(work, as_json=as_json)
+    run_loop(loop, as_json=as_json)
 
 
 def status_of(folder: Path) -> dict[str, Any]:

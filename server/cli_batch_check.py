@@ -4,11 +4,12 @@ import asyncio
 from pathlib import Path
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.config.spec_files import read_plan
+from persona_mcp.config.spec_files import SpecFile, read_plan
 from persona_mcp.server import batch_check
-from persona_mcp.server.cli_run import llm, run
+from persona_mcp.server.cli_run import llm, run_loop
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.batch_plan import BatchPlan
 
 
 def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) -> None:
@@ -21,14 +22,13 @@ def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) ->
         asks: The model is asked once, to estimate the time.
     """
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
-        _, plan = await asyncio.to_thread(read_plan, file)
+    async def work(settings: Settings, terminal: Terminal, spec: SpecFile, plan: BatchPlan) -> None:
         chosen = plan.spec.model
         if model is not None:
             chosen = chosen.model_copy(update={"name": model})
         pool = open_pool(settings.llm, chosen)
         try:
-            checked = await batch_check.check(file, settings, pool if asks else None, model)
+            checked = await batch_check.check(spec, plan, settings, pool if asks else None, model)
         finally:
             await pool.aclose()
         if as_json:
@@ -36,4 +36,8 @@ def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) ->
         else:
             batch_check.show(terminal, checked)
 
-    run(work, as_json=as_json, llm=llm(model))
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        # Before the event loop runs: in a thread beside it a Ctrl-C waits for the thread's end.
+        runner.run(work(settings, terminal, *read_plan(file)))
+
+    run_loop(loop, as_json=as_json, llm=llm(model))

@@ -37,7 +37,7 @@ def test_there_are_five_at_least() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_example_can_be_held_on_a_fresh_machine(file: Path, settings: Settings) -> None:
-    found = asyncio.run(check(file, settings, None))
+    found = asyncio.run(check(*read_plan(file), settings, None))
 
     assert found.dialogues >= 1
     assert found.cast

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.settings import LLMSettings, Settings
+from persona_mcp.config.spec_files import read_plan
 from persona_mcp.server.batch_check import Checked, check, duration, rows_of, show
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import open_terminal
 from persona_mcp.state.errors import InvalidParams, ModelError, StorageUnavailable
-from persona_mcp.state.model import ModelInfo
+from persona_mcp.state.model import ChatModel, ModelInfo
 from persona_mcp.state.relationship_params import RelationshipParams
 from tests.doubles import Fails, Says, ScriptedModel
 
@@ -36,8 +37,12 @@ def written(folder: Path, text: str = TEXT) -> Path:
     return file
 
 
+async def checked(file: Path, settings: Settings, model: ChatModel | None) -> Checked:
+    return await check(*read_plan(file), settings, model)
+
+
 async def test_it_says_what_a_batch_comes_to(tmp_path: Path, settings: Settings) -> None:
-    found = await check(written(tmp_path), settings, None)
+    found = await checked(written(tmp_path), settings, None)
 
     assert found.as_json() == {
         "file": "meeting.yaml",
@@ -67,7 +72,7 @@ async def test_one_call_of_the_model_tells_how_long_it_takes(
 ) -> None:
     model = ScriptedModel(Says("Good evening.", tokens=3))
 
-    found = await check(written(tmp_path), settings, model)
+    found = await checked(written(tmp_path), settings, model)
 
     estimate = found.estimate
     assert estimate is not None
@@ -84,7 +89,7 @@ async def test_one_call_of_the_model_tells_how_long_it_takes(
 async def test_replies_of_the_embedded_model_are_not_counted_on_to_be_made_at_once(
     tmp_path: Path, settings: Settings
 ) -> None:
-    found = await check(written(tmp_path), settings, ScriptedModel("Hello.", info=EMBEDDED))
+    found = await checked(written(tmp_path), settings, ScriptedModel("Hello.", info=EMBEDDED))
 
     estimate = found.estimate
     assert estimate is not None
@@ -97,7 +102,7 @@ async def test_no_more_is_held_at_once_than_there_are_dialogues(
 ) -> None:
     one = "personas: {aria: , kira: }\nmodel: {slots: 16}\nwaves: [{times: 3}]\n"
 
-    found = await check(written(tmp_path, one), settings, ScriptedModel("Hello."))
+    found = await checked(written(tmp_path, one), settings, ScriptedModel("Hello."))
 
     assert found.slots == 16
     assert found.estimate is not None
@@ -109,7 +114,7 @@ async def test_a_model_that_does_not_answer_leaves_the_time_unknown(
 ) -> None:
     model = ScriptedModel(Fails(ModelError("scripted:large refused the connection")))
 
-    found = await check(written(tmp_path), settings, model)
+    found = await checked(written(tmp_path), settings, model)
 
     assert found.estimate is None
     assert dict(rows_of(found))["time"] == (
@@ -139,7 +144,7 @@ async def test_replies_at_once_are_those_of_the_file_else_of_the_settings(
 ) -> None:
     text = TEXT + f"model: {json.dumps(model)}\n"
 
-    found = await check(written(tmp_path, text), settings.model_copy(update={"llm": llm}), None)
+    found = await checked(written(tmp_path, text), settings.model_copy(update={"llm": llm}), None)
 
     assert found.slots == slots
     assert found.model == model.get("name", llm.model)
@@ -151,7 +156,7 @@ async def test_where_the_model_appraises_its_calls_are_counted(
 ) -> None:
     laws = {"relationships": RelationshipParams(appraiser="model")}
 
-    found = await check(written(tmp_path), settings.model_copy(update=laws), None)
+    found = await checked(written(tmp_path), settings.model_copy(update=laws), None)
 
     assert found.appraisals_max == 168
     assert "168 to appraise them" in dict(rows_of(found))["model calls"]
@@ -164,7 +169,7 @@ async def test_the_cast_of_every_arm_is_read_and_told_at_its_line(
                         "    - {source: nobody}\n    - {card: none.png}")  # fmt: skip
 
     with pytest.raises(InvalidParams) as refused:
-        await check(written(tmp_path, text), settings, None)
+        await checked(written(tmp_path, text), settings, None)
 
     assert re.search(
         r"^meeting\.yaml:11: variations\.personas\.bo\.1\.source: allowed is persona or card",
@@ -178,7 +183,7 @@ async def test_a_wrong_specification_is_told_and_no_model_is_asked(
     model = ScriptedModel()
 
     with pytest.raises(InvalidParams, match=r"meeting\.yaml:7: repeats: "):
-        await check(written(tmp_path, TEXT.replace("repeats: 3", "repeats: 0")), settings, model)
+        await checked(written(tmp_path, TEXT.replace("repeats: 3", "repeats: 0")), settings, model)
 
     assert model.history == []
 
@@ -191,18 +196,18 @@ async def test_a_data_folder_that_nobody_comes_from_is_left_alone(
     (settings.data_dir / "persona.db").write_bytes(b"damaged" * 1000)
     inline = "personas: {a: {persona: {name: A}}, b: {persona: {name: B}}}\n"
 
-    found = await check(written(tmp_path, inline), settings, None)
+    found = await checked(written(tmp_path, inline), settings, None)
 
     assert found.dialogues == 1
     with pytest.raises(StorageUnavailable):
-        await check(written(tmp_path), settings, None)
+        await checked(written(tmp_path), settings, None)
 
 
 async def test_personas_come_from_the_data_folder(tmp_path: Path, settings: Settings) -> None:
     async with open_store(settings):
         pass
 
-    found = await check(written(tmp_path, "personas: {Noor: , Kira: }\n"), settings, None)
+    found = await checked(written(tmp_path, "personas: {Noor: , Kira: }\n"), settings, None)
 
     assert found.cast == {"Noor": "Noor", "Kira": "Kira"}
 
@@ -215,7 +220,7 @@ async def test_it_is_shown_as_a_table(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     model = {"name": "ollama:x", "endpoints": [{"url": "http://a", "slots": 1}]}
-    found = await check(written(tmp_path, TEXT + f"model: {json.dumps(model)}\n"), settings, None)
+    found = await checked(written(tmp_path, TEXT + f"model: {json.dumps(model)}\n"), settings, None)
 
     show(open_terminal(), found)
 
@@ -232,7 +237,7 @@ async def test_a_large_cast_is_not_listed_whole(tmp_path: Path, settings: Settin
     names = ", ".join(f"p{n}: {{persona: {{name: P{n}}}}}" for n in range(20))
     text = f"personas: {{{names}}}\nwaves: [{{pairs: drawn}}]\n"
 
-    found = await check(written(tmp_path, text), settings, None)
+    found = await checked(written(tmp_path, text), settings, None)
 
     assert isinstance(found, Checked)
     assert dict(rows_of(found))["cast"].endswith("P11 (p11) and 8 more")
