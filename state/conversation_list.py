@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.conversations import to_conversation
+from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.dialect import members
 from persona_mcp.state.exchange import Conversation, ConversationStatus
 
@@ -46,11 +47,14 @@ def list_conversations(
         wanted: Which.
         limit: Of the page.
         after: Id of the last one of the page before.
+
+    Raises:
+        InvalidParams: None of this world has that id.
     """
     which = conditions(world_id, wanted)
     total = connection.scalar(select(func.count()).select_from(C).where(*which)) or 0
     if after is not None:
-        which = (*which, behind(world_id, after))
+        which = (*which, behind(connection, world_id, after))
     query = select(C).where(*which).order_by(C.started_at.desc(), C.id).limit(limit)
     rows: Sequence[Any] = connection.execute(query).all()
     return [to_conversation(row) for row in rows], total
@@ -72,7 +76,14 @@ def conditions(world_id: str, wanted: WantedTalks) -> tuple[ColumnElement[bool],
     return tuple(which)
 
 
-def behind(world_id: str, after: str) -> ColumnElement[bool]:
-    """Return the condition that a conversation comes behind another one in the list."""
-    began = select(C.started_at).where(C.world_id == world_id, C.id == after).scalar_subquery()
+def behind(connection: Connection, world_id: str, after: str) -> ColumnElement[bool]:
+    """Return the condition that a conversation comes behind another one in the list.
+
+    Raises:
+        InvalidParams: That one is not there.
+    """
+    its = C.world_id == world_id, C.id == after
+    began = connection.scalar(select(C.started_at).where(*its))
+    if began is None:
+        raise bad_cursor(after, "conversation was replaced")
     return or_(C.started_at < began, and_(C.started_at == began, C.id > after))

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from persona_mcp.state import tables
+from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, LimitExceeded, NotFound
 from persona_mcp.state.kept_batch import (
@@ -111,6 +112,9 @@ class BatchRows:
             status: Only these; None for all.
             limit: Of the page.
             after: Id of the last one of the page before.
+
+        Raises:
+            InvalidParams: None of this world has that id.
         """
         return await self._database.read(list_batches, world_id, status, limit, after)
 
@@ -324,13 +328,19 @@ def list_batches(
     limit: int,
     after: str | None,
 ) -> tuple[list[KeptBatch], int]:
-    """Do what `BatchRows.page` does, inside a transaction."""
+    """Do what `BatchRows.page` does, inside a transaction.
+
+    Raises:
+        InvalidParams: None of this world has the id of `after`.
+    """
     which = [B.world_id == world_id]
     if status is not None:
         which.append(B.status == status)
     total = connection.scalar(select(func.count()).select_from(B).where(*which)) or 0
     if after is not None:
-        made = select(B.created_at).where(*its(world_id, after)).scalar_subquery()
+        made = connection.scalar(select(B.created_at).where(*its(world_id, after)))
+        if made is None:
+            raise bad_cursor(after, "dialogue was removed")
         which.append(or_(B.created_at < made, and_(B.created_at == made, B.id > after)))
     query = select(B).where(*which).order_by(B.created_at.desc(), B.id).limit(limit)
     return [to_batch(row) for row in connection.execute(query)], total

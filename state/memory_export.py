@@ -10,8 +10,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, func, select
 
 from persona_mcp.state import tables
+from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.database import Database
-from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.memory import Memory, rfc3339
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.prepared import Prepared, listed
@@ -101,8 +101,7 @@ def place_of(connection: Connection, world_id: str, persona_id: str, memory_id: 
     its = M.world_id == world_id, M.persona_id == persona_id, M.id == memory_id
     found: int | None = connection.scalar(select(M.seq).where(*its))
     if found is None:
-        allowed = "next_cursor of the page before; begin anew if its last memory was purged since"
-        raise InvalidParams.of([{"field": "cursor", "allowed": allowed, "given": memory_id}])
+        raise bad_cursor(memory_id, "memory was purged")
     return found
 
 

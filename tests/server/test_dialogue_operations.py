@@ -483,6 +483,11 @@ async def test_dialogues_are_listed_by_status_the_last_one_first(
     assert [one["dialogue_id"] for one in queued["dialogues"]] == [waiting]
 
 
+async def test_a_page_behind_no_dialogue_is_refused(service: Service) -> None:
+    with pytest.raises(InvalidParams, match="cursor: allowed is next_cursor of the page before"):
+        await call(service, "dialogue_list", cursor="invented")
+
+
 async def test_a_chat_is_answered_while_a_dialogue_is_held(
     service: Service, model: ScriptedModel
 ) -> None:

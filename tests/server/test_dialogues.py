@@ -602,6 +602,8 @@ async def test_conversations_are_listed_the_last_begun_first_and_filtered(
     assert await ids(limit=2, cursor=page["next_cursor"]) == [chat_id]
     with pytest.raises(InvalidParams, match="until: allowed is a time after since"):
         await ids(since="2026-01-02T00:00:00Z", until="2026-01-01T00:00:00Z")
+    with pytest.raises(InvalidParams, match="cursor: allowed is next_cursor of the page before"):
+        await ids(cursor="invented")
 
 
 async def test_the_trace_has_each_step_of_a_talk_and_each_exchange_of_a_chat(
