@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -241,8 +242,24 @@ def is_locked(path: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that nobody can write to
+    except OSError:  # a folder that we cannot write to
+        return is_held(path / LOCK)
+
+
+def is_held(file: Path) -> bool:
+    """Tell whether a process has locked a file that we can only read."""
+    if sys.platform == "win32":
         return False
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The tables of a batch's store, and what is written to and read from them in one thread."""
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
@@ -56,6 +57,19 @@ def connected(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection
+
+
+def connected_to_read(path: Path) -> sqlite3.Connection:
+    """Connect to the file to read it, also where it, or its folder, cannot be written.
+
+    SQLite makes files beside one that has a log, which are there already if somebody has it open or
+    was killed. Where they are not, and cannot be made, nobody writes: it is told that all is there.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return connected(path)
+    log = path.with_name(f"{path.name}-wal")
+    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S)
 
 
 @contextmanager
@@ -121,7 +135,7 @@ def calls_under_way(folder: Path) -> int:
     if not (folder / NAME).is_file():
         return 0
     query = "SELECT count(*) FROM calls WHERE place NOT IN (SELECT place FROM outcomes)"
-    with translated(), closing(connected(folder / NAME)) as connection:
+    with translated(), closing(connected_to_read(folder / NAME)) as connection:
         return int(connection.execute(query).fetchone()[0])
 
 
@@ -148,7 +162,7 @@ def read_progress(folder: Path) -> tuple[Counts, list[tuple[int, str]]]:
     if not path.is_file():
         return Counts(0, 0, 0, 0), []
     query = "SELECT place, outcome FROM outcomes WHERE status = 'failed' ORDER BY place LIMIT ?"
-    with translated(), closing(connected(path)) as connection:
+    with translated(), closing(connected_to_read(path)) as connection:
         found = connection.execute(query, (PAGE,)).fetchall()
         counts = read_counts(connection)
         outcomes = [(place, batch_codec.read_outcome(zlib.decompress(p))) for place, p in found]
