@@ -17,6 +17,14 @@ from persona_mcp.state.persona import Persona
 WITNESSES = 32
 
 
+def of_run(kind: type) -> UntrackedValue[Any]:
+    """Return the channel of a value that is there until its run ends, however it ends.
+
+    It is not in a checkpoint, so the next run of a thread does not find what this one was given.
+    """
+    return UntrackedValue(kind, guard=False)
+
+
 class RelationshipInput(TypedDict):
     """Something that happened between two, of which one at least is a persona.
 
@@ -26,33 +34,33 @@ class RelationshipInput(TypedDict):
     else said by the appraiser of the text. A human's view is not kept.
     """
 
-    world_id: NotRequired[Id]
+    world_id: NotRequired[Annotated[Id, of_run(str)]]
     """Where; left out: the world of the settings."""
-    event_id: NotRequired[Id]
+    event_id: NotRequired[Annotated[Id, of_run(str)]]
     """Names what happened; running it again changes nothing. Left out: a new one."""
-    actor_id: Reference
+    actor_id: Annotated[Reference, of_run(str)]
     """Who acted: a persona's id or name, or a user's id."""
-    receiver_id: Reference
+    receiver_id: Annotated[Reference, of_run(str)]
     """Toward whom."""
-    text: NotRequired[Annotated[Text, Field(min_length=1, max_length=20000)]]
+    text: NotRequired[Annotated[Text, Field(min_length=1, max_length=20000), of_run(str)]]
     """What was said."""
-    quality: NotRequired[Signed]
+    quality: NotRequired[Annotated[Signed, of_run(float)]]
     """Of a meeting, bad -1 to good 1."""
-    minutes: NotRequired[Minutes]
+    minutes: NotRequired[Annotated[Minutes, of_run(float)]]
     """5 for a meeting, the time that it takes to say a text."""
-    context: NotRequired[Context]
+    context: NotRequired[Annotated[Context, of_run(str)]]
     """Kind of meeting: conversation, help, conflict, ..."""
-    appraisal: NotRequired[GivenAppraisal]
-    direction: NotRequired[Direction]
+    appraisal: NotRequired[Annotated[GivenAppraisal, of_run(GivenAppraisal)]]
+    direction: NotRequired[Annotated[Direction, of_run(str)]]
     """forward: how the actor sees the receiver; backward: the other way round."""
-    turning_point: NotRequired[bool]
+    turning_point: NotRequired[Annotated[bool, of_run(bool)]]
     """It weighs more than others; left out, by the context or the appraiser of the text."""
-    why: NotRequired[Why]
-    witnesses: NotRequired[Annotated[list[Reference], Field(max_length=WITNESSES)]]
+    why: NotRequired[Annotated[Why, of_run(str)]]
+    witnesses: NotRequired[Annotated[list[Reference], Field(max_length=WITNESSES), of_run(list)]]
     """Personas that perceived it."""
-    told_by: NotRequired[Reference]
+    told_by: NotRequired[Annotated[Reference, of_run(str)]]
     """Who told the receiver what the actor did: then the receiver alone is moved, by hearsay."""
-    at: NotRequired[Number]
+    at: NotRequired[Annotated[Number, of_run(float)]]
     """When, in seconds since the epoch, UTC; left out: now."""
 
 
@@ -91,14 +99,14 @@ class RelationshipOutput(TypedDict, total=False):
 class RelationshipUpdate(RelationshipOutput, total=False):
     """What the steps write."""
 
-    world_id: Id
-    event_id: Id
-    act: Annotated[Act, UntrackedValue(Act, guard=False)]
-    pair: Annotated[tuple[str, str], UntrackedValue(tuple, guard=False)]
-    views: Annotated[tuple[View, ...], UntrackedValue(tuple, guard=False)]
-    teller: Annotated[str, UntrackedValue(str, guard=False)]
-    happening: Annotated[Happening, UntrackedValue(Happening, guard=False)]
-    outcome: Annotated[Outcome, UntrackedValue(Outcome, guard=False)]
+    world_id: Annotated[Id, of_run(str)]
+    event_id: Annotated[Id, of_run(str)]
+    act: Annotated[Act, of_run(Act)]
+    pair: Annotated[tuple[str, str], of_run(tuple)]
+    views: Annotated[tuple[View, ...], of_run(tuple)]
+    teller: Annotated[str, of_run(str)]
+    happening: Annotated[Happening, of_run(Happening)]
+    outcome: Annotated[Outcome, of_run(Outcome)]
 
 
 class RelationshipRun(RelationshipInput, RelationshipUpdate):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import cast
 
 from sqlalchemy import Connection
 
@@ -233,8 +232,7 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
     """Append it, in one write, and say how the two see each other then.
 
     Reads: world_id, happening.
-    Writes: forward, backward, event_ids, outcome; empties what the run was started with, or the
-        next one on its thread would find it.
+    Writes: forward, backward, event_ids, outcome.
 
     Raises:
         Conflict: Something else has happened under this event_id; nothing was stored.
@@ -248,13 +246,12 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
     outcome = await parts.database.write(
         write_happening, state["world_id"], state["happening"], laws
     )
-    update = RelationshipUpdate(
+    return RelationshipUpdate(
         forward=values(outcome.forward),
         backward=values(outcome.backward),
         event_ids=list(outcome.event_ids),
         outcome=outcome,
     )
-    return cast("RelationshipUpdate", {**dict.fromkeys(given_of(state)), **update})
 
 
 def wrong(field: str, allowed: str, given: str | None) -> InvalidParams:

@@ -242,3 +242,33 @@ async def test_what_happened_needs_no_ids_and_is_not_what_happens_next_on_its_th
     assert sorted(kind for (kind,) in events) == ["turn"] * 2 + ["update"] * 4
     warmth = [one["forward"]["affinity"] for one in ended]
     assert warmth[0] > warmth[1] > warmth[2]
+
+
+async def test_what_a_failed_run_was_given_is_not_found_by_the_next_one_on_its_thread(
+    cli: Cli,
+) -> None:
+    config = {"configurable": {"thread_id": "t5"}}
+    both = {"actor_id": "Kira", "receiver_id": "noor"}
+    at_first = {**both, "quality": 5.0, "minutes": 10, "context": "betrayal"}
+    later = {**both, "quality": -1.0, "why": "they quarrelled", "witnesses": ["nobody"]}
+    async with studio.checkpointer() as saver:
+
+        async def run(given: dict[str, Any]) -> Any:
+            async with studio.relationship(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                return await graph.ainvoke(given, config)
+
+        with pytest.raises(RuntimeError, match="quality: allowed is"):
+            await run(at_first)
+        with pytest.raises(RuntimeError, match="persona 'nobody' not found"):
+            await run(later)
+        done = await run({**both, "text": "You saved my life."})
+        with pytest.raises(RuntimeError, match="actor_id"):
+            await run({"receiver_id": "noor", "quality": 0.5})
+        service = await studio.OPENED.service()
+        stored = Prepared(select(RelationshipEvent.kind, RelationshipEvent.why))
+        events = await service.database.read(stored.all)
+
+    assert done["backward"]["affinity"] > 0
+    assert [event.kind for event in events] == ["turn", "turn"]
+    assert "they quarrelled" not in {event.why for event in events}
