@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from persona_mcp.state.watching import Watch
 
 GRAPH, DIALOGUE, RELATIONSHIP = "conversation", "dialogue", "relationship"
+UNWRITABLE = (OSError, sqlite3.Error, StorageUnavailable)
+"""What savers raise where checkpoints cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,16 @@ async def run_graph(
             durability=durability,
             stream_mode=[],  # nobody reads the state after each node
         )
-    with contextlib.suppress(
-        OSError, sqlite3.Error, StorageUnavailable
-    ):  # the exchange is stored; this can wait
+    with contextlib.suppress(*UNWRITABLE):  # the exchange is stored; this can wait
         thread = config["configurable"]["thread_id"]
         await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
+
+
+async def forget_run(service: "Service", lease: Lease) -> None:
+    """Delete what a graph has kept of a conversation that was erased while it ran."""
+    thread = thread_id(lease.world_id, lease.conversation_id)
+    with contextlib.suppress(*UNWRITABLE):  # the database says what there is
+        await service.checkpointer.aprune([thread], strategy="delete")
 
 
 def parts_of(

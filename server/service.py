@@ -25,7 +25,7 @@ from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch_jobs import BatchJobs
 from persona_mcp.server.chat_requests import accept
 from persona_mcp.server.gathering import Gathering
-from persona_mcp.server.graph_runs import graphs_of, parts_of, run_graph, started_with
+from persona_mcp.server.graph_runs import forget_run, graphs_of, parts_of, run_graph, started_with
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
@@ -52,6 +52,7 @@ from persona_mcp.state.errors import (
     Cancelled,
     Conflict,
     InternalError,
+    NotFound,
     PersonaError,
     StorageUnavailable,
 )
@@ -204,6 +205,9 @@ class Service(Store):
         await self._end(run, lease, status, error)
         try:
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
+        except NotFound:  # its world was emptied or deleted
+            found = None
+            await forget_run(self, lease)
         except PersonaError:
             found = None
         if isinstance(error, Conflict) and found and found.status == "cancelled" and found.error:
