@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
 from persona_mcp.server.cli_run import FAILED, STDIN, command_module, read_stdin, run_loop
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.store import Store, open_store
@@ -135,7 +134,6 @@ async def answered(settings: Settings, work: Work, given: Arguments, live: bool 
     Raises:
         PersonaError: What an operation raises, in the words of the command line.
     """
-    catalogue.operations()
     if live:
         opening = command_module("service").open_service(settings, holds_batches=False)
     else:

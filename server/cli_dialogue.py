@@ -8,7 +8,6 @@ from typing import Any
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
 from persona_mcp.server.cli_calls import call, in_options, world_named
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_talk import DIM, show
@@ -61,7 +60,6 @@ def talk(begin: Mapping[str, Any], model: str | None, world: str | None, as_json
     """
 
     async def work(settings: Settings, terminal: Terminal) -> None:
-        catalogue.operations()
         given = {name: value for name, value in begin.items() if value is not None}
         async with open_service(settings, holds_batches=False) as service:
             given["world_id"] = await world_named(service, world)

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from persona_mcp.config.persona_files import read_persona
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
 from persona_mcp.server.cli_calls import world_named
 from persona_mcp.server.cli_run import run
 from persona_mcp.server.operations import call_operation
@@ -28,7 +27,6 @@ async def call(
     settings: Settings, world: str | None, operation: str, /, **arguments: Any
 ) -> dict[str, Any]:
     """Call an operation that needs neither model nor index."""
-    catalogue.operations()
     async with open_store(settings) as store:
         world_id = await world_named(store, world)
         return await call_operation(store, operation, {**arguments, "world_id": world_id})
@@ -57,7 +55,6 @@ def list_personas(world: str | None, as_json: bool) -> None:
 
 async def all_personas(settings: Settings, world: str | None) -> dict[str, Any]:
     """Return what persona_list returns, of all its pages."""
-    catalogue.operations()
     async with open_store(settings) as store:
         asked = {"limit": PAGE, "world_id": await world_named(store, world)}
         found = await call_operation(store, "persona_list", asked)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
 from persona_mcp.server.cli_calls import Shown, check_alone, in_options, wrong
 from persona_mcp.server.cli_run import command_module, run
 from persona_mcp.server.operations import call_operation, rounded
@@ -73,7 +72,6 @@ def show(
     async def work(settings: Settings, terminal: Terminal) -> None:
         check_alone("--of", asked.whose, "--over-time", asked.pair)
         plots = None if asked.plot is None else plots_for(asked.plot)
-        catalogue.operations()
         async with open_store(settings) as store:
             try:
                 answer = await answered(store, asked)

@@ -5,7 +5,6 @@ validation, and our error data comes back in the result.
 """
 
 import asyncio
-import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +26,11 @@ from mcp_types import (
     ToolAnnotations,
 )
 
+from persona_mcp.server.catalogue import operations
 from persona_mcp.server.door_watch import called_at
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
-from persona_mcp.server.operations import REGISTRY, Caller, Operation, call_operation
+from persona_mcp.server.operation_modules import MODULES
+from persona_mcp.server.operations import Caller, Operation, call_operation
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, MethodNotFound, PersonaError
@@ -124,8 +125,7 @@ def make_server(
     def offered() -> dict[str, Operation]:
         # All operations are imported when they are asked for: the first answer does not need them.
         if not its:
-            catalogue = importlib.import_module("persona_mcp.server.catalogue")
-            its.update({operation.name: operation for operation in catalogue.operations(toolset)})
+            its.update({operation.name: operation for operation in operations(toolset)})
         return its
 
     @cache
@@ -212,7 +212,7 @@ async def carry_out(
     """
     name = params.name
     try:
-        if name in REGISTRY and name not in offered:
+        if name in MODULES and name not in offered:
             raise not_offered(name)
         with progress.beating():
             caller = Caller(progress.add, scope.get(LOST) if scope else None)

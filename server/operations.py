@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from persona_mcp.server.admission import check_scope, check_world, home_of
+from persona_mcp.server.operation_modules import MODULES, import_module_of
 from persona_mcp.state.callers import Identity, Scope, called_by, current_caller, signed
 from persona_mcp.state.errors import SUGGESTIONS_SHOWN, InvalidParams, MethodNotFound
 from persona_mcp.state.fields import Id, SessionId
@@ -168,6 +169,7 @@ class Operation:
 
 
 REGISTRY: dict[str, Operation] = {}
+"""Those whose modules are imported."""
 
 
 def operation(
@@ -229,14 +231,16 @@ def repeatable(arguments: type[A]) -> type[A]:
 
 
 def operation_named(name: str) -> Operation:
-    """Return an operation.
+    """Return an operation; its module is imported, if it was not yet.
 
     Raises:
         MethodNotFound: No operation has this name; the nearest names are told.
     """
+    if name not in REGISTRY:
+        import_module_of(name)
     found = REGISTRY.get(name)
     if found is None:
-        raise unknown("operation", name, REGISTRY)
+        raise unknown("operation", name, MODULES)
     return found
 
 

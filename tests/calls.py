@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, event, select
 
-import persona_mcp.server.catalogue  # noqa: F401 - registers the operations
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service

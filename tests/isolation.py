@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import event
 
-import persona_mcp.server.catalogue  # noqa: F401 - registers the operations
 from persona_mcp.config.settings import ConversationSettings, IndexSettings, Settings
 from persona_mcp.server.operations import Caller, call_operation
 from persona_mcp.server.service import Service, open_service

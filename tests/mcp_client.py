@@ -11,7 +11,7 @@ from mcp.server import Server
 from mcp_types import CallToolResult, TextContent
 
 from persona_mcp.server.mcp import make_server
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from tests.http_server import served as served_over_http
 
@@ -129,7 +129,7 @@ def error_of(result: CallToolResult) -> dict[str, Any]:
 async def good(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool(name, arguments)
     assert not result.is_error, text_of(result)
-    jsonschema.validate(data_of(result), REGISTRY[name].output_schema)
+    jsonschema.validate(data_of(result), operation_named(name).output_schema)
     return data_of(result)
 
 

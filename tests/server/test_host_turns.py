@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.host_operations import PersonaPrompt
 from persona_mcp.server.host_turns import at_rest
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import (
@@ -420,7 +420,7 @@ async def test_schema_only_begins_nothing(service: Service) -> None:
     told = await prompt(service, schema_only=True)
 
     assert told["status"] == "schema_only"
-    assert told["result_schema"] == REGISTRY["persona_prompt"].output_schema
+    assert told["result_schema"] == operation_named("persona_prompt").output_schema
     jsonschema.validate(told, told["result_schema"])
     assert set(told["result_schema"]["properties"]) == set(PersonaPrompt.model_fields)
     assert await dump(service.database) == before

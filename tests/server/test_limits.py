@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from persona_mcp.config.limit_settings import LimitedToolset, LimitSettings
 from persona_mcp.config.settings import LLMSettings, Settings
-from persona_mcp.server.operations import REGISTRY, Caller, Toolset, call_operation
+from persona_mcp.server.operations import Caller, Toolset, call_operation, operation_named
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import access_tables, tables
 from persona_mcp.state.callers import SCOPES, Identity
@@ -398,7 +398,7 @@ async def test_a_call_costs_no_more_for_being_counted_than_it_should(
     settings: Settings, model: ScriptedModel
 ) -> None:
     async with opened(settings, model, rate="1000000/second; 1000000/day") as (service, _, _c):
-        operation = REGISTRY["persona_list"]
+        operation = operation_named("persona_list")
         began = time.process_time()
         for number in range(2000):
             with await service.limits.admit(operation, Identity(f"c{number}", "", frozenset())):

@@ -11,7 +11,7 @@ from persona_mcp.config.server_settings import ServerSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import make_server
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import ModelError, StorageUnavailable
@@ -107,7 +107,7 @@ async def test_a_reply_comes_in_pieces_and_then_whole(
     assert len(heard.values) > 5
     assert heard.values == sorted(set(heard.values))
     assert "".join(heard.texts) == text_of(result) == data_of(result)["response"] == REPLY
-    jsonschema.validate(data_of(result), REGISTRY["persona_chat"].output_schema)
+    jsonschema.validate(data_of(result), operation_named("persona_chat").output_schema)
 
 
 async def test_progress_is_not_sent_more_often_than_it_may_be(

@@ -22,7 +22,7 @@ from mcp_types import (
 
 from persona_mcp.server import mcp_completions, mcp_prompts, mcp_resources
 from persona_mcp.server.app import create_app
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import StorageUnavailable
 from tests.calls import call, say
@@ -121,7 +121,7 @@ async def test_a_conversation_is_read_as_the_tool_returns_it(
     async with connected(served(service), era) as client:
         found = await read(client, f"conversation://{said['conversation_id']}")
 
-    jsonschema.validate(found, REGISTRY["conversation_get"].output_schema)
+    jsonschema.validate(found, operation_named("conversation_get").output_schema)
     assert [turn["content"] for turn in found["turns"]] == ["My cat is called Biscuit.", REPLY]
 
 

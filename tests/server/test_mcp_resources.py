@@ -8,7 +8,7 @@ import pytest
 from mcp.client import Client
 from mcp_types import ResourceTemplateReference, TextResourceContents
 
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from tests.calls import call, say
 from tests.doubles import ScriptedModel
@@ -56,7 +56,7 @@ async def test_a_memory_is_read_as_the_tool_returns_it(
     async with connected(served(service), era) as client:
         found = await read(client, f"memory://{said['memory_ids'][0]}")
 
-    jsonschema.validate(found, REGISTRY["memory_get"].output_schema)
+    jsonschema.validate(found, operation_named("memory_get").output_schema)
     assert found["memory"]["content"] == "My cat is called Biscuit."
 
 
@@ -69,7 +69,7 @@ async def test_a_relationship_is_read_from_the_first_ones_side(
     async with connected(served(service), era) as client:
         found = await read(client, "relationship://Aria/user")
 
-    jsonschema.validate(found, REGISTRY["relationship_get"].output_schema)
+    jsonschema.validate(found, operation_named("relationship_get").output_schema)
     seen = found["relationship"]
     assert (seen["persona1_id"], seen["persona2_id"]) == ("aria", "user")
 

@@ -11,7 +11,7 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from tests.mcp_client import (
     CORE,
     ERAS,
@@ -47,7 +47,7 @@ async def the_whole_way(client: Client, server: ModelServer) -> None:
     heard = Heard()
     message = {"persona_id": "aria", "message": "My cat is called Biscuit."}
     result = await client.call_tool("persona_chat", message, progress_callback=heard)
-    jsonschema.validate(data_of(result), REGISTRY["persona_chat"].output_schema)
+    jsonschema.validate(data_of(result), operation_named("persona_chat").output_schema)
     assert "".join(heard.texts) == text_of(result) == Behaviour().text
     assert heard.values == sorted(set(heard.values))
     found = await good(client, "memory_search", persona_id="aria", query="Biscuit")

@@ -8,7 +8,8 @@ import pytest
 
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import REGISTRY, rounded
+from persona_mcp.server.operation_modules import MODULES
+from persona_mcp.server.operations import operation_named, rounded
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.errors import InvalidParams, MethodNotFound
 from tests.calls import call, say
@@ -131,13 +132,19 @@ def test_the_registry_has_the_operations_in_their_order() -> None:
     assert [o.name for o in operations()] == [name for name in NAMES if name not in BESIDE]
 
 
+def test_every_operation_is_found_in_the_module_that_has_it() -> None:
+    found = {o.name: o.run.__module__ for o in operations("all")}
+
+    assert found == MODULES
+
+
 OWN_WORDS = ("Your name", "From persona_switch", "World; left out")
 """Ids that no operation gives."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_id_that_an_operation_takes_says_where_it_comes_from(name: str) -> None:
-    for field, schema in REGISTRY[name].input_schema["properties"].items():
+    for field, schema in operation_named(name).input_schema["properties"].items():
         if field in ("id", "ids", "viewer") or field.endswith(("_id", "_ids")):
             told = schema["description"]
             assert any(o in told for o in NAMES) or told.startswith(OWN_WORDS), field
@@ -145,16 +152,16 @@ def test_every_id_that_an_operation_takes_says_where_it_comes_from(name: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_sentence_of_an_operation_says_what_it_does(name: str) -> None:
-    first = REGISTRY[name].description.split(". ")[0]
+    first = operation_named(name).description.split(". ")[0]
 
     assert re.match(r"[A-Z][a-z]+ ", first), "it begins with what is done"
     assert 20 <= len(first) <= 120
-    assert REGISTRY[name].description.endswith(".")
+    assert operation_named(name).description.endswith(".")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_hints_of_an_operation_agree_with_what_it_may_do(name: str) -> None:
-    operation = REGISTRY[name]
+    operation = operation_named(name)
     words = operation.name.split("_")
 
     if operation.read_only:
@@ -169,7 +176,7 @@ def test_the_hints_of_an_operation_agree_with_what_it_may_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_operation_is_described_for_who_chooses_it(name: str) -> None:
-    operation = REGISTRY[name]
+    operation = operation_named(name)
 
     assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name)
     assert operation.title and "\n" not in operation.description

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound, PersonaError
@@ -50,8 +50,8 @@ async def test_fields_that_are_given_change_and_the_rest_stays(service: Service)
 
 
 async def test_every_field_of_a_persona_can_be_changed_and_takes_what_creating_takes() -> None:
-    create = REGISTRY["persona_create"].input_schema["properties"]
-    update = REGISTRY["persona_update"].input_schema["properties"]
+    create = operation_named("persona_create").input_schema["properties"]
+    update = operation_named("persona_update").input_schema["properties"]
 
     for name in PersonaSpec.model_fields:
         allowed = {k: v for k, v in create[name].items() if k not in ("default", "title")}

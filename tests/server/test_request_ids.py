@@ -9,7 +9,6 @@ from sqlalchemy import update
 
 from persona_mcp.config.settings import ConversationSettings, Settings
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import REGISTRY
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
@@ -65,7 +64,7 @@ def test_every_operation_that_writes_takes_a_request_id(operation: Any) -> None:
 
 
 async def test_one_that_only_reads_takes_none(service: Service) -> None:
-    reading = [operation for operation in REGISTRY.values() if operation.read_only]
+    reading = [operation for operation in operations("all") if operation.read_only]
 
     assert all("request_id" not in o.input_schema["properties"] for o in reading)
     with pytest.raises(InvalidParams, match="request_id"):

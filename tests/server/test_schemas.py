@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import failure, tool_of
-from persona_mcp.server.operations import REGISTRY
+from persona_mcp.server.operations import operation_named
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain, references
 from persona_mcp.state.errors import NotFound
 
@@ -90,14 +90,14 @@ def test_the_short_schema_of_a_result_allows_what_the_full_one_does(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_short_schemas_of_every_operation_are_schemas(name: str) -> None:
-    arguments = input_schema(REGISTRY[name].input_schema)
-    result = output_schema(REGISTRY[name].output_schema)
+    arguments = input_schema(operation_named(name).input_schema)
+    result = output_schema(operation_named(name).output_schema)
 
     for schema in (arguments, result):
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["type"] == "object"
     assert references(arguments) == []
-    assert list(arguments["properties"]) == list(REGISTRY[name].input_schema["properties"])
+    assert list(arguments["properties"]) == list(operation_named(name).input_schema["properties"])
     assert set(references(result)) <= set(result.get("$defs", {}))
 
 
@@ -108,7 +108,7 @@ def test_an_error_is_no_breach_of_the_schema_that_a_tool_is_listed_with(
 ) -> None:
     error = failure(NotFound.of("persona", "nobody")).structured_content
 
-    jsonschema.validate(error, tool_of(REGISTRY[name], toolset).output_schema)
+    jsonschema.validate(error, tool_of(operation_named(name), toolset).output_schema)
 
 
 def test_an_outline_names_every_field_of_a_result() -> None:

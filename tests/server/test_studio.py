@@ -12,7 +12,7 @@ import pytest
 from langgraph.types import Command
 from sqlalchemy import select
 
-from persona_mcp.server import catalogue, studio
+from persona_mcp.server import studio
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.service import Service
 from persona_mcp.state.prepared import Prepared
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 KNOBS = {"persona_id": "noor"}
-assert catalogue.operations()
 
 
 def runtime(live: bool) -> Any:
