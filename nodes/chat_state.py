@@ -4,20 +4,18 @@ from dataclasses import dataclass
 from typing import Annotated, NotRequired
 
 from langgraph.channels import UntrackedValue
-from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.parts import ChatIds
 from persona_mcp.state.cards import CardUse
 from persona_mcp.state.commit import NewTurn
-from persona_mcp.state.continuation import ExitReason, Party, Route, Score, Talk
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
-from persona_mcp.state.fields import WHOLE, Text
+from persona_mcp.state.host_prompts import HostReply
 from persona_mcp.state.lore import Lore
-from persona_mcp.state.meeting import GivenAppraisal
 from persona_mcp.state.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona
@@ -74,33 +72,6 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How the reply is to be made.
-
-    Attributes:
-        score: How much the persona wants to go on.
-        route: Whether by the model, and how.
-        party: What the score was taken of.
-        talk: How far the talk has gone.
-        words: Most of them.
-        max_tokens: Likewise.
-        temperature: Of the model.
-        partner: Who is answered, where that is a persona; None for a human.
-        ends: Why a talk between personas ends here; None if it goes on.
-    """
-
-    score: Score
-    route: Route
-    party: Party
-    talk: Talk
-    words: int
-    max_tokens: int
-    temperature: float
-    partner: Party | None = None
-    ends: ExitReason | None = None
-
-
-@dataclass(frozen=True)
 class Draft:
     """A reply as the model made it, before it is judged.
 
@@ -149,25 +120,6 @@ class Consequences:
     feelings: tuple[FeelingChange, ...]
     memories: tuple[NewMemory, ...]
     ends: str | None = None
-
-
-class HostReply(BaseModel):
-    """A reply that the host's own model wrote, and what the host says of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    response: Annotated[Text, Field(min_length=1, max_length=20000)] = Field(
-        description="The persona's reply, as your model wrote it"
-    )
-    tokens_used: Annotated[int, Field(ge=0, le=32768), WHOLE] | None = Field(
-        None, description="Tokens of the reply; left out: estimated"
-    )
-    model: Annotated[Text, Field(max_length=120)] = Field(
-        "", description="Name of the model that wrote it"
-    )
-    appraisal: GivenAppraisal | None = Field(
-        None, description="How the persona takes the message; left out: appraised here"
-    )
 
 
 class ChatInput(ChatIds):

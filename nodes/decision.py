@@ -2,14 +2,8 @@
 
 from langgraph.runtime import Runtime
 
-from persona_mcp.nodes.chat_state import (
-    ChatState,
-    ChatUpdate,
-    Decision,
-    Draft,
-    Scene,
-    Verdict,
-)
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft, Scene, Verdict
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state import continuation, drawing, relationship
 from persona_mcp.state.continuation import ExitReason, Party, Route, Talk, human_partner

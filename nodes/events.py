@@ -7,9 +7,10 @@ a task wait for it beside every node.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langgraph.runtime import Runtime
+if TYPE_CHECKING:  # what runs a graph needs no LangGraph itself
+    from langgraph.runtime import Runtime
 
 Listener = Callable[[dict[str, Any]], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -29,6 +30,6 @@ def heard_by(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def tell(runtime: Runtime[Any], event: str, **data: Any) -> None:
+def tell(runtime: "Runtime[Any]", event: str, **data: Any) -> None:
     """Tell of an event, with what goes with it."""
     (_listener.get() or runtime.stream_writer)({"event": event, **data})

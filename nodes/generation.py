@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from langgraph.runtime import Runtime
 
-from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, Scene
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft, Scene
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import Brief, Prompt, compose

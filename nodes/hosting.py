@@ -4,63 +4,24 @@ The run stops at an interrupt, and a later run, maybe of another process, goes o
 stands before is then loaded anew; what the prompt was made of is kept with the exchange.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from pydantic import TypeAdapter
 from sqlalchemy import Connection
 
-from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Decision, Draft, HostReply
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.generation import sampling_for
+from persona_mcp.nodes.offer import Offer, read_offer, written
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import Brief, compose
 from persona_mcp.state import continuation, exchanges, host_prompts
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
-from persona_mcp.state.host_prompts import OPEN_S
-from persona_mcp.state.model import Message, ModelInfo
+from persona_mcp.state.host_prompts import OPEN_S, HostReply
+from persona_mcp.state.model import ModelInfo
 
 HOST = ModelInfo("host", "unknown", 32_768, small=False)
 """What is known of a host's model before it has answered: it takes the long prompt."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What a host is given, and what is needed when its reply comes.
-
-    Attributes:
-        messages: The prompt.
-        max_tokens: Longest reply, in tokens.
-        temperature: Randomness, 0..2.
-        stop: Texts that end the reply.
-        memories: Ids of the memories that are in the prompt.
-        decision: How the reply is to be.
-    """
-
-    messages: tuple[Message, ...]
-    max_tokens: int
-    temperature: float
-    stop: tuple[str, ...]
-    memories: tuple[str, ...]
-    decision: Decision
-
-
-OFFER = TypeAdapter(Offer)
-
-
-def written(offer: Offer) -> dict[str, Any]:
-    """Write an offer as JSON."""
-    found: dict[str, Any] = OFFER.dump_python(offer, mode="json")
-    return found
-
-
-def read_offer(kept: Mapping[str, Any] | None) -> Offer:
-    """Read an offer as it is kept with an exchange that waits for its reply."""
-    return OFFER.validate_python(kept)
 
 
 async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatContext]) -> ChatUpdate:

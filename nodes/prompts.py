@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from persona_mcp.nodes.chat_state import Decision, Scene
+from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.company import company, said_in, setting
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.portrait import example_section, identity
 from persona_mcp.nodes.wording import (
     manner_in_short,

@@ -4,15 +4,9 @@ import re
 
 from langgraph.runtime import Runtime
 
-from persona_mcp.nodes.chat_state import (
-    ChatState,
-    ChatUpdate,
-    Decision,
-    Draft,
-    Scene,
-    Verdict,
-)
+from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft, Scene, Verdict
 from persona_mcp.nodes.company import others_of
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.state.errors import ModelError

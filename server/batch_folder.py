@@ -23,6 +23,8 @@ from persona_mcp.server.batch_rows import is_unused
 from persona_mcp.server.batch_store import BatchStore, open_batch_store
 from persona_mcp.state.errors import Conflict, NotFound, StorageUnavailable
 
+FOLDER = "dialogues"
+"""Below the data folder: a folder for each world, in it one for each batch."""
 SPEC, CAST, RECORDING = "spec.yaml", "cast.json", "recording.jsonl"
 MANIFEST, TIMINGS, LOCK = "manifest.json", "timings.jsonl", "run.lock"
 FORKS, NEW = "forks", ".new"
@@ -33,6 +35,16 @@ HALF = frozenset(f"{name}{NEW}" for name in (SPEC, CAST, MANIFEST))
 OURS = frozenset({SPEC, CAST, RECORDING, MANIFEST, TIMINGS, LOCK, FORKS, NEW, *OUTPUTS, *STORED})
 OURS |= HALF
 """All that may lie in the folder of a batch."""
+
+
+def world_path(data_dir: Path, world_id: str) -> Path:
+    """Return the folder of a world's batches."""
+    return data_dir / FOLDER / world_id
+
+
+def batch_path(data_dir: Path, world_id: str, batch_id: str) -> Path:
+    """Return the folder of a batch."""
+    return world_path(data_dir, world_id) / batch_id
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -15,7 +14,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_cast import cast_of
 from persona_mcp.server.batch_casts import Casts, read_casts
 from persona_mcp.server.batch_course import Course
-from persona_mcp.server.batch_folder import BatchFolder, begin_folder
+from persona_mcp.server.batch_folder import BatchFolder, batch_path, begin_folder
 from persona_mcp.server.batch_results import BEGUN, finish
 from persona_mcp.server.batch_settings import Begun, as_begun, begun_with
 from persona_mcp.server.batch_store import BatchStore
@@ -39,8 +38,6 @@ from persona_mcp.state.snapshot_file import canonical
 if TYPE_CHECKING:
     from persona_mcp.server.store import Store
 
-FOLDER = "dialogues"
-"""Below the data folder: a folder for each world, in it one for each batch."""
 KEPT_AT_ONCE = 20
 """Dialogues that become part of a world in one transaction: others write in between."""
 
@@ -63,16 +60,6 @@ class Lent:
     def settings(self) -> Settings:
         """The settings in effect."""
         return self.store.settings
-
-
-def world_path(data_dir: Path, world_id: str) -> Path:
-    """Return the folder of a world's batches."""
-    return data_dir / FOLDER / world_id
-
-
-def batch_path(data_dir: Path, world_id: str, batch_id: str) -> Path:
-    """Return the folder of a batch."""
-    return world_path(data_dir, world_id) / batch_id
 
 
 def written(spec: Mapping[str, Any]) -> bytes:

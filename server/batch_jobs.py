@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 
 from persona_mcp.server.batch_course import Course
-from persona_mcp.server.batch_holding import Lent, Opened, Waits, batch_path, open_batch
+from persona_mcp.server.batch_folder import batch_path
+from persona_mcp.server.batch_holding import Lent, Opened, Waits, open_batch
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.callers import called_by, known_as

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from persona_mcp.nodes import casting, prompts, summarising, wording
 from persona_mcp.server.batch_folder import CAST, MANIFEST, SPEC, sha256_of, write_file
 from persona_mcp.server.batch_rows import Counts
 from persona_mcp.state.batch_plan import BatchPlan
@@ -22,8 +20,6 @@ FORMAT = "persona-mcp-batch/1"
 PROGRAM = "persona-mcp"
 LIBRARIES = ("langgraph", "numpy", "onnxruntime", "pyarrow", "pydantic", "sqlalchemy", "tokenizers")
 """Those that a figure or a byte of an output could depend on."""
-PROMPTS = (casting, prompts, summarising, wording)
-"""Modules whose texts the model reads."""
 SUM = "sha256"
 MADE_WITH = "made_with"
 Manifest = dict[str, Any]
@@ -35,6 +31,7 @@ def manifest_of(
     plan: BatchPlan,
     begun: Mapping[str, Any],
     models: list[str],
+    prompts: str,
     counts: Counts,
 ) -> Manifest:
     """Describe a batch whose files are there; reads all of them.
@@ -45,6 +42,7 @@ def manifest_of(
         plan: What was held.
         begun: What it was begun with: settings and embedder.
         models: Those that answered, `provider:name`, sorted.
+        prompts: Check sum of the texts that prompts are made of.
         counts: What came of it.
     """
     spec = plan.spec
@@ -55,7 +53,7 @@ def manifest_of(
         "files": {name: checked(path / name) for name in sorted({SPEC, CAST, *files})},
         "seeds": {"seed": spec.seed, "seeds": spec.seeds, "repeats": spec.repeats},
         "models": models,
-        "prompts": prompts_sha256(),
+        "prompts": prompts,
         **begun,
         "counts": {
             "arms": len(plan.arms),
@@ -149,29 +147,6 @@ def counts_in(told: Manifest) -> Counts:
     """Read what came of a batch."""
     counts = told["counts"]
     return Counts(counts["done"], counts["failed"], counts["turns"], counts["calls"])
-
-
-def prompts_sha256() -> str:
-    """Return a check sum of every text that prompts are made of."""
-    return hashlib.sha256(canonical({m.__name__: texts_of(m) for m in PROMPTS})).hexdigest()
-
-
-def texts_of(module: ModuleType) -> dict[str, Any]:
-    """Collect the constants of a module that are text, or hold some."""
-    return {
-        name: plain(value)
-        for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, (str, tuple, list, Mapping))
-    }
-
-
-def plain(value: Any) -> Any:
-    """Write a constant as JSON; what is no text in it by its form."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(one) for one in value]
-    return value if isinstance(value, (str, int, float)) else repr(type(value))
 
 
 def versions() -> dict[str, str]:

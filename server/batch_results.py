@@ -20,6 +20,7 @@ from persona_mcp.server.batch_outputs import REPORT, write_outputs
 from persona_mcp.server.batch_rows import PAGE
 from persona_mcp.server.batch_settings import Begun
 from persona_mcp.server.batch_store import BatchStore
+from persona_mcp.server.prompt_texts import prompts_sha256
 from persona_mcp.state import batch_codec
 from persona_mcp.state.batch import RecordedCall
 from persona_mcp.state.batch_plan import BatchPlan
@@ -53,7 +54,9 @@ async def finish(
             write_lines(new / RECORDING, folder.store.recording())
             write_lines(new / TIMINGS, timing_lines(folder.store))
         with writable(folder.path):
-            told = manifest_of(folder.path, [*files, RECORDING], plan, begun, models, counts)
+            told = manifest_of(
+                folder.path, [*files, RECORDING], plan, begun, models, prompts_sha256(), counts
+            )
             write_manifest(folder.path, told)
         return told
 

@@ -103,7 +103,7 @@ async def removed(settings: Settings, world_id: str) -> WorldUse:
         found, conversations = await service.database.write(remove_world, world_id, time.time())
         threads = [thread_id(world_id, conversation) for conversation in conversations]
         await service.checkpointer.aprune(threads, strategy="delete")
-        folder = command_module("batch_holding").world_path(settings.data_dir, world_id)
+        folder = command_module("batch_folder").world_path(settings.data_dir, world_id)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         await service.index.forget()
     use: WorldUse = found

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from persona_mcp.server.batch_casts import casts_of_text
-from persona_mcp.server.batch_folder import CAST, MANIFEST
-from persona_mcp.server.batch_holding import batch_path
+from persona_mcp.server.batch_folder import CAST, MANIFEST, batch_path
 from persona_mcp.server.batch_manifest import read_manifest
 from persona_mcp.server.batch_rows import NAME
 from persona_mcp.server.batch_store import open_batch_store

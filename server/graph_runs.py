@@ -1,19 +1,11 @@
-"""What the graphs of conversations work with, and one run of one, on its conversation's thread."""
+"""A run of a graph of conversations, on its conversation's thread; `graph_making` compiles them."""
 
 import contextlib
 import sqlite3
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from persona_mcp.graphs.conversation import build_conversation
-from persona_mcp.graphs.dialogue import build_dialogue
-from persona_mcp.graphs.plain import plain
-from persona_mcp.graphs.relationship import build_relationship
-from persona_mcp.graphs.watching import watched
-from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.events import heard_by
-from persona_mcp.nodes.parts import ChatContext, Limits, Parts
+from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.runs import Run
 from persona_mcp.state.errors import StorageUnavailable
 from persona_mcp.state.exchange import Exchange
@@ -23,40 +15,11 @@ from persona_mcp.state.ids import thread_id
 if TYPE_CHECKING:
     from langgraph.types import Durability
 
-    from persona_mcp.config.saver import PersonaSaver
     from persona_mcp.server.service import Service
-    from persona_mcp.server.store import Store
-    from persona_mcp.server.summaries import Summaries
-    from persona_mcp.state.embedding import Embedder
-    from persona_mcp.state.indexer import Indexer
-    from persona_mcp.state.memory_search import MemorySearch
-    from persona_mcp.state.model import ChatModel
-    from persona_mcp.state.watching import Watch
 
-GRAPH, DIALOGUE, RELATIONSHIP = "conversation", "dialogue", "relationship"
+GRAPH, DIALOGUE = "conversation", "dialogue"
 UNWRITABLE = (OSError, sqlite3.Error, StorageUnavailable)
 """What savers raise where checkpoints cannot be written."""
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """The graphs of a service, compiled; their types are LangGraph's."""
-
-    conversation: Any
-    dialogue: Any
-    relationship: Any
-
-
-def graphs_of(parts: Parts, checkpointer: "PersonaSaver", watch: "Watch") -> Graphs:
-    """Compile the graphs; each of their nodes is watched."""
-    conversation = watched(build_conversation(parts), GRAPH, watch)
-    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)
-    relationship = watched(build_relationship(parts), RELATIONSHIP, watch)
-    return Graphs(
-        plain(conversation.compile(checkpointer=checkpointer, name=GRAPH)),
-        plain(dialogue.compile(checkpointer=checkpointer, name=DIALOGUE)),
-        plain(relationship.compile(name=RELATIONSHIP)),
-    )
 
 
 def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:
@@ -113,34 +76,3 @@ async def forget_run(service: "Service", lease: Lease) -> None:
     thread = thread_id(lease.world_id, lease.conversation_id)
     with contextlib.suppress(*UNWRITABLE):  # the database says what there is
         await service.checkpointer.aprune([thread], strategy="delete")
-
-
-def parts_of(
-    store: "Store",
-    memories: "MemorySearch",
-    model: "ChatModel",
-    embedder: "Embedder",
-    indexer: "Indexer",
-    summaries: "Summaries",
-    process: str,
-) -> Parts:
-    """Collect what the nodes of the graphs work with."""
-    settings = store.settings
-    return Parts(
-        database=store.database,
-        memories=memories,
-        model=model,
-        appraiser=appraiser_of(store.settings.relationships, model, embedder),
-        laws=store.laws,
-        limits=Limits(
-            settings.conversation.window_turns,
-            settings.prompts.memories,
-            settings.conversation.attempts,
-        ),
-        process=process,
-        world=settings.world,
-        now=time.time,
-        written=indexer.wake,
-        outgrown=summaries.ask,
-        claim=indexer.claim,
-    )

@@ -4,8 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from persona_mcp.nodes.chat_state import HostReply
-from persona_mcp.nodes.hosting import read_offer
+from persona_mcp.nodes.offer import read_offer
 from persona_mcp.server.chat_operations import ChatArguments, PersonaChat, reply_of
 from persona_mcp.server.chat_requests import begin_chat
 from persona_mcp.server.host_turns import record
@@ -13,6 +12,7 @@ from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.runs import unless_lost
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.fields import Id
+from persona_mcp.state.host_prompts import HostReply
 from persona_mcp.state.memory import rfc3339
 
 

@@ -2,26 +2,25 @@
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langgraph.types import Command
-
-from persona_mcp.nodes.chat_state import HostReply
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.graph_runs import config_of, run_graph, started_with
 from persona_mcp.server.runs import Run, guarded, unless_lost
-from persona_mcp.server.service import Service
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
-from persona_mcp.state.host_prompts import taken
+from persona_mcp.state.host_prompts import HostReply, taken
 from persona_mcp.state.validation import cut
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
 
 HOSTED = ChatContext(host=True)
 
 
 async def record(
-    service: Service, world_id: str, prompt_id: str, reply: HostReply, lost: asyncio.Event | None
+    service: "Service", world_id: str, prompt_id: str, reply: HostReply, lost: asyncio.Event | None
 ) -> Exchange:
     """Take the reply to a prompt: as done as any exchange, and once however often it is sent.
 
@@ -50,7 +49,7 @@ async def record(
     return exchange
 
 
-async def at_rest(service: Service, world_id: str, prompt_id: str) -> Exchange:
+async def at_rest(service: "Service", world_id: str, prompt_id: str) -> Exchange:
     """Find the exchange of a prompt at a moment when this process has no run of it.
 
     Raises:
@@ -65,7 +64,7 @@ async def at_rest(service: Service, world_id: str, prompt_id: str) -> Exchange:
 
 
 async def take(
-    service: Service, prompt_id: str, reply: HostReply, run: Run, lease: Lease
+    service: "Service", prompt_id: str, reply: HostReply, run: Run, lease: Lease
 ) -> Exchange:
     """Take the lease and go on with the reply.
 
@@ -79,13 +78,15 @@ async def take(
 
 
 async def go_on(
-    service: Service, run: Run, lease: Lease, exchange: Exchange, reply: HostReply
+    service: "Service", run: Run, lease: Lease, exchange: Exchange, reply: HostReply
 ) -> None:
     """Run the graph from its interrupt on; back to it first, if a run was cut off behind it.
 
     Raises:
         InvalidParams: The reply cannot be used; the graph waits for another one.
     """
+    from langgraph.types import Command  # noqa: PLC0415 - heavy; a service has imported it
+
     if await waiting_of(service, lease) is None:
         await run_graph(service, run, lease, started_with(lease, exchange), HOSTED, "sync")
     resumed: Any = Command(resume=reply.model_dump())
@@ -105,7 +106,7 @@ async def go_on(
         )
 
 
-async def waiting_of(service: Service, lease: Lease) -> dict[str, Any] | None:
+async def waiting_of(service: "Service", lease: Lease) -> dict[str, Any] | None:
     """Return what the graph waits with for this exchange's reply; None if it does not."""
     snapshot = await service.graph.aget_state(config_of(service, lease))
     values = [one.value for one in snapshot.interrupts]

@@ -25,7 +25,8 @@ from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch_jobs import BatchJobs
 from persona_mcp.server.chat_requests import accept
 from persona_mcp.server.gathering import Gathering
-from persona_mcp.server.graph_runs import forget_run, graphs_of, parts_of, run_graph, started_with
+from persona_mcp.server.graph_making import graphs_of, parts_of
+from persona_mcp.server.graph_runs import forget_run, run_graph, started_with
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe

@@ -7,8 +7,9 @@ words are kept no longer than that: they hold memories, which somebody may delet
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -26,7 +27,9 @@ from sqlalchemy import (
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchange_statements import HELD_TURNS, KEY, WORLD, C, T
+from persona_mcp.state.fields import WHOLE, Text
 from persona_mcp.state.ids import new_id
+from persona_mcp.state.meeting import GivenAppraisal
 from persona_mcp.state.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -36,6 +39,26 @@ OPEN_S = 600.0
 """How long a prompt waits for its reply, in seconds."""
 REPLY = "reply"
 """Under this name stands the sign of the reply that was taken."""
+
+
+class HostReply(BaseModel):
+    """A reply that the host's own model wrote, and what the host says of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    response: Annotated[Text, Field(min_length=1, max_length=20000)] = Field(
+        description="The persona's reply, as your model wrote it"
+    )
+    tokens_used: Annotated[int, Field(ge=0, le=32768), WHOLE] | None = Field(
+        None, description="Tokens of the reply; left out: estimated"
+    )
+    model: Annotated[Text, Field(max_length=120)] = Field(
+        "", description="Name of the model that wrote it"
+    )
+    appraisal: GivenAppraisal | None = Field(
+        None, description="How the persona takes the message; left out: appraised here"
+    )
+
 
 HEAD = Prepared(select(C.head_exchange_id).where(C.world_id == WORLD, C.id == KEY))
 BY_PROMPT = Prepared(select(T).where(T.world_id == WORLD, T.prompt_id == KEY))

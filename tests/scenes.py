@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from persona_mcp.nodes.chat_state import Decision, Scene
+from persona_mcp.nodes.chat_state import Scene
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.continuation import Party, Route, Score, Talk
 from persona_mcp.state.emotion import EmotionalState, EmotionParams, baseline

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from persona_mcp.server.operation_modules import MODULES
 from persona_mcp.server.reference import PAGES, main, stale_pages
 
 ROOT = Path(__file__).parents[1]
@@ -142,10 +143,13 @@ def test_no_source_file_is_longer_than_a_reader_takes_in() -> None:
 
 
 def test_every_module_is_imported_by_a_test() -> None:
-    """By a test itself, or by a module of its own folder that a test imports: a part of it."""
+    """By a test itself, or by a module of its own folder that a test imports: a part of it.
+
+    Those of the operations are imported by their names.
+    """
     tests = [p for p in (ROOT / "tests").rglob("*.py") if INSTALLED not in p.parts]
     by_tests = set[str]().union(*map(imported_modules, tests))
-    by_tested: dict[Path, set[str]] = {}
+    by_name, by_tested = set(MODULES.values()), dict[Path, set[str]]()
     modules = list(sources(*(folder for folder in FOLDERS if folder not in RUN_BY_ALEMBIC)))
     for path in modules:
         if module_name(path) in by_tests:
@@ -155,7 +159,7 @@ def test_every_module_is_imported_by_a_test() -> None:
         module_name(path)
         for path in modules
         if path.read_text("utf-8").strip()
-        and module_name(path) not in by_tests | by_tested.get(path.parent, set())
+        and module_name(path) not in by_tests | by_name | by_tested.get(path.parent, set())
     ]
 
     assert untested == []

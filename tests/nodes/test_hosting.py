@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from persona_mcp.nodes.hosting import HOST, Offer, read_offer, written
+from persona_mcp.nodes.hosting import HOST
+from persona_mcp.nodes.offer import Offer, read_offer, written
 from persona_mcp.nodes.prompts import Brief, compose
 from persona_mcp.state.model import Message
 from persona_mcp.state.prompt_params import PromptParams

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.nodes.chat_state import Decision, Scene
+from persona_mcp.nodes.chat_state import Scene
+from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.prompts import Brief, Prompt, compose, plain, tokens
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Priors

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from persona_mcp.nodes import wording
 from persona_mcp.server.batch_manifest import SUM, sum_of, versions, write_manifest
 from persona_mcp.server.batch_verify import (
     Difference,
@@ -16,6 +17,7 @@ from persona_mcp.server.batch_verify import (
     other_versions,
     shown,
 )
+from persona_mcp.server.prompt_texts import prompts_sha256
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 
@@ -284,3 +286,14 @@ def test_lines_and_values_are_compared() -> None:
     )
     assert first_in([1], [1, 2], "a") == ("a.1", "null there, 2 again")
     assert shown("x" * 100).endswith("…")
+
+
+def test_a_batch_is_told_from_one_with_another_text_in_its_prompts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = prompts_sha256()
+    monkeypatch.setattr(wording, "MOODS", {})
+
+    assert prompts_sha256() != before
+    monkeypatch.undo()
+    assert prompts_sha256() == before

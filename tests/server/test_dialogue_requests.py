@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.server.batch_holding import batch_path, written
+from persona_mcp.server.batch_folder import batch_path
+from persona_mcp.server.batch_holding import written
 from persona_mcp.server.dialogue_requests import cannot_be_kept, first_ids, plan_of
 from persona_mcp.state.batch_naming import id_in_world
 from persona_mcp.state.errors import InvalidParams, LimitExceeded
