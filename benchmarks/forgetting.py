@@ -7,6 +7,7 @@ from statistics import mean
 from sqlalchemy import select
 
 from benchmarks.locomo import Asked
+from persona_mcp.server.memory_upkeep import pruning_of
 from persona_mcp.server.service import Service
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Memory
@@ -27,7 +28,7 @@ async def forget(service: Service, asked: Sequence[Asked], share: float) -> dict
     left: list[set[str]] = []
     turns: list[list[str]] = []
     for one in asked:
-        run = await service.pruning.prune_share(one.world_id, one.reader, share, one.ends)
+        run = await pruning_of(service).prune_share(one.world_id, one.reader, share, one.ends)
         query = select(Memory.turn_id, Memory.archived_at).where(Memory.world_id == one.world_id)
         rows = await service.database.read(Prepared(query.order_by(Memory.seq)).all)
         turns.append([one.turns[row.turn_id] for row in rows])

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -11,13 +11,15 @@ from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
-from persona_mcp.state.importance import ImportanceParams
+from persona_mcp.state.importance_params import ImportanceParams
 from persona_mcp.state.index_work import Claim
-from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import SummaryParams
+
+if TYPE_CHECKING:  # it takes NumPy, which who needs only the laws can do without
+    from persona_mcp.state.memory_search import MemorySearch
 
 
 class ChatIds(TypedDict, total=False):
@@ -77,7 +79,7 @@ class Parts:
     """
 
     database: Database
-    memories: MemorySearch
+    memories: "MemorySearch"
     model: ChatModel
     appraiser: Appraiser
     laws: Laws

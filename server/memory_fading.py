@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from persona_mcp.server.current import current_persona
+from persona_mcp.server.memory_upkeep import pruning_of
 from persona_mcp.server.operations import Arguments, Call, Result, operation
+from persona_mcp.state.decay_store import DecayStore
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference
 from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.upkeep_store import UpkeepSwitch
 
 
 class MemoryDecayStartArguments(Arguments):
@@ -39,7 +42,7 @@ async def memory_decay_start(call: Call, arguments: MemoryDecayStartArguments) -
     Fading itself needs no job. The switch outlives a restart; each run can be undone. Switched on
     already, it takes the new interval.
     """
-    switch, before = await call.store.upkeep_switch.turn_on(
+    switch, before = await UpkeepSwitch(call.store.database).turn_on(
         call.world_id, arguments.interval_hours, arguments.auto_pruning
     )
     call.store.wake()
@@ -65,7 +68,7 @@ class MemoryDecayStop(Result):
 @operation("Stop upkeep", "memory", "manage", core=False)
 async def memory_decay_stop(call: Call, arguments: MemoryDecayStopArguments) -> MemoryDecayStop:
     """Switch the world's background upkeep off; a round that runs ends after its persona."""
-    stopped = await call.store.upkeep_switch.turn_off(call.world_id)
+    stopped = await UpkeepSwitch(call.store.database).turn_off(call.world_id)
     return MemoryDecayStop(status="stopped" if stopped else "not_running")
 
 
@@ -96,8 +99,8 @@ class MemoryDecayStats(Result):
 @operation("Count upkeep", "memory", "read", core=False)
 async def memory_decay_stats(call: Call, arguments: MemoryDecayStatsArguments) -> MemoryDecayStats:
     """Say whether the world's background upkeep is on, and what it has done, as it is stored."""
-    switch = await call.store.upkeep_switch.read(call.world_id)
-    runs = await call.store.pruning.stats(call.world_id)
+    switch = await UpkeepSwitch(call.store.database).read(call.world_id)
+    runs = await pruning_of(call.store).stats(call.world_id)
     fading, pruning = call.store.settings.retention, call.store.settings.pruning
     config: dict[str, Any] = {"mode": fading.mode, "faded": pruning.faded}
     if switch is not None:
@@ -165,7 +168,7 @@ async def memory_decay_force(call: Call, arguments: MemoryDecayForceArguments) -
     began, now, decay_id = time.perf_counter(), time.time(), arguments.undo_decay_id
     shown: dict[str, Any] = {"decay_factor": arguments.decay_factor, "auto_prunes_triggered": 0}
     if decay_id is not None:
-        undone = await call.store.decay.undo(call.world_id, decay_id, now)
+        undone = await DecayStore(call.store.database).undo(call.world_id, decay_id, now)
         return MemoryDecayForce(
             **shown,
             status="undone",
@@ -181,7 +184,7 @@ async def memory_decay_force(call: Call, arguments: MemoryDecayForceArguments) -
     one = None if named is None else (await current_persona(call, named)).id
     personas = list(await call.store.personas.names(call.world_id)) if one is None else [one]
     decay_id, factor = call.made_id("memory_decay_force"), arguments.decay_factor
-    found = await call.store.decay.force(
+    found = await DecayStore(call.store.database).force(
         call.world_id, decay_id, personas, factor, now, dry=arguments.dry_run
     )
     return MemoryDecayForce(

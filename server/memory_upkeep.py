@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,10 @@ from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.fields import Id, Reference
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.memory_params import PruningParams
-from persona_mcp.state.prune_store import Plan, Pruned
+from persona_mcp.state.prune_store import Plan, Pruned, PruneStore
+
+if TYPE_CHECKING:
+    from persona_mcp.server.store import Store
 
 DRY = "Only say what it would do; nothing is changed"
 IDS_TOLD = 20
@@ -55,6 +58,11 @@ class MemoryPrune(Result):
     prune_id: str | None = Field(description="Send it as undo_prune_id to bring them back")
 
 
+def pruning_of(store: "Store") -> PruneStore:
+    """Return what prunes the memories of a store, by the laws of its settings."""
+    return PruneStore(store.database, store.settings.retention, store.settings.pruning)
+
+
 @operation("Prune memories", "memory", "manage", core=False)
 async def memory_prune(call: Call, arguments: MemoryPruneArguments) -> MemoryPrune:
     """Archive a persona's least memories: they are found no more, and an undo brings them back.
@@ -65,7 +73,7 @@ async def memory_prune(call: Call, arguments: MemoryPruneArguments) -> MemoryPru
     if arguments.undo_prune_id is not None:
         return await undone(call, arguments.undo_prune_id)
     persona = await current_persona(call, arguments.persona_id)
-    began, now, store = time.perf_counter(), time.time(), call.store.pruning
+    began, now, store = time.perf_counter(), time.time(), pruning_of(call.store)
     forced, run = arguments.force, None
     if arguments.dry_run:
         plan = await store.plan(call.world_id, persona.id, now, forced=forced)
@@ -119,7 +127,7 @@ def said_of(plan: Plan, params: PruningParams, *, forced: bool = False) -> str:
 async def undone(call: Call, prune_id: str) -> MemoryPrune:
     """Undo a run and say how many memories came back."""
     began = time.perf_counter()
-    found = await call.store.pruning.undo(call.world_id, prune_id, time.time())
+    found = await pruning_of(call.store).undo(call.world_id, prune_id, time.time())
     message = f"{found.restored} of {found.archived} memories came back"
     if found.again:
         message = "this run was undone before; nothing is left to bring back"
@@ -175,7 +183,7 @@ async def memory_prune_all(call: Call, arguments: MemoryPruneAllArguments) -> Me
 
     Each persona is one transaction; one that fails does not stop the others.
     """
-    began, now, store = time.perf_counter(), time.time(), call.store.pruning
+    began, now, store = time.perf_counter(), time.time(), pruning_of(call.store)
     before = pruned = processed = 0
     ids: dict[str, str] = {}
     faults: list[PruneFault] = []
@@ -237,7 +245,7 @@ async def memory_prune_recommendations(
 ) -> MemoryPruneRecommendations:
     """Say what memory_prune would archive of a persona's memories now, without doing it."""
     persona = await current_persona(call, arguments.persona_id)
-    plan = await call.store.pruning.plan(call.world_id, persona.id, time.time(), forced=False)
+    plan = await pruning_of(call.store).plan(call.world_id, persona.id, time.time(), forced=False)
     params, weights = call.store.settings.pruning, plan.importance
     return MemoryPruneRecommendations(
         persona_id=persona.id,
@@ -278,7 +286,7 @@ class MemoryPruneStats(Result):
 @operation("Count prunings", "memory", "read", core=False)
 async def memory_prune_stats(call: Call, arguments: MemoryPruneStatsArguments) -> MemoryPruneStats:
     """Count the runs that archived memories in this world, from their stored audit."""
-    found = await call.store.pruning.stats(call.world_id)
+    found = await pruning_of(call.store).stats(call.world_id)
     return MemoryPruneStats(
         pruning_statistics=PruningStatistics(
             total_pruning_operations=found.runs,

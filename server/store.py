@@ -21,15 +21,12 @@ from persona_mcp.server.limits import Limits
 from persona_mcp.server.metrics import Metrics
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
-from persona_mcp.state.decay_store import DecayStore
 from persona_mcp.state.effects import EffectParams
 from persona_mcp.state.memory_changes import MemoryChanges
 from persona_mcp.state.memory_store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.prune_store import PruneStore
 from persona_mcp.state.sessions import SessionStore
 from persona_mcp.state.tokens import TokenStore
-from persona_mcp.state.upkeep_store import UpkeepSwitch
 from persona_mcp.state.watching import Tracer
 
 log = structlog.get_logger(__name__)
@@ -47,9 +44,6 @@ class Store:
     tokens: TokenStore
     memory_store: MemoryStore
     memory_changes: MemoryChanges
-    pruning: PruneStore
-    decay: DecayStore
-    upkeep_switch: UpkeepSwitch
     laws: Laws
     metrics: Metrics
     limits: Limits
@@ -124,9 +118,6 @@ def store_over(
         tokens=TokenStore(database),
         memory_store=MemoryStore(database),
         memory_changes=MemoryChanges(database),
-        pruning=PruneStore(database, settings.retention, settings.pruning),
-        decay=DecayStore(database),
-        upkeep_switch=UpkeepSwitch(database),
         laws=laws_of(settings),
         metrics=metrics,
         limits=Limits(settings.limits, database),
