@@ -6,18 +6,25 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    String,
+    column,
+    create_engine,
+    event,
+    inspect,
+    select,
+    table,
+)
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
@@ -40,6 +47,9 @@ MIGRATIONS_LOCK = "the lock of migrations"
 LOCKED = "55P03"
 LATER_S = 5.0
 """The wait for that lock ends by its own limit, and not by that of its statement."""
+REVISION_FILES = "[0-9]*_*.py"
+REVISION = table("alembic_version", column("version_num", String))
+"""Where Alembic keeps which revision the schema has."""
 PAGE_BYTES = 1024
 """Of worlds in memory: most of their tables are small, and each has a page and more."""
 
@@ -127,15 +137,6 @@ def migration_engine(settings: Settings) -> Engine:
     return engine
 
 
-def alembic_config(settings: Settings) -> Config:
-    """Point Alembic at the packaged migrations and this database."""
-    config = Config()
-    folder = str(Path(migrations.__file__).parent)
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    config.attributes["open"] = partial(migration_engine, settings)
-    return config
-
-
 def upgrade_database(settings: Settings) -> tuple[str | None, str]:
     """Bring the schema to the newest revision, one process at a time.
 
@@ -213,10 +214,9 @@ def upgrade_alone(settings: Settings) -> tuple[str | None, str]:
     Raises:
         StorageUnavailable: A newer version of the program made the database.
     """
-    config = alembic_config(settings)
-    before, newest = revisions(settings, config)
+    before, newest = revisions(settings)
     if before != newest:
-        command.upgrade(config, "head")
+        importlib.import_module("persona_mcp.config.migrating").upgrade(settings)
     return before, newest
 
 
@@ -241,7 +241,7 @@ def check_revision(settings: Settings) -> None:
         StorageUnavailable: Another version of the program made it, or it is damaged.
     """
     try:
-        before, newest = revisions(settings, alembic_config(settings))
+        before, newest = revisions(settings)
     except DBAPIError as error:
         if is_postgres(settings):
             raise fault_of(error) from error
@@ -255,22 +255,30 @@ def check_revision(settings: Settings) -> None:
         )
 
 
-def revisions(settings: Settings, config: Config) -> tuple[str | None, str]:
+def revisions(settings: Settings) -> tuple[str | None, str]:
     """Return the revision of the database, None for a new one, and the newest one.
 
     Raises:
         StorageUnavailable: A newer version of the program made the database.
     """
-    scripts = ScriptDirectory.from_config(config)
-    before, newest = current_revision(settings), scripts.get_current_head() or ""
-    known = {None, *(script.revision for script in scripts.walk_revisions())}
-    if before not in known:
+    before, known = current_revision(settings), known_revisions()
+    if before not in (None, *known):
         raise StorageUnavailable(
             f"the database has revision '{before}', which this version does not know: a newer "
             "version made it; install that one, or set PERSONA_DATA_DIR to another folder",
             revision=before,
         )
-    return before, newest
+    return before, known[-1]
+
+
+def known_revisions() -> list[str]:
+    """Return the revisions that the program has, the oldest first, from the names of their files.
+
+    Alembic, which reads each file for that, is left to an upgrade: a command that has none to make
+    would import and run more of it than of all else.
+    """
+    files = (Path(migrations.__file__).parent / "versions").glob(REVISION_FILES)
+    return sorted(file.name.partition("_")[0] for file in files)
 
 
 def current_revision(settings: Settings) -> str | None:
@@ -282,7 +290,9 @@ def current_revision(settings: Settings) -> str | None:
         with engine.connect() as connection:
             if connection.dialect.name == POSTGRES:
                 check_encoding(connection)
-            return MigrationContext.configure(connection).get_current_revision()
+            if not inspect(connection).has_table(REVISION.name):
+                return None
+            return connection.scalar(select(REVISION.c.version_num))
     finally:
         engine.dispose()
 

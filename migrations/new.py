@@ -7,7 +7,8 @@ from pathlib import Path
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from persona_mcp.config.database import alembic_config, sqlite_in
+from persona_mcp.config.database import sqlite_in
+from persona_mcp.config.migrating import alembic_config
 
 DIGITS = 4
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, String, inspect
 
 from persona_mcp import migrations
-from persona_mcp.config.database import alembic_config, migration_engine, upgrade_database
+from persona_mcp.config.database import known_revisions, migration_engine, upgrade_database
+from persona_mcp.config.migrating import alembic_config
 from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.migrations.new import write_revision
@@ -129,6 +131,15 @@ def test_the_tables_and_the_migrations_agree(settings: Settings) -> None:
     made = set(inspect(engine).get_table_names())
     engine.dispose()
     assert set(MODELS.tables) <= made
+
+
+def test_the_revisions_that_the_files_are_named_after_are_those_that_alembic_finds(
+    settings: Settings,
+) -> None:
+    scripts = ScriptDirectory.from_config(config_of(settings))
+
+    assert known_revisions() == [one.revision for one in scripts.walk_revisions()][::-1]
+    assert known_revisions()[-1] == scripts.get_current_head() == HEAD
 
 
 def test_a_schema_can_be_taken_down_and_put_up_again(settings: Settings) -> None:

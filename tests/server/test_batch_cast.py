@@ -8,7 +8,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, update
 
-from persona_mcp.config.database import alembic_config
+from persona_mcp.config.migrating import alembic_config
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch_cast import BROUGHT, cast_of
 from persona_mcp.server.store import Store, open_store, read_store
