@@ -171,7 +171,7 @@ def conversations(
         "cursor": cursor,
         "world_id": world,
     }
-    command("cli_dialogue", "list_conversations")(which, as_json)
+    command("cli_conversations", "list_conversations")(which, as_json)
 
 
 @app.command()
@@ -234,7 +234,7 @@ def mcp(
 
     Example, for Claude Code: claude mcp add persona -- uv run --directory PATH persona mcp
     """
-    command("cli_system", "mcp")(toolset)
+    command("cli_mcp", "mcp")(toolset)
 
 
 @app.command()

@@ -1,14 +1,12 @@
-"""Commands on conversations: let two personas talk, and list what there is."""
+"""The command that lets two personas talk."""
 
 import contextlib
 import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.table import Table
-
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import call, in_options, world_named
+from persona_mcp.server.cli_calls import in_options, world_named
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_talk import DIM, show
 from persona_mcp.server.dialogues import Advance, advance
@@ -120,22 +118,3 @@ async def one_turn(
         "request_id": asked.request_id,
     }
     return await call_operation(service, "conversation_advance", again)
-
-
-def list_conversations(which: Mapping[str, Any], as_json: bool) -> None:
-    """Print a table of conversations, the last begun first."""
-    wanted = {name: value for name, value in which.items() if value is not None}
-    call("conversation_list", wanted, show_conversations, as_json)
-
-
-def show_conversations(terminal: Terminal, found: Shown) -> None:
-    """Lay conversations out in 80 columns."""
-    table = Table("began", "who, about what, id", "turns", "status")
-    for one in found["conversations"]:
-        began = one["started_at"].partition(".")[0].replace("T", "\n")
-        who = f"{', '.join(one['participants'])}\n{one['topic']}\n{one['id']}"
-        status = "\n".join(filter(None, (one["status"], one["exit_reason"])))
-        table.add_row(began, who, str(one["turn_count"]), status)
-    terminal.out.print(table)
-    if found["next_cursor"]:
-        terminal.out.print(f"more: --cursor {found['next_cursor']}", style=DIM)

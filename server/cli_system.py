@@ -1,10 +1,9 @@
-"""Commands on the system itself: config, doctor, mcp, graph, db, memory."""
+"""Commands on the system itself: config, doctor, graph, db, memory."""
 
 import asyncio
 import importlib
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,14 +12,9 @@ from rich.table import Table
 from persona_mcp.config.loading import list_settings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
-from persona_mcp.server.mcp import make_server, serve_stdio
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams, InvalidRequest
+from persona_mcp.state.errors import InvalidParams
 
-if TYPE_CHECKING:
-    from persona_mcp.server.service import Service
-
-TOOLSETS = ("core", "all")
 HELD = "; another process has Chroma's folder open: end it and run this again to rebuild that too"
 
 
@@ -61,48 +55,6 @@ def doctor(model: str | None, as_json: bool) -> None:
             raise typer.Exit(FAILED)
 
     run(work, as_json=as_json, llm=llm(model))
-
-
-def mcp(toolset: str) -> None:
-    """Serve MCP until the client goes away."""
-
-    async def work(settings: Settings, terminal: Terminal) -> None:
-        if toolset not in TOOLSETS:
-            fault = {"field": "--toolset", "allowed": "core or all", "given": toolset}
-            raise InvalidParams.of([fault])
-        if sys.stdin is None or sys.stdout is None:
-            raise InvalidRequest(
-                "MCP is spoken over standard input and output, and one of them is closed; a client "
-                "starts this command, see the README"
-            )
-        stop = asyncio.Event()
-        opened: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
-        progress_s = settings.conversation.progress_s
-        server = make_server(lambda: asyncio.shield(opened), toolset, progress_s)
-        keeper = asyncio.create_task(keep_open(settings, opened, stop))
-        try:
-            await serve_stdio(server)
-        finally:
-            stop.set()
-            await keeper
-
-    run(work)
-
-
-async def keep_open(
-    settings: Settings, opened: "asyncio.Future[Service]", stop: asyncio.Event
-) -> None:
-    """Open the service beside the server, so that tools are listed before LangGraph is imported."""
-    try:
-        service_module = await asyncio.to_thread(command_module, "service")
-        async with service_module.open_service(settings) as service:
-            opened.set_result(service)
-            await stop.wait()
-    except Exception as error:  # told to whoever calls a tool
-        if opened.done():
-            raise
-        opened.set_exception(error)
-        opened.exception()
 
 
 def graph(name: str, svg: Path | None) -> None:

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import cli_run, cli_system
+from persona_mcp.server import cli_mcp, cli_run, cli_system
 from persona_mcp.server.mcp import NAME
 from persona_mcp.server.pictures import mermaid, svg
 from persona_mcp.server.terminal import Terminal
@@ -269,11 +269,12 @@ def test_the_index_is_made_anew(cli: Cli) -> None:
 
     assert told == {"indexed": 2, "index": "exact"}
     assert words == "2 memories are in the index (exact)\n"
+    assert cli_system.HELD not in words
 
 
 def test_a_toolset_that_is_not_there_is_refused(cli: Cli) -> None:
     assert "--toolset: allowed is core or all" in refused(cli("mcp", "--toolset", "most"))
-    assert cli_system.TOOLSETS == ("core", "all")
+    assert cli_mcp.TOOLSETS == ("core", "all")
 
 
 def test_mcp_speaks_json_rpc_and_nothing_else_until_its_input_ends(cli: Cli) -> None:

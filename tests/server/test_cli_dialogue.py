@@ -11,7 +11,8 @@ import pytest
 
 from persona_mcp.config.loading import load_settings
 from persona_mcp.server import cli_run
-from persona_mcp.server.cli_dialogue import Stop, show_conversations
+from persona_mcp.server.cli_conversations import show_conversations
+from persona_mcp.server.cli_dialogue import Stop
 from persona_mcp.server.service import open_service
 from persona_mcp.server.terminal import open_terminal
 from tests.calls import call
