@@ -13,7 +13,7 @@ import typer
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.event_loop import busy_runner, end_at_once, share_heaps
+from persona_mcp.server.event_loop import busy_runner, end_at_once, keep_imports, share_heaps
 from persona_mcp.server.terminal import Terminal, Unwritable, discard_output, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.correlation import correlation, new_correlation_id
@@ -51,6 +51,7 @@ def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrid
             settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
             configure_logging(settings.log)
             share_heaps()
+            keep_imports()
             end_at_once()
             with busy_runner() if busy else asyncio.Runner() as runner:
                 loop(settings, terminal, runner)

@@ -1,4 +1,4 @@
-"""How commands are run: heaps; of what does much at once, also event loop and collection."""
+"""How commands are run: heaps and collection; of what does much at once, also the event loop."""
 
 import asyncio
 import atexit
@@ -50,6 +50,13 @@ def end_at_once() -> None:
     that took longer than many a command. Whatever has to be closed is closed by who opened it.
     """
     atexit.register(gc.freeze)
+
+
+def keep_imports() -> None:
+    """Have the collector on from now on, and away from what was imported while it was off."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def share_heaps() -> None:

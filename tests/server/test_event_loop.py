@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.server.event_loop import HEAPS, busy_runner
+from persona_mcp.server.event_loop import HEAPS, busy_runner, keep_imports
 from tests.processes import environment
 
 
@@ -57,6 +57,23 @@ def test_a_command_looks_through_nothing_that_was_imported_before_its_process_en
     )
 
     assert ended.stdout.splitlines() == ["0 True", "True"]
+
+
+def test_what_was_imported_with_the_collector_off_is_kept_from_it() -> None:
+    gc.disable()
+
+    keep_imports()
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+
+
+def test_what_was_imported_with_the_collector_on_is_left_to_it() -> None:
+    keep_imports()
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
 
 
 HEAPS_OF_THREADS = """
