@@ -1,0 +1,91 @@
+"""What a command imports before it answers: whoever runs it waits for all of that, each time."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import Cli
+
+HEAVY = (
+    "alembic",
+    "chromadb",
+    "fastapi",
+    "httpx",
+    "langchain_core",
+    "langgraph",
+    "langsmith",
+    "mcp",
+    "onnxruntime",
+    "pyarrow",
+    "tokenizers",
+    "uvicorn",
+    "xllamacpp",
+)
+TELL_IMPORTS = """
+import sys
+from persona_mcp.server.cli import main
+
+heavy, sys.argv = sys.argv[1].split(","), ["persona", *sys.argv[2:]]
+try:
+    main()
+finally:
+    print("imported:", *(name for name in heavy if name in sys.modules), file=sys.stderr)
+"""
+
+
+def imported_by(*arguments: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
+    """Run a command in a process of its own, and name what it imported of what is heavy."""
+    command = [sys.executable, "-c", TELL_IMPORTS, ",".join(heavy), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    return done.stderr.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list",
+        "show Aria",
+        "show Aria --now",
+        "relationships",
+        "relationships --of Aria",
+        "conversations",
+        "memory list -p Aria",
+        "memory stats -p Aria",
+        "memory upkeep status",
+        "state list",
+        "token list",
+        "tools",
+        "config",
+    ],
+)
+def test_a_command_that_reads_imports_no_graph_no_model_and_no_door(cli: Cli, command: str) -> None:
+    cli.good("list")  # makes the world
+
+    assert imported_by(*command.split()) == []
+
+
+@pytest.mark.parametrize("command", ["list", "show Aria", "conversations", "token list"])
+def test_one_that_reads_no_memories_does_without_numpy(cli: Cli, command: str) -> None:
+    cli.good("list")
+
+    assert imported_by(*command.split(), heavy=("numpy",)) == []
+
+
+def test_the_settings_are_shown_without_a_database(cli: Cli) -> None:
+    assert imported_by("config", heavy=("sqlalchemy",)) == []
+
+
+def test_a_database_is_made_by_alembic_which_is_not_imported_again(cli: Cli) -> None:
+    first, second = (imported_by("list", heavy=("alembic",)) for _ in range(2))
+
+    assert (first, second) == (["alembic"], [])
+
+
+def test_who_opens_a_service_has_the_graphs_imported_before_the_first_message() -> None:
+    command = "import sys, persona_mcp.server.service; print('langgraph.graph' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+
+    assert done.stdout == "True\n"
