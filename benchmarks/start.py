@@ -1,4 +1,4 @@
-"""How long it takes until the program answers: `--help`, MCP over stdio, the HTTP server.
+"""How long it takes until the program answers: help, a command that reads, MCP over stdio, HTTP.
 
 Each row is the median of several starts, beside those of an empty Python program and of the MCP
 SDK's import in the same run.
@@ -39,7 +39,7 @@ FIRST = {
 }
 BASELINE, SDK = "python -c pass", "import mcp.server"
 """An empty program, and what every MCP server in Python begins with."""
-BARS_S = {"persona --help": 0.5, "persona mcp: first answer": 2.0}
+BARS_S = {"persona --help": 0.5, "persona list": 1.0, "persona mcp: first answer": 2.0}
 """What is asked of each, in seconds."""
 
 
@@ -60,10 +60,14 @@ def python(program: str) -> Callable[[str], None]:
     return run
 
 
-def show_help(folder: str) -> None:
-    """Run `persona --help`."""
-    command = [PERSONA, "--help"]
-    subprocess.run(command, env=environment(folder), stdout=subprocess.DEVNULL, check=True)
+def persona(argument: str) -> Callable[[str], None]:
+    """Return what runs a command to its end; its world is made by the start that is not counted."""
+
+    def run(folder: str) -> None:
+        command = [PERSONA, argument]
+        subprocess.run(command, env=environment(folder), stdout=subprocess.DEVNULL, check=True)
+
+    return run
 
 
 def first_answer(folder: str) -> Iterator[None]:
@@ -121,7 +125,8 @@ def started(command: str, folder: str, *more: str) -> Iterator[subprocess.Popen[
 ROWS: dict[str, Callable[[str], Iterator[None] | None]] = {
     BASELINE: python("pass"),
     SDK: python(SDK),
-    "persona --help": show_help,
+    "persona --help": persona("--help"),
+    "persona list": persona("list"),
     "persona mcp: first answer": first_answer,
     "persona serve: ready": server_ready,
 }
