@@ -16,6 +16,7 @@ from persona_mcp.config.variables import (
     faults_of,
     given_for,
     invalid_settings,
+    not_json,
     unknown_name,
     variables_of,
     written,
@@ -65,8 +66,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         faults.extend(faults_of(error, variables, PREFIX))
         raise invalid_settings(faults) from None
-    except SettingsError:  # a text that is no JSON: `faults` has it
-        raise invalid_settings(faults) from None
+    except SettingsError:
+        raise invalid_settings(faults + not_json(given, variables)) from None
     if faults:
         raise invalid_settings(faults)
     sources = {name: one.source for name, one in given.items()}
