@@ -75,7 +75,7 @@ class PersonaSqliteSaver(SqliteSaver, PersonaSaver):
     """The stock saver in a thread of its own, with what it leaves out: copying, pruning, runs.
 
     A call changes threads once. The stock saver for `async` does for each statement, for its
-    cursor and for the commit: 17 times an exchange, which was a tenth of what it costs.
+    cursor and for the commit: 17 times an exchange.
     """
 
     def __init__(self, connection: sqlite3.Connection, queue_s: float) -> None:
