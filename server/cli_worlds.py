@@ -55,12 +55,19 @@ def delete(world_id: str, yes: bool, dry_run: bool, as_json: bool) -> None:
             confirm(terminal, as_json, lambda: question(terminal, found))
         if not dry_run:
             found = runner.run(removed(settings, world_id))
+        tokens = runner.run(tokens_of(settings, world_id))
         if as_json:
-            told = {"deleted": not dry_run, "dry_run": dry_run}
+            told = {"deleted": not dry_run, "dry_run": dry_run, "tokens": tokens}
             terminal.print_json({**shown(found, settings), **told})
         else:
             done = "would be deleted" if dry_run else "was deleted"
             terminal.out.print(f"{found.id} {done}: {in_words(found)}", soft_wrap=True)
+            for token in tokens:
+                terminal.out.print(
+                    f"the token {token} names it, and would open a new world of that name; end it "
+                    f"with: persona token revoke {token}",
+                    soft_wrap=True,
+                )
 
     run_loop(loop, as_json=as_json)
 
@@ -87,6 +94,12 @@ async def planned(settings: Settings, world_id: str) -> WorldUse:
     """
     async with open_store(settings) as store:
         return await store.database.read(use_of, world_id)
+
+
+async def tokens_of(settings: Settings, world_id: str) -> list[str]:
+    """Return the ids of the tokens in use that name a world."""
+    async with open_store(settings) as store:
+        return [token.id for token in await store.tokens.opening(world_id, time.time())]
 
 
 async def removed(settings: Settings, world_id: str) -> WorldUse:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, tuple_
 
 from persona_mcp.state import tables
+from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import BadSnapshot, NotFound
 from persona_mcp.state.personas import world_exists
@@ -174,7 +175,7 @@ class SnapshotStore:
         """Return saved states, the newest first, and how many there are of this name on all pages.
 
         Raises:
-            NotFound: That one of which `after` is the id is not there.
+            InvalidParams: That one of which `after` is the id is not there.
         """
         its = [T.world_id == world_id, *([T.name == name] if name is not None else [])]
         place = tuple_(T.created_at, T.id)
@@ -185,7 +186,7 @@ class SnapshotStore:
                 last = select(T.created_at, T.id).where(T.world_id == world_id, T.id == after)
                 row = connection.execute(last).first()
                 if row is None:
-                    raise missing(Which(after))
+                    raise bad_cursor(after, "saved state is gone")
                 query = query.where(place < tuple_(*row))
             found = connection.execute(query.limit(limit))
             total = connection.scalar(select(func.count()).select_from(T).where(*its)) or 0

@@ -155,6 +155,13 @@ class TokenStore:
         query = Prepared(select(T).order_by(T.created_at.desc(), T.id))
         return [to_token(row) for row in await self._database.read(query.all)]
 
+    async def opening(self, world_id: str, now: float) -> list[KnownToken]:
+        """Return the tokens in use that name a world, the newest first."""
+        known = await self.all()
+        return [
+            one for one in known if world_id in (one.worlds or ()) and one.status(now) == "active"
+        ]
+
     async def named(self, reference: str) -> KnownToken:
         """Return what is kept of a token, by its id or its name.
 

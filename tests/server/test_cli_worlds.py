@@ -125,6 +125,20 @@ def test_a_world_goes_with_all_that_is_in_it_and_about_it(garden: Cli) -> None:
     assert "world 'garden' not found" in refused(garden("list", *GARDEN))
 
 
+def test_tokens_that_name_a_deleted_world_are_told_of(garden: Cli) -> None:
+    created = ("token", "create", "--scopes", "read", "--json", "--name")
+    named = garden.good(*created, "ours", "--worlds", "garden").json["id"]
+    garden.good(*created, "both", "--worlds", "garden,main")
+    garden.good(*created, "theirs", "--worlds", "main")
+    garden.good("token", "revoke", "both", "--yes")
+
+    shown = garden.good("world", "delete", "garden", "--dry-run").out
+    told = garden.good("world", "delete", "garden", "--yes", "--json").json
+
+    assert f"end it with: persona token revoke {named}\n" in shown
+    assert told["tokens"] == [named]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -351,6 +351,8 @@ async def test_saved_states_are_listed_in_pages(service: Service) -> None:
         "one",
     ]
     assert (first["total_count"], rest["next_cursor"]) == (3, None)
+    with pytest.raises(InvalidParams, match="cursor: allowed is next_cursor of the page before"):
+        await call(service, "state_list", cursor="invented")
 
 
 READ_WITH: dict[str, list[dict[str, Any]]] = {
