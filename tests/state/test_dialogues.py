@@ -12,7 +12,7 @@ from persona_mcp.state.dialogues import (
     end_conversation,
     read_standing,
 )
-from persona_mcp.state.errors import Conflict, NotFound
+from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import NOW, PARAMS, spec
 
@@ -68,7 +68,9 @@ async def test_talks_that_began_at_once_are_paged_by_their_ids(two: Database) ->
 
         pages = [
             [one.id for one in list_conversations(connection, "main", WantedTalks(), 2, after)[0]]
-            for after in (None, "c2", "c3", "gone")
+            for after in (None, "c2", "c3")
         ]
+        with pytest.raises(InvalidParams, match="cursor: allowed is next_cursor"):
+            list_conversations(connection, "main", WantedTalks(), 2, "gone")
 
-    assert pages == [["c1", "c2"], ["c3"], [], []]
+    assert pages == [["c1", "c2"], ["c3"], []]
