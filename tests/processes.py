@@ -128,7 +128,10 @@ def run(*arguments: str, said: str = "", **more: str) -> subprocess.CompletedPro
 def children(title: str) -> list[int]:
     """List processes below this one whose command line holds a text."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-wweo", "pid=,ppid=,args="],  # else a clone in a deep folder is cut off
+        capture_output=True,
+        text=True,
+        check=True,
     )
     parents, titles = dict[int, int](), dict[int, str]()
     for line in listed.stdout.splitlines():
