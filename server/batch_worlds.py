@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 from persona_mcp.server.batch_store import BatchStore
 from persona_mcp.server.dialogue_host import DialogueHost
@@ -11,24 +10,24 @@ from persona_mcp.state import folding, small_world
 from persona_mcp.state.batch import Cast, Job
 
 
-@dataclass(frozen=True)
 class Worlds:
-    """Makes frozen worlds, away from the loop.
+    """Makes frozen worlds, away from the loop."""
 
-    Attributes:
-        host: What dialogues are held with, the embedder of what is known at the beginning too.
-    """
-
-    host: DialogueHost
+    def __init__(self, host: DialogueHost) -> None:
+        """Use what dialogues are held with, its embedder for what is known at the beginning too."""
+        self.host = host
+        self._begun: tuple[Cast, float, bytes] | None = None
 
     async def begin(self, cast: Cast, starts_at: float) -> bytes:
-        """Make the world that a run begins in.
+        """Make the world that a run begins in; the runs of an arm begin alike, in one world.
 
         Raises:
             InvalidParams: The cast does not fit into one world.
             ModelError: The embedder did not answer.
         """
-        return await self.host.begin_world(cast, starts_at)
+        if self._begun is None or self._begun[0] is not cast or self._begun[1] != starts_at:
+            self._begun = cast, starts_at, await self.host.begin_world(cast, starts_at)
+        return self._begun[2]
 
     async def time_in(self, frozen: bytes) -> float:
         """Return when the last thing in a world happened, in seconds since the epoch, UTC."""

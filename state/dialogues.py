@@ -81,6 +81,18 @@ REST = Prepared(
     .where(P.world_id == WORLD, P.persona_id == bindparam("persona", type_=String))
     .values(interaction=bindparam("rested"))
 )
+BEGIN = Prepared(insert(C))
+END = Prepared(
+    update(C)
+    .where(C.world_id == WORLD, C.id == KEY)
+    .values(
+        status="ended",
+        ended_at=bindparam("now"),
+        updated_at=bindparam("now"),
+        exit_reason=bindparam("reason"),
+        plan=bindparam("planned"),
+    )
+)
 LEASE = Prepared(select(C.lease_owner, C.lease_until).where(C.world_id == WORLD, C.id == KEY))
 
 
@@ -162,7 +174,7 @@ def begin_dialogue(
         "started_at": now,
         "updated_at": now,
     }
-    connection.execute(insert(C).values(row))
+    BEGIN.run(connection, row)
     return conversations.get(connection, world_id, conversation_id)
 
 
@@ -288,17 +300,9 @@ def end_conversation(
     for persona_id, pause in ending.cooldowns.items():
         rest_until(connection, world_id, persona_id, now + pause)
     until = {id: now + pause for id, pause in ending.cooldowns.items()}
-    connection.execute(
-        update(C)
-        .where(C.world_id == world_id, C.id == conversation_id)
-        .values(
-            status="ended",
-            ended_at=now,
-            updated_at=now,
-            exit_reason=reason,
-            plan={**(found.plan or {}), feelings.COOLDOWNS: until},
-        )
-    )
+    plan = {**(found.plan or {}), feelings.COOLDOWNS: until}
+    its = {"world": world_id, "key": conversation_id}
+    END.run(connection, {**its, "now": now, "reason": reason, "planned": plan})
     return ending
 
 

@@ -174,7 +174,11 @@ class ExactIndex:
         statement = (
             select(MemoryVector.memory_id, MemoryVector.version)
             .join(Memory, its_memory())
-            .where(*self._of(world_id), *found())
+            .where(
+                MemoryVector.world_id == world_id,
+                MemoryVector.model_id == self._model_id,
+                *found(),
+            )
         )
 
         def read(connection: Connection) -> dict[str, int]:
@@ -206,10 +210,6 @@ class ExactIndex:
         with self._reading:
             for key in [key for key in self._shards if world_id in (None, key[0])]:
                 del self._shards[key]
-
-    def _of(self, world_id: str, owner: str | None = None) -> list[ColumnElement[bool]]:
-        rows = [MemoryVector.world_id == world_id, MemoryVector.model_id == self._model_id]
-        return rows if owner is None else [*rows, MemoryVector.persona_id == owner]
 
     def _shard(
         self, connection: Connection, world_id: str, owner: str | None, newest: int
@@ -244,15 +244,10 @@ class ExactIndex:
 
     def _rows(self, connection: Connection, world_id: str, owner: str | None) -> list[Row[Any]]:
         """Read what a shard holds."""
-        query = (
-            select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
-            .join(Memory, its_memory())
-            .where(*self._of(world_id, owner))
-            .order_by(MemoryVector.seq)
-        )
+        its = {"world": world_id, "model": self._model_id}
         if owner is None:
-            query = query.where(Memory.visibility.in_(OPEN))
-        return list(connection.execute(query))
+            return list(OPEN_ROWS.all(connection, **its))
+        return list(OWN_ROWS.all(connection, **its, owner=owner))
 
     def _known(
         self, connection: Connection, world_id: str, reader: str, memory_ids: list[str]
@@ -273,6 +268,14 @@ def found() -> tuple[ColumnElement[bool], ...]:
 
 
 NEWEST = Prepared(select(func.max(MemoryVector.seq)))
+ROWS = (
+    select(MemoryVector.memory_id, MemoryVector.vector, Memory.visibility)
+    .join(Memory, its_memory())
+    .where(MemoryVector.world_id == bindparam("world"), MemoryVector.model_id == bindparam("model"))
+    .order_by(MemoryVector.seq)
+)
+OWN_ROWS = Prepared(ROWS.where(MemoryVector.persona_id == bindparam("owner")))
+OPEN_ROWS = Prepared(ROWS.where(or_(*(Memory.visibility == one for one in OPEN))))
 NEWER = Prepared(
     select(MemoryVector.memory_id, MemoryVector.persona_id, MemoryVector.vector, Memory.visibility)
     .join(Memory, its_memory())

@@ -1,9 +1,8 @@
 """The small world of a dialogue: made of a cast, frozen to bytes, opened as a copy in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, union_all, update
 
 from persona_mcp.state import appraisal, compatibility, relationship, tables
 from persona_mcp.state.arrow import Event, Origin
@@ -19,6 +18,7 @@ from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.memory_store import add_memories
 from persona_mcp.state.persona import PersonaSpec
+from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.snapshot_rows import Row, Rows, write_rows
 from persona_mcp.state.snapshot_tables import KEPT, PLACE
@@ -39,6 +39,11 @@ MOMENTS = (
     tables.Memory.updated_at,
 )
 """Times at which something happened."""
+HAPPENED = union_all(*(select(func.max(column).label("at")) for column in MOMENTS)).subquery()
+LATEST = Prepared(select(func.max(HAPPENED.c.at)))
+ADD_WORLD = Prepared(insert(tables.World))
+BEGAN = Prepared(update(tables.World).values(created_at=bindparam("now")))
+NO_WORK = Prepared(delete(tables.OutboxEntry))
 
 
 def begin_world(
@@ -81,10 +86,10 @@ def fill(
     """Write a cast into an empty database, inside a transaction."""
     kept = complete({name: its for name, its in cast.kept.items() if name not in OWN})
     world = {"id": WORLD, "name": WORLD, "created_at": starts_at, "bundled_at": starts_at}
-    connection.execute(insert(tables.World).values(world))
+    ADD_WORLD.run(connection, world)
     write_rows(connection, WORLD, {**kept, **member_rows(cast.members, starts_at)})
     now = max(starts_at, latest_of(connection))
-    connection.execute(update(tables.World).values(created_at=now))
+    BEGAN.run(connection, {"now": now})
     brought = {row["id"] for row in kept["memories"]}
     for member in cast.members:
         new = [one for one in known_by(member, importances) if one.id not in brought]
@@ -93,7 +98,7 @@ def fill(
     for number, tie in enumerate(cast.ties):
         change = met(tie, specs, number, now, effects.relationships)
         add_relationship_change(connection, WORLD, None, change, effects.relationships)
-    connection.execute(delete(tables.OutboxEntry))
+    NO_WORK.run(connection)
 
 
 def check_cast(cast: Cast) -> None:
@@ -245,5 +250,4 @@ def latest(frozen: bytes) -> float:
 
 def latest_of(connection: Connection) -> float:
     """Return when the last thing in a world happened."""
-    found: Iterator[Any] = (connection.scalar(select(func.max(column))) for column in MOMENTS)
-    return max((moment for moment in found if moment is not None), default=0.0)
+    return LATEST.scalar(connection) or 0.0
