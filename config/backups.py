@@ -93,9 +93,9 @@ def back_up(settings: Settings, folder: Path, told: Told) -> Backup:
     folder = folder.expanduser().absolute()
     source = settings.data_dir
     if folder.exists():
-        raise wrong("FOLDER", "a folder that is not there yet", folder)
+        raise InvalidParams.one("FOLDER", "a folder that is not there yet", folder)
     if folder.resolve().is_relative_to(source.resolve()):
-        raise wrong("FOLDER", "a folder outside the data folder", folder)
+        raise InvalidParams.one("FOLDER", "a folder outside the data folder", folder)
     if not (source / DATABASE).exists():
         raise NotFound(
             "there is no database in the data folder yet: nothing to back up", kind="database"
@@ -189,14 +189,16 @@ def read_backup(folder: Path) -> Backup:
         made = Backup(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         known = made.format == FORMAT and DATABASE in made.files
     except (OSError, ValueError, TypeError) as error:
-        raise wrong("FOLDER", f"a backup: a folder with {MANIFEST}", folder) from error
+        raise InvalidParams.one("FOLDER", f"a backup: a folder with {MANIFEST}", folder) from error
     if not known:
-        raise wrong("FOLDER", f"a backup of format {FORMAT}", folder)
+        raise InvalidParams.one("FOLDER", f"a backup of format {FORMAT}", folder)
     for name, expected in made.files.items():
         file = folder / name
         inside = file.resolve().is_relative_to(folder.resolve())
         if not inside or not file.is_file() or identity(file) != expected:
-            raise wrong("FOLDER", f"a backup whose {name} is whole and unchanged", folder)
+            raise InvalidParams.one(
+                "FOLDER", f"a backup whose {name} is whole and unchanged", folder
+            )
     return made
 
 
@@ -327,8 +329,3 @@ def settle(folder: Path, *, deep: bool = True) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
-
-
-def wrong(field: str, allowed: str, given: object) -> InvalidParams:
-    """Say what is wrong with an argument."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": str(given)}])

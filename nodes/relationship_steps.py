@@ -73,7 +73,9 @@ async def taken(parts: Parts, given: RelationshipInput) -> Act:
         return Act(text, role, found, "quality")
     if text:
         return act_of(text, role, await parts.appraiser.appraise(text))
-    raise wrong("quality", "required, where there is neither a text nor an appraisal", None)
+    raise InvalidParams.one(
+        "quality", "required, where there is neither a text nor an appraisal", None
+    )
 
 
 async def validate_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
@@ -97,20 +99,20 @@ def concerned(connection: Connection, state: RelationshipRun) -> RelationshipUpd
         participant(connection, world_id, state[name]) for name in ("actor_id", "receiver_id")
     )
     if actor.id == receiver.id:
-        raise wrong("receiver_id", "somebody else than the actor", receiver.id)
+        raise InvalidParams.one("receiver_id", "somebody else than the actor", receiver.id)
     if actor.persona is None and receiver.persona is None:
         raise NotFound.of("persona", receiver.id)
     pair = (actor.id, receiver.id)
     if teller_id := state.get("told_by"):
         teller = participant(connection, world_id, teller_id)
         if receiver.persona is None or teller.id in pair:
-            raise wrong("told_by", "somebody else, who tells a persona", teller.id)
+            raise InvalidParams.one("told_by", "somebody else, who tells a persona", teller.id)
         told = View(receiver.persona, actor, "told", ("backward",))
         return RelationshipUpdate(pair=pair, views=(told,), teller=teller.id)
     views = tuple(moved_views(actor, receiver, state))
     if not views:
         allowed = "both, or the one of the two that is a persona's view: a human's is not kept"
-        raise wrong("direction", allowed, state.get("direction"))
+        raise InvalidParams.one("direction", allowed, state.get("direction"))
     seen = [personas.find(connection, world_id, name) for name in state.get("witnesses") or ()]
     acted = (actor, receiver) if state["act"].role == "joint" else (actor,)
     aside = tuple(
@@ -252,8 +254,3 @@ async def persist_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdat
         event_ids=list(outcome.event_ids),
         outcome=outcome,
     )
-
-
-def wrong(field: str, allowed: str, given: str | None) -> InvalidParams:
-    """Make the error for what does not go with the rest."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": given or "nothing"}])

@@ -68,13 +68,13 @@ def read_changes(given: Sequence[str]) -> dict[str, Any]:
         path, equals, text = one.partition("=")
         path = path.strip()
         if not equals or not path:
-            raise wrong("--set", "PATH=VALUE, e.g. dialogue.max_turns=30", one)
+            raise InvalidParams.one("--set", "PATH=VALUE, e.g. dialogue.max_turns=30", one)
         if path in found:
-            raise wrong(f"--set {path}", "a path once", one)
+            raise InvalidParams.one(f"--set {path}", "a path once", one)
         try:
             found[path] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise wrong(f"--set {path}", "a value in YAML", text) from None
+            raise InvalidParams.one(f"--set {path}", "a value in YAML", text) from None
     return found
 
 
@@ -108,7 +108,7 @@ def changes_of(
             else:
                 raise CannotVary(PATHS, path)
         except CannotVary as error:
-            raise wrong(f"--set {path}", error.allowed, error.given) from None
+            raise InvalidParams.one(f"--set {path}", error.allowed, error.given) from None
     check_talk(talk, spec)
     return Changes(values, talk, topic_of(talk, job), personas, temperature)
 
@@ -185,8 +185,3 @@ def check_talk(talk: TalkSpec, spec: DialogueSpec) -> None:
 def topic_of(talk: TalkSpec, job: Job) -> str:
     """Return what a talk is about: as it was, unless its topics are others."""
     return job.topic if talk.topics == job.talk.topics else talk.topics[0]
-
-
-def wrong(field: str, allowed: str, given: Any) -> InvalidParams:
-    """Say what is wrong with one change."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": given}])

@@ -156,7 +156,7 @@ async def open_before(
     async with open_batch(path, settings, embedder) as (batch, host):
         plan = batch.plan
         if asked.dialogue >= plan.total:
-            raise wrong("--dialogue", f"0..{plan.total - 1}", asked.dialogue)
+            raise InvalidParams.one("--dialogue", f"0..{plan.total - 1}", asked.dialogue)
         place = plan.place(asked.dialogue)
         arm, cast = plan.arms[place.arm].spec, batch.casts.of(place.arm)
         found = await batch.held(place)
@@ -171,7 +171,7 @@ async def open_before(
         last = spoken(outcome) - (outcome.status == "done")
         if asked.turn > last:
             what = f"0..{last}: a turn after which it went on"
-            raise wrong("--turn", what, asked.turn)
+            raise InvalidParams.one("--turn", what, asked.turn)
         changes = changes_of(asked.values, job, cast, arm, asked.turn)
         calls = await batch.store.calls(asked.dialogue)
         names = {member.id: member.spec.name for member in cast.members}
@@ -327,8 +327,3 @@ def write_fork(out: Path, forked: Forked) -> None:
 def call_lines(calls: Sequence[RecordedCall]) -> Iterator[str]:
     """Write recorded calls as lines."""
     return (batch_codec.call_json(call) for call in calls)
-
-
-def wrong(field: str, allowed: str, given: Any) -> InvalidParams:
-    """Say what is wrong with an option."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": given}])

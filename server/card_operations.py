@@ -109,7 +109,7 @@ def read_given(arguments: PersonaImportArguments) -> CardFile:
     """
     if (arguments.card is None) == (arguments.data is None):
         given = "none" if arguments.card is None else "both"
-        raise InvalidParams.of([{"field": "card", "allowed": "card or data", "given": given}])
+        raise InvalidParams.one("card", "card or data", given)
     if arguments.data is None:
         try:
             return read_file(json.dumps(arguments.card, ensure_ascii=False).encode())

@@ -81,9 +81,7 @@ def run_file(
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         if engine not in ENGINES:
-            raise InvalidParams.of(
-                [{"field": "--engine", "allowed": ", ".join(ENGINES), "given": engine}]
-            )
+            raise InvalidParams.one("--engine", ", ".join(ENGINES), engine)
         # Before the event loop runs: in a thread beside it a Ctrl-C waits for the thread's end.
         runner.run(work(settings, terminal, *read_plan(file)))
 

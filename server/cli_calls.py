@@ -172,14 +172,11 @@ def given_of(arguments: Arguments) -> Arguments:
         InvalidParams: Nobody's memories are named, or standard input cannot be read.
     """
     if arguments.get("persona_id", "") is None:
-        raise wrong("--persona", "a persona's id or name, from `persona list`", "nothing")
+        raise InvalidParams.one(
+            "--persona", "a persona's id or name, from `persona list`", "nothing"
+        )
     given = {key: value for key, value in arguments.items() if value is not None}
     return {key: read_stdin() if value == STDIN else value for key, value in given.items()}
-
-
-def wrong(option: str, allowed: str, given: Any) -> InvalidParams:
-    """Make the error for an option that is not what it says it is."""
-    return InvalidParams.of([{"field": option, "allowed": allowed, "given": given}])
 
 
 def one_way(ways: Mapping[str, object]) -> None:
@@ -191,7 +188,7 @@ def one_way(ways: Mapping[str, object]) -> None:
     given = [option for option, value in ways.items() if value]
     if len(given) != 1:
         allowed = f"one of {', '.join(ways)}"
-        raise wrong((given or list(ways))[0], allowed, " and ".join(given) or "none")
+        raise InvalidParams.one((given or list(ways))[0], allowed, " and ".join(given) or "none")
 
 
 def check_alone(option: str, present: object, other: str, other_present: object) -> None:
@@ -201,7 +198,7 @@ def check_alone(option: str, present: object, other: str, other_present: object)
         InvalidParams: They are.
     """
     if present and other_present:
-        raise wrong(option, f"without {other}", "both")
+        raise InvalidParams.one(option, f"without {other}", "both")
 
 
 def confirm(terminal: Terminal, as_json: bool, question: Callable[[], str]) -> None:

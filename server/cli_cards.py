@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import Arguments, Ask, Shown, carry_out, counted, wrong
+from persona_mcp.server.cli_calls import Arguments, Ask, Shown, carry_out, counted
 from persona_mcp.server.cli_run import FAILED
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.card_files import FILE_BYTES
-from persona_mcp.state.errors import BadSnapshot, Conflict, PersonaError
+from persona_mcp.state.errors import BadSnapshot, Conflict, InvalidParams, PersonaError
 
 ENDINGS = (".json", ".png", ".apng", ".charx")
 CARRIED = {"v2": "same", "v3": "same"}
@@ -78,10 +78,12 @@ def cards_in(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise wrong("FILE", "a file or a folder that is there", str(path))
+        raise InvalidParams.one("FILE", "a file or a folder that is there", str(path))
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
     if not found:
-        raise wrong("FILE", f"a folder with files that end in {', '.join(ENDINGS)}", str(path))
+        raise InvalidParams.one(
+            "FILE", f"a folder with files that end in {', '.join(ENDINGS)}", str(path)
+        )
     return found
 
 
@@ -145,10 +147,14 @@ def export(
 
     def check(_: Settings, __: Terminal, ___: asyncio.Runner) -> None:
         if shape is None and file.suffix.lower() not in FORMATS:
-            raise wrong("FILE", f"a name that ends in {', '.join(FORMATS)}, or --format", str(file))
+            raise InvalidParams.one(
+                "FILE", f"a name that ends in {', '.join(FORMATS)}, or --format", str(file)
+            )
         carried = FORMATS.get(file.suffix.lower(), shape)
         if shape is not None and carried not in (shape, CARRIED.get(shape, shape)):
-            raise wrong("--format", f"what a file that ends in {file.suffix} holds", shape)
+            raise InvalidParams.one(
+                "--format", f"what a file that ends in {file.suffix} holds", shape
+            )
 
     async def work(ask: Ask, given: Arguments) -> Shown:
         done: dict[str, Any] = await ask("persona_export", given)
@@ -156,7 +162,7 @@ def export(
         try:
             await asyncio.to_thread(file.write_bytes, data)
         except OSError as error:
-            raise wrong(
+            raise InvalidParams.one(
                 "FILE", "a file that can be written", f"{file}: {error.strerror}"
             ) from error
         kept = ("persona_id", "name", "mime", "bytes", "sha256", "warnings")

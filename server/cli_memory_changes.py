@@ -22,11 +22,10 @@ from persona_mcp.server.cli_calls import (
     memories_in_words,
     peek,
     table_of,
-    wrong,
 )
 from persona_mcp.server.cli_run import STDIN, read_stdin
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import NotFound
+from persona_mcp.state.errors import InvalidParams, NotFound
 
 DOCUMENT_BYTES = 4 * 1024 * 1024
 """Of a document, at most; memory_import takes no more."""
@@ -52,7 +51,7 @@ def update(
 
     def check(*_: object) -> None:
         if all(value is None for value in arguments.values()):
-            raise wrong("--text", "this or another change; see --help", "nothing")
+            raise InvalidParams.one("--text", "this or another change; see --help", "nothing")
         if metadata is not None:
             arguments["metadata"] = json_of(metadata)
         arguments.update(memory_id=memory_id, expected_version=version, world_id=world)
@@ -74,14 +73,24 @@ def json_of(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise wrong("--metadata", 'a JSON object, such as {"from": "Sam"}', text) from None
+        raise InvalidParams.one(
+            "--metadata", 'a JSON object, such as {"from": "Sam"}', text
+        ) from None
 
 
 def delete(
-    ids: list[str], purge: bool, yes: bool, dry_run: bool, world: str | None, as_json: bool
+    ids: list[str],
+    *,
+    purge: bool = False,
+    yes: bool = False,
+    unmerge: bool = False,
+    dry_run: bool = False,
+    world: str | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Archive memories, or delete them for good after asking."""
+    """Archive memories, take them apart, or delete them for good after asking."""
     gone: list[Shown] = []
+    done = "deleted for good" if purge else "archived"
 
     async def look(ask: Ask, given: Arguments) -> Shown:
         gone[:] = await peek(ask, ids, world)
@@ -90,7 +99,7 @@ def delete(
     def ask_first(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         if dry_run and not as_json:
             runner.run(answered(settings, look, {}))
-        if purge and not (yes or dry_run):
+        if purge and not (yes or dry_run or unmerge):
             confirm(terminal, as_json, lambda: question(settings, terminal, runner))
 
     def question(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> str:
@@ -103,30 +112,33 @@ def delete(
     def show(terminal: Terminal, found: Shown) -> None:
         if dry_run and gone:
             terminal.out.print(table_of(gone))
-        show_deleted(terminal, found, purge)
+        show_deleted(terminal, found, "taken apart" if unmerge else done)
 
     arguments = {
         "ids": ids,
         "purge": purge,
         "confirm": purge,
+        "unmerge": unmerge,
         "dry_run": dry_run,
         "world_id": world,
     }
     call("memory_delete", arguments, show, as_json, first=ask_first)
 
 
-def show_deleted(terminal: Terminal, found: Shown, purge: bool) -> None:
-    """Say what was, or would be, deleted, and how to undo it."""
-    done = "deleted for good" if purge else "archived"
+def show_deleted(terminal: Terminal, found: Shown, done: str) -> None:
+    """Say what was, or would be, done, and how to undo it."""
     would = "would be " if found["dry_run"] else ""
     terminal.out.print(f"{memories_in_words(found['deleted'])} {would}{done}")
+    if found["restored"]:
+        back = "would be back" if found["dry_run"] else "back, and pinned"
+        terminal.out.print(f"{back}: {', '.join(found['restored'])}", soft_wrap=True)
     if found["archived_already"]:
         already = ", ".join(found["archived_already"])
         terminal.out.print(f"archived already: {already}", soft_wrap=True)
     if found["not_found"]:
         missing = ", ".join(found["not_found"])
         terminal.err.print(f"not found: {missing}", style="yellow", soft_wrap=True)
-    if found["deleted"] and not purge and not found["dry_run"]:
+    if done == "archived" and not found["dry_run"]:
         for memory_id in found["memory_ids"]:
             undo = f"undo it with: persona memory update {memory_id} --restore"
             terminal.out.print(undo, style="dim", soft_wrap=True)
@@ -180,9 +192,11 @@ def document(file: str) -> bytes:
     else:
         raw = file_bytes(Path(file))
     if len(raw) > DOCUMENT_BYTES:
-        raise wrong("FILE", f"at most {DOCUMENT_BYTES} bytes; import it in pieces", len(raw))
+        raise InvalidParams.one(
+            "FILE", f"at most {DOCUMENT_BYTES} bytes; import it in pieces", len(raw)
+        )
     if not raw.strip():
-        raise wrong("FILE", "text that is not blank", "nothing")
+        raise InvalidParams.one("FILE", "text that is not blank", "nothing")
     return raw
 
 
@@ -200,7 +214,9 @@ def file_bytes(path: Path) -> bytes:
         raise NotFound.of("file", str(path)) from None
     except OSError as error:
         given = f"{path} ({error.strerror})"
-        raise wrong("FILE", "a file that can be read, or - for standard input", given) from error
+        raise InvalidParams.one(
+            "FILE", "a file that can be read, or - for standard input", given
+        ) from error
 
 
 def export(
@@ -281,7 +297,7 @@ def save(path: Path, text: str, option: str) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         given = f"{path} ({error.strerror})"
-        raise wrong(option, "a file that can be written", given) from error
+        raise InvalidParams.one(option, "a file that can be written", given) from error
 
 
 def check_file(path: Path, option: str) -> None:
@@ -299,7 +315,7 @@ def check_file(path: Path, option: str) -> None:
             part.unlink()
     except OSError as error:
         given = f"{path} ({error.strerror})"
-        raise wrong(option, "a file that can be written", given) from error
+        raise InvalidParams.one(option, "a file that can be written", given) from error
 
 
 def part_of(path: Path) -> Path:

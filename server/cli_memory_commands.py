@@ -190,6 +190,10 @@ def delete(
         bool, typer.Option("--purge", help="For good, with all that belongs to them; asks first.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Purge without asking.")] = False,
+    unmerge: Annotated[
+        bool,
+        typer.Option("--unmerge", help="Take merged memories apart; what they were is back."),
+    ] = False,
     dry_run: DryRun = False,
     world: World = None,
     as_json: AsJson = False,
@@ -198,7 +202,15 @@ def delete(
 
     Example: persona memory delete 0f8e7d6c5b4a39281706f5e4d3c2b1a0
     """
-    command("cli_memory_changes", "delete")(memory_ids, purge, yes, dry_run, world, as_json)
+    command("cli_memory_changes", "delete")(
+        memory_ids,
+        purge=purge,
+        yes=yes,
+        unmerge=unmerge,
+        dry_run=dry_run,
+        world=world,
+        as_json=as_json,
+    )
 
 
 @memory.command("import")

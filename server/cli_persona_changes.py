@@ -17,9 +17,9 @@ from persona_mcp.server.cli_calls import (
     carry_out,
     confirm,
     counted,
-    wrong,
 )
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.validation import known_names, schema_of
 
@@ -50,10 +50,12 @@ def update(
         fields.update(read_fields(file) if file else {})
         fields.update(pair_of(text) for text in settings)
         if not fields:
-            raise wrong("--set", "FIELD=VALUE, or a FILE with fields", "nothing")
+            raise InvalidParams.one("--set", "FIELD=VALUE, or a FILE with fields", "nothing")
         for field in fields:
             if field not in PersonaSpec.model_fields:  # the operation has others, too
-                raise wrong(field, known_names(schema_of(PersonaSpec), field), fields[field])
+                raise InvalidParams.one(
+                    field, known_names(schema_of(PersonaSpec), field), fields[field]
+                )
 
     async def work(ask: Ask, given: Arguments) -> Shown:
         return await ask("persona_update", {**fields, **given})
@@ -75,11 +77,11 @@ def pair_of(text: str) -> tuple[str, Any]:
     """
     field, found, value = text.partition("=")
     if not found or not field.strip():
-        raise wrong("--set", "FIELD=VALUE, such as charisma=12", text)
+        raise InvalidParams.one("--set", "FIELD=VALUE, such as charisma=12", text)
     try:
         return field.strip(), yaml.load(value, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
     except UNREADABLE:
-        raise wrong("--set", f"a value for {field} that is YAML", value) from None
+        raise InvalidParams.one("--set", f"a value for {field} that is YAML", value) from None
 
 
 def delete(

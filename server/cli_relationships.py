@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import Shown, check_alone, in_options, wrong
+from persona_mcp.server.cli_calls import Shown, check_alone, in_options
 from persona_mcp.server.cli_run import command_module, run
 from persona_mcp.server.operations import call_operation, rounded
 from persona_mcp.server.relationship_curves import DIMENSIONS, Curve, curve_of
@@ -97,7 +97,7 @@ def plots_for(file: Path) -> Any:
         NotConfigured: The library is not installed.
     """
     if file.suffix.lower() not in KINDS:
-        raise wrong("--plot", f"a file that ends in {' or '.join(KINDS)}", str(file))
+        raise InvalidParams.one("--plot", f"a file that ends in {' or '.join(KINDS)}", str(file))
     try:
         return command_module("relationship_plots")
     except ModuleNotFoundError as error:
@@ -115,7 +115,7 @@ def write(file: Path, picture: bytes) -> None:
     try:
         file.write_bytes(picture)
     except OSError as error:
-        raise wrong("--plot", "a file that can be written", str(file)) from error
+        raise InvalidParams.one("--plot", "a file that can be written", str(file)) from error
 
 
 async def answered(store: Store, asked: Asked) -> Answer:
@@ -189,7 +189,9 @@ async def over_time(store: Store, asked: Asked, one: str, other: str) -> Answer:
     given = {"persona_ids": [one, other], "world_id": asked.world}
     nodes = (await call_operation(store, "relationship_graph", given))["nodes"]
     if len(nodes) != len(ENDS):
-        raise wrong("--over-time", "two different personas, or a persona and a user", one)
+        raise InvalidParams.one(
+            "--over-time", "two different personas, or a persona and a user", one
+        )
     nodes.sort(key=lambda node: not is_called(node, one))
     world_id, laws = asked.world or store.settings.world, store.laws.effects.relationships
     curves = []

@@ -142,4 +142,4 @@ def read_stdin() -> str:
     except UnicodeDecodeError as error:
         given = f"another byte at {error.start}"
     allowed = "text on standard input"
-    raise InvalidParams.of([{"field": STDIN, "allowed": allowed, "given": given}])
+    raise InvalidParams.one(STDIN, allowed, given)

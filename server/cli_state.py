@@ -17,11 +17,11 @@ from persona_mcp.server.cli_calls import (
     carry_out,
     confirm,
     counted,
-    wrong,
 )
 from persona_mcp.server.cli_memory_changes import check_file
 from persona_mcp.server.cli_memory_changes import save as write_file
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.errors import InvalidParams
 
 FILE = "FILE"
 """What the commands' argument is called."""
@@ -215,10 +215,10 @@ def read_in(file: Path) -> str:
     try:
         size = file.stat().st_size
         if size > FILE_BYTES:
-            raise wrong(FILE, allowed, f"{file} ({size} bytes)")
+            raise InvalidParams.one(FILE, allowed, f"{file} ({size} bytes)")
         return base64.b64encode(file.read_bytes()).decode()
     except OSError as error:
-        raise wrong(FILE, allowed, f"{file} ({error.strerror})") from error
+        raise InvalidParams.one(FILE, allowed, f"{file} ({error.strerror})") from error
 
 
 def in_words(counts: Shown) -> str:

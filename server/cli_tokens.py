@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import Shown, confirm, in_options, wrong
+from persona_mcp.server.cli_calls import Shown, confirm, in_options
 from persona_mcp.server.cli_run import run_loop
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.terminal import Terminal
@@ -127,7 +127,7 @@ def expiry(text: str, now: float) -> float:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         allowed = "30d, 12h or 45m, or a date as 2027-01-31 or 2027-01-31T12:00:00Z"
-        raise wrong("--expires", allowed, text) from None
+        raise InvalidParams.one("--expires", allowed, text) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from rich.table import Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import Shown, confirm, counted, wrong
+from persona_mcp.server.cli_calls import Shown, confirm, counted
 from persona_mcp.server.cli_run import command_module, run, run_loop
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.ids import thread_id
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.worlds import WorldUse, list_worlds, remove_world, use_of
@@ -83,7 +84,7 @@ def check_deletable(settings: Settings, world_id: str) -> None:
             "another world than the default one, which would be made anew at once (PERSONA_WORLD "
             "names it)"
         )
-        raise wrong("WORLD", allowed, world_id)
+        raise InvalidParams.one("WORLD", allowed, world_id)
 
 
 async def planned(settings: Settings, world_id: str) -> WorldUse:

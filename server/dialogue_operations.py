@@ -142,9 +142,7 @@ async def raw_of(call: Call, arguments: DialogueStartArguments, now: float) -> R
         if "starts_at" in arguments.spec:
             allowed = "left out, since it begins now where it becomes part of this world"
             given = shorten(arguments.spec["starts_at"])
-            raise InvalidParams.of(
-                [{"field": f"{SPEC}.starts_at", "allowed": allowed, "given": given}]
-            )
+            raise InvalidParams.one(f"{SPEC}.starts_at", allowed, given)
         return {**arguments.spec, "starts_at": rfc3339(now)}
     if arguments.participants is None:
         fault = {"field": "participants", "allowed": f"required, or {SPEC}", "given": "neither"}

@@ -94,15 +94,11 @@ async def go_on(
     waiting = await waiting_of(service, lease)
     if waiting is not None:
         faults = ", ".join(waiting["faults"])
-        raise InvalidParams.of(
-            [
-                {
-                    "field": "response",
-                    "allowed": f"a reply that the persona can give ({faults}); write another one "
-                    "and send it with the same prompt_id",
-                    "given": cut(reply.response),
-                }
-            ]
+        raise InvalidParams.one(
+            "response",
+            f"a reply that the persona can give ({faults}); write another one "
+            "and send it with the same prompt_id",
+            cut(reply.response),
         )
 
 

@@ -1,44 +1,22 @@
-"""Operations that change memories or carry them in and out: update, delete, import, export."""
+"""Operations that change memories: update, delete."""
 
-import asyncio
-import base64
-import binascii
-import hashlib
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from persona_mcp.server.current import current_persona
 from persona_mcp.server.memory_operations import (
     PARTIES,
-    PERSONA,
     MemoryType,
     Share,
     Visibility,
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.server.relationship_operations import party
-from persona_mcp.state.documents import Part, split
 from persona_mcp.state.errors import InvalidParams
-from persona_mcp.state.fields import WHOLE, Id, Metadata, Reference, Text, clean_text
-from persona_mcp.state.ids import derived_id
-from persona_mcp.state.importance import ImportanceParams, Occasion, importance, interests_of
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_changes import CHUNK_WORDS, Change, Imported
-from persona_mcp.state.memory_export import Format, read_page, written
-from persona_mcp.state.persona import Persona
-from persona_mcp.state.validation import shorten
-
-DOCUMENT_BYTES = 4 * 1024 * 1024
-BASE64_CHARS = (DOCUMENT_BYTES + 2) // 3 * 4
-MOST_PARTS = 10_000
-"""Of a document; more would hold up other writers for seconds."""
-TITLE_CHARS = 80
-"""Of a title that is taken from the document."""
-PAGE_BYTES = 4 * 1024 * 1024
-"""Of an export; the memory that goes beyond it is the page's last."""
-BYTE_ORDER_MARK = "\ufeff"
+from persona_mcp.state.fields import WHOLE, Id, Metadata, Reference, Text
+from persona_mcp.state.memory_changes import Change
+from persona_mcp.state.merging import plan_apart, take_apart
 
 
 class MemoryUpdateArguments(Arguments):
@@ -112,6 +90,11 @@ class MemoryDeleteArguments(Arguments):
     )
     purge: bool = Field(False, description="Delete for good, in place of archiving")
     confirm: bool = Field(False, description="true is needed to purge: nothing brings it back")
+    unmerge: bool = Field(
+        False,
+        description="Take merged memories apart: what they were merged from is found again, and "
+        "they are deleted for good",
+    )
     dry_run: bool = Field(False, description="Only tell what would be deleted")
 
 
@@ -123,6 +106,9 @@ class MemoryDelete(Result):
     archived_already: list[str] = Field(description="To be archived, and were already")
     not_found: list[str]
     purged: bool = Field(description="For good; else memory_update with archived=false undoes it")
+    restored: list[str] = Field(
+        description="With unmerge: what they were merged from; pinned, or it would be merged again"
+    )
     dry_run: bool
 
 
@@ -131,11 +117,14 @@ async def memory_delete(call: Call, arguments: MemoryDeleteArguments) -> MemoryD
     """Archive memories, so that they are found no more; or purge them for good.
 
     Archiving is undone by memory_update with archived=false. A purge takes the memories with their
-    revisions, witnesses, uses and vectors, and needs confirm=true.
+    revisions, witnesses, uses and vectors, and needs confirm=true. With unmerge, what the upkeep
+    merged into these memories comes back in their place.
     """
     ids, purge = ids_of(arguments), arguments.purge
+    if arguments.unmerge:
+        return await taken_apart(call, ids, arguments)
     if purge and not (arguments.confirm or arguments.dry_run):
-        raise wrong("confirm", "true, since purge=true deletes for good", False)
+        raise InvalidParams.one("confirm", "true, since purge=true deletes for good", False)
     found = await call.store.memory_changes.delete(
         call.world_id, ids, purge, arguments.dry_run, time.time()
     )
@@ -146,6 +135,35 @@ async def memory_delete(call: Call, arguments: MemoryDeleteArguments) -> MemoryD
         archived_already=list(found.archived),
         not_found=list(found.not_found),
         purged=purge and not arguments.dry_run,
+        restored=[],
+        dry_run=arguments.dry_run,
+    )
+
+
+async def taken_apart(call: Call, ids: list[str], arguments: MemoryDeleteArguments) -> MemoryDelete:
+    """Take merged memories apart, all or none.
+
+    Raises:
+        InvalidParams: They are to be purged, too.
+        Conflict: One is no merged memory, or was itself merged or archived.
+    """
+    if arguments.purge:
+        raise InvalidParams.one(
+            "purge", "false, since unmerge=true deletes the merged memories", True
+        )
+    database, world_id = call.store.database, call.world_id
+    if arguments.dry_run:
+        found = await database.read(plan_apart, world_id, ids)
+    else:
+        found = await database.write(take_apart, world_id, ids, time.time())
+        call.store.wake()
+    return MemoryDelete(
+        deleted=len(found.merged),
+        memory_ids=list(found.merged),
+        archived_already=[],
+        not_found=list(found.not_found),
+        purged=not arguments.dry_run,
+        restored=list(found.sources),
         dry_run=arguments.dry_run,
     )
 
@@ -158,226 +176,7 @@ def ids_of(arguments: MemoryDeleteArguments) -> list[str]:
     """
     one, several = arguments.memory_id, arguments.ids
     if (one is None) == (several is None):
-        raise wrong("memory_id", "one of memory_id and ids", "neither" if one is None else "both")
-    return several or [one or ""]
-
-
-class MemoryImportArguments(Arguments):
-    """Arguments of memory_import."""
-
-    persona_id: Reference | None = Field(
-        None, description="Who is told: id or name, from persona_list"
-    )
-    text: Annotated[Text, Field(min_length=1, max_length=1_000_000)] | None = Field(
-        None, description="The document, plain or Markdown; or give data"
-    )
-    data: Annotated[Text, Field(min_length=1, max_length=BASE64_CHARS)] | None = Field(
-        None, description="The document as base64 of UTF-8, in place of text; at most 4 MiB"
-    )
-    title: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="What it is called; left out: its first heading, else its first words"
-    )
-    visibility: Visibility = Field(
-        "private", description="Who may know it: private, shared, public"
-    )
-    chunk_words: Annotated[int, Field(ge=40, le=400), WHOLE] = Field(
-        120, description="Words of a memory, at most"
-    )
-    dry_run: bool = Field(False, description="Only tell what would be stored")
-
-
-class MemoryImport(Result):
-    """Result of memory_import."""
-
-    memory_ids: list[str] = Field(description="Of the whole document, in its order")
-    count: int
-    stored: int = Field(description="New ones; in a dry run, those that would be new")
-    already_there: int = Field(description="From an earlier import; they stay as they are")
-    archived: int = Field(description="Of those: archived; memory_update restores them")
-    title: str
-    dry_run: bool
-    message: str
-
-
-@operation("Import a document", "memory", "manage", core=False, idempotent=True)
-async def memory_import(call: Call, arguments: MemoryImportArguments) -> MemoryImport:
-    """Tell a persona a whole document, plain text or Markdown, that it is to remember.
-
-    It is split at headings and paragraphs; each part is a memory of type fact that knows its title,
-    headings and place. The same document again stores nothing twice.
-    """
-    persona = await current_persona(call, arguments.persona_id)
-    weights = call.store.laws.importance
-    # In a thread: large documents take seconds.
-    title, parts = await asyncio.to_thread(memories_of, call.world_id, persona, arguments, weights)
-    done = await call.store.memory_changes.put_in(
-        call.world_id, parts, arguments.dry_run, time.time()
-    )
-    call.store.wake()
-    return MemoryImport(
-        memory_ids=[part.id for part in parts],
-        count=len(parts),
-        stored=len(done.stored),
-        already_there=len(done.known),
-        archived=len(done.archived),
-        title=title,
-        dry_run=arguments.dry_run,
-        message=in_words(done, arguments.dry_run),
-    )
-
-
-def memories_of(
-    world_id: str, persona: Persona, arguments: MemoryImportArguments, weights: ImportanceParams
-) -> tuple[str, list[NewMemory]]:
-    """Split a document into memories, whose ids are the same for the same document.
-
-    Returns:
-        Its title, and the memories in order.
-
-    Raises:
-        InvalidParams: There is no document, or two, or it cannot be read or is too long.
-    """
-    text = document_of(arguments)
-    parts = split(text, arguments.chunk_words)
-    if len(parts) > MOST_PARTS:
-        allowed = f"as many as leave at most {MOST_PARTS} parts; or import it in pieces"
-        raise wrong("chunk_words", allowed, f"{arguments.chunk_words}, which gives {len(parts)}")
-    title = arguments.title or title_of(parts)
-    key = derived_id(
-        *(world_id, "memory_import", persona.id, title), hashlib.sha256(text.encode()).hexdigest()
-    )
-    own = interests_of(persona.spec.topic_preferences, persona.spec.personality_traits)
-    fact = Occasion(memory_type="fact")
-    found = []
-    for number, part in enumerate(parts, 1):
-        weighed = importance(part.text, own, None, fact, weights)
-        place = {"part": number, "parts": len(parts), CHUNK_WORDS: arguments.chunk_words}
-        found.append(
-            NewMemory(
-                id=derived_id(key, number),
-                persona_id=persona.id,
-                content=part.text,
-                importance=weighed.value,
-                importance_terms=dict(weighed.terms),
-                memory_type="fact",
-                visibility=arguments.visibility,
-                details={"title": title, "headings": list(part.headings), **place},
-                heading=" > ".join(dict.fromkeys((title, *filter(None, part.headings)))),
-            )
+        raise InvalidParams.one(
+            "memory_id", "one of memory_id and ids", "neither" if one is None else "both"
         )
-    return title, found
-
-
-def document_of(arguments: MemoryImportArguments) -> str:
-    """Return the text of a document.
-
-    Raises:
-        InvalidParams: There is none, or two, or it is no text.
-    """
-    text, data = arguments.text, arguments.data
-    if text is not None and data is None:
-        return text
-    if data is not None and text is None:
-        return decoded(data)
-    raise wrong("text", "one of text and data", "neither" if text is None else "both")
-
-
-def decoded(data: str) -> str:
-    """Read a document that was sent as base64.
-
-    Raises:
-        InvalidParams: It is not base64, not UTF-8, too long, binary, or blank.
-    """
-    try:
-        raw = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise wrong("data", "base64, as RFC 4648 has it", shorten(data)) from None
-    if len(raw) > DOCUMENT_BYTES:
-        raise wrong("data", f"at most {DOCUMENT_BYTES} bytes", f"{len(raw)} bytes")
-    try:
-        text = raw.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
-        cleaned = clean_text(text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
-    except UnicodeDecodeError as error:
-        given = f"another byte at {error.start}"
-        raise wrong("data", "text in UTF-8", given) from None
-    except ValueError as error:
-        raise wrong("data", str(error), "binary data") from None
-    if not cleaned:
-        raise wrong("data", "text that is not blank", "nothing")
-    return str(cleaned)
-
-
-def title_of(parts: list[Part]) -> str:
-    """Take a title from a document: its first heading, else its first words."""
-    first = parts[0]
-    named = next((part.headings[0] for part in parts if part.headings), "")
-    return named or first.text.split("\n")[0][:TITLE_CHARS].strip()
-
-
-def in_words(done: Imported, dry_run: bool) -> str:
-    """Say what an import did."""
-    new = f"{len(done.stored)} parts {'would be' if dry_run else 'were'} stored"
-    if not done.known:
-        return new
-    known = f"{len(done.known)} were there already and stay as they are"
-    hidden = f", {len(done.archived)} of them archived" if done.archived else ""
-    return f"{new}; {known}{hidden}"
-
-
-class MemoryExportArguments(Arguments):
-    """Arguments of memory_export."""
-
-    persona_id: Reference | None = Field(None, description=PERSONA)
-    format: Format = Field("jsonl", description="json, jsonl (an object a line) or csv")
-    include_archived: bool = Field(False, description="What was archived, too")
-    limit: Annotated[int, Field(ge=1, le=10_000), WHOLE] = Field(
-        1000, description="Memories a page, at most; a page also ends after 4 MiB"
-    )
-    cursor: Id | None = Field(None, description="next_cursor of the page before")
-
-
-class MemoryExport(Result):
-    """Result of memory_export."""
-
-    persona_id: str
-    format: Format
-    data: str = Field(description="This page; of csv, only the first names the columns")
-    count: int = Field(description="Memories on this page")
-    total_count: int = Field(description="Memories on all pages")
-    sha256: str = Field(description="Of data as UTF-8")
-    truncated: bool = Field(description="There are more: call again with next_cursor")
-    next_cursor: str | None
-
-
-@operation("Export memories", "memory", "manage", core=False, reads=True)
-async def memory_export(call: Call, arguments: MemoryExportArguments) -> MemoryExport:
-    """Write a persona's own memories out whole, oldest first, with everything but their vectors.
-
-    Many memories come in pages, each of which can be read by itself. Cells of CSV that a
-    spreadsheet would take for a formula begin with a quote.
-    """
-    persona = await current_persona(call, arguments.persona_id)
-    after = arguments.cursor
-    page = await read_page(
-        call.store.database,
-        *(call.world_id, persona.id, arguments.include_archived, after, arguments.limit),
-    )
-    data, count = await asyncio.to_thread(
-        written, page.records, arguments.format, after is None, PAGE_BYTES
-    )
-    more = page.more or count < len(page.records)
-    return MemoryExport(
-        persona_id=persona.id,
-        format=arguments.format,
-        data=data,
-        count=count,
-        total_count=page.total,
-        sha256=hashlib.sha256(data.encode()).hexdigest(),
-        truncated=more,
-        next_cursor=page.ids[count - 1] if more else None,
-    )
-
-
-def wrong(field: str, allowed: str, given: Any) -> InvalidParams:
-    """Make the error for an argument that is not what it says it is."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": given}])
+    return several or [one or ""]

@@ -254,14 +254,8 @@ def open_pool(settings: LLMSettings, spec: ModelSpec) -> ModelPool:
         return ModelPool([_alone(own, spec.slots)])
     provider = name.split(":", 1)[0]
     if provider not in ADDRESSES:
-        raise InvalidParams.of(
-            [
-                {
-                    "field": "model.name",
-                    "allowed": "ollama:MODEL or openai:MODEL where endpoints are named",
-                    "given": name,
-                }
-            ]
+        raise InvalidParams.one(
+            "model.name", "ollama:MODEL or openai:MODEL where endpoints are named", name
         )
     return ModelPool([_post(own, provider, end) for end in spec.endpoints])
 

@@ -26,7 +26,8 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "memory_operations": ("memory_search", "memory_store"),
     "memory_reading": ("memory_get", "memory_list", "memory_stats"),
     "memory_sharing": ("memory_search_cross_persona", "memory_shared_stats", "persona_memory"),
-    "memory_changes": ("memory_update", "memory_delete", "memory_import", "memory_export"),
+    "memory_changes": ("memory_update", "memory_delete"),
+    "memory_documents": ("memory_import", "memory_export"),
     "memory_upkeep": (
         "memory_prune",
         "memory_prune_all",

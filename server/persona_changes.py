@@ -139,6 +139,6 @@ def deleted(removal: Removal, arguments: PersonaDeleteArguments, message: str) -
 def unconfirmed(removal: Removal, purge: bool) -> InvalidParams:
     """Make the error for a call that does not say that it means it; it tells what would go."""
     why = f"true, since {removal.name} would be {done(purge)}"
-    error = InvalidParams.of([{"field": "confirm", "allowed": why, "given": False}])
+    error = InvalidParams.one("confirm", why, False)
     error.data |= {"persona_id": removal.persona_id, "counts": dict(removal.counts)}
     return error

@@ -167,7 +167,7 @@ def last_seen(request: Request) -> int:
         return -1
     if not (given.isascii() and given.isdigit() and len(given) <= SEQ_DIGITS):
         allowed = "whole number, the id of an event of this stream"
-        raise InvalidParams.of([{"field": LAST_EVENT, "allowed": allowed, "given": given[:80]}])
+        raise InvalidParams.one(LAST_EVENT, allowed, given[:80])
     return int(given)
 
 

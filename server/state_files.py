@@ -13,8 +13,8 @@ from persona_mcp.server.state_operations import (
     Name,
     Version,
     store_of,
-    wrong,
 )
+from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.snapshot_file import enveloped
@@ -117,7 +117,9 @@ async def state_export(call: Call, arguments: StateExportArguments) -> StateExpo
     """
     named = arguments.name is not None or arguments.version is not None
     if arguments.snapshot_id is not None and named:
-        raise wrong("snapshot_id", "one of snapshot_id, and name with version", "several")
+        raise InvalidParams.one(
+            "snapshot_id", "one of snapshot_id, and name with version", "several"
+        )
     store = store_of(call)
     which = Which(arguments.snapshot_id, arguments.name or NEWEST, arguments.version)
     saved = await store.find(call.world_id, which)
@@ -125,7 +127,7 @@ async def state_export(call: Call, arguments: StateExportArguments) -> StateExpo
     file = await asyncio.to_thread(enveloped, payload)
     start, end = arguments.offset, arguments.offset + PIECE_BYTES
     if start >= len(file):
-        raise wrong("offset", f"whole number 0..{len(file) - 1}", start)
+        raise InvalidParams.one("offset", f"whole number 0..{len(file) - 1}", start)
     return StateExport(
         snapshot_id=saved.id,
         name=saved.name,

@@ -206,7 +206,7 @@ async def state_load(call: Call, arguments: StateLoadArguments) -> StateLoad:
         planned = await store.plan(rows, wish)
         if any(planned.replaced.values()):
             allowed = f"true, since what is in world '{world_id}' is replaced"
-            raise wrong("confirm", allowed, False)
+            raise InvalidParams.one("confirm", allowed, False)
     done = await store.load(rows, wish)
     await seen_at_once(call)
     session = call.session  # what it stood for may be gone
@@ -235,7 +235,9 @@ async def rows_to_load(call: Call, arguments: StateLoadArguments) -> Rows:
     named = arguments.name is not None or arguments.version is not None
     ways = [arguments.snapshot_id is not None, named, arguments.data is not None]
     if sum(ways) > 1:
-        raise wrong("snapshot_id", "one of snapshot_id, name with version, and data", "several")
+        raise InvalidParams.one(
+            "snapshot_id", "one of snapshot_id, name with version, and data", "several"
+        )
     if arguments.data is not None:
         return await asyncio.to_thread(read_file, arguments.data)
     which = Which(arguments.snapshot_id, arguments.name or NEWEST, arguments.version)
@@ -255,7 +257,9 @@ def read_file(data: str | dict[str, Any]) -> Rows:
     try:
         file = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise wrong("data", "base64 of a file, or its JSON as an object", data) from None
+        raise InvalidParams.one(
+            "data", "base64 of a file, or its JSON as an object", shorten(data)
+        ) from None
     return rows_of(open_file(file))
 
 
@@ -297,8 +301,3 @@ def told(session: Session | None, wish: Wish, done: Loaded, *, dry_run: bool) ->
 def store_of(call: Call) -> SnapshotStore:
     """Return the saved states of the call's database."""
     return SnapshotStore(call.store.database)
-
-
-def wrong(field: str, allowed: str, given: Any) -> InvalidParams:
-    """Make the error for an argument that is not what it says it is."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": shorten(given)}])

@@ -57,21 +57,16 @@ async def told_to(call: Call, listener: Persona, arguments: "MemoryStoreArgument
     if told_by is None:
         if source_memory_id is None:
             return None
-        raise wrong("told_by", "who told it, where source_memory_id is given", None)
+        raise InvalidParams.one("told_by", "who told it, where source_memory_id is given", None)
     if "memory_type" in arguments.model_fields_set and arguments.memory_type != HEARSAY:
         allowed = "hearsay, or left out, where told_by is given"
-        raise wrong("memory_type", allowed, arguments.memory_type)
+        raise InvalidParams.one("memory_type", allowed, arguments.memory_type)
     teller_id = await party(call, told_by)
     if teller_id == listener.id:
-        raise wrong("told_by", "somebody else", told_by)
+        raise InvalidParams.one("told_by", "somebody else", told_by)
     names = await call.store.personas.names(call.world_id)
     params = call.store.laws.effects.relationships
     heard = await call.store.database.read(
         telling, call.world_id, teller_id, listener.id, source_memory_id, time.time(), params
     )
     return Told(teller_id, names.get(teller_id, teller_id), heard, params)
-
-
-def wrong(field: str, allowed: str, given: str | None) -> InvalidParams:
-    """Make the error for an argument that does not go with the others."""
-    return InvalidParams.of([{"field": field, "allowed": allowed, "given": given}])

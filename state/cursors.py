@@ -11,4 +11,4 @@ def bad_cursor(cursor: str, lost: str) -> InvalidParams:
         lost: How that may be, such as `memory was purged`.
     """
     allowed = f"next_cursor of the page before; begin anew if its last {lost} since"
-    return InvalidParams.of([{"field": "cursor", "allowed": allowed, "given": cursor}])
+    return InvalidParams.one("cursor", allowed, cursor)

@@ -97,6 +97,17 @@ class InvalidParams(PersonaError):
             errors=[dict(f) for f in faults[:FAULTS_LISTED]],
         )
 
+    @classmethod
+    def one(cls, field: str, allowed: str, given: Any) -> "InvalidParams":
+        """Make the error of one fault, as `of` does.
+
+        Args:
+            field: The argument or option.
+            allowed: What it may be.
+            given: What it was.
+        """
+        return cls.of([{"field": field, "allowed": allowed, "given": given}])
+
 
 class InternalError(PersonaError):
     """A defect of ours; the log has the cause under the correlation id."""

@@ -25,7 +25,7 @@ from persona_mcp.state.errors import Conflict
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.index_work import hide, reveal
 from persona_mcp.state.memory import NewMemory, WholeMemory
-from persona_mcp.state.memory_changes import purge_memories
+from persona_mcp.state.memory_changes import purge_memories, stored
 from persona_mcp.state.memory_params import ConsolidationParams
 from persona_mcp.state.memory_store import add_memories, whole_of
 from persona_mcp.state.prepared import Prepared, listed
@@ -78,6 +78,14 @@ THERE = Prepared(
         M.archived_at.is_(None),
         M.pinned.is_(False),
     )
+)
+SOURCES = Prepared(
+    select(M.id)
+    .where(M.world_id == WORLD, M.id.in_(IDS), M.archived_at == bindparam("at"))
+    .order_by(M.seq)
+)
+BACK = Prepared(
+    update(M).where(M.world_id == WORLD, M.id.in_(IDS)).values(archived_at=None, pinned=True)
 )
 
 
@@ -152,7 +160,7 @@ def merge(
     """Merge what was planned, inside a transaction that writes; planned again, it is nothing.
 
     The merged memory is as weighty as the weightiest, as old as the newest, and was used whenever
-    one of them was. They are archived, and `unmerge` brings them back.
+    one of them was. They are archived, and `take_apart` brings them back.
 
     Returns:
         What was merged: not that of which a source has changed, or is archived, since.
@@ -236,31 +244,66 @@ def merged(
     )
 
 
-def unmerge(connection: Connection, world_id: str, merged_id: str, now: float) -> list[str]:
-    """Bring back what was merged, as it was, and delete the merged memory.
+@dataclass(frozen=True)
+class Apart:
+    """Merged memories that were, or would be, taken apart.
 
-    Returns:
-        The ids of the memories that are back; one that was archived otherwise stays so.
+    Attributes:
+        merged: Which ones; they are deleted for good.
+        sources: What they were merged from, and is found again; one that was archived otherwise
+            stays so.
+        not_found: Ids of no memory.
+    """
+
+    merged: tuple[str, ...]
+    sources: tuple[str, ...]
+    not_found: tuple[str, ...]
+
+
+def plan_apart(connection: Connection, world_id: str, ids: Sequence[str]) -> Apart:
+    """Find what would be taken apart.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        ids: Of merged memories; unknown ones are passed over.
 
     Raises:
-        NotFound: The memory is not there.
+        Conflict: One is no merged memory, or was itself merged or archived.
+    """
+    ids = list(dict.fromkeys(ids))
+    there = {row.id for row in stored(connection, world_id, ids)}
+    merged = tuple(id for id in ids if id in there)
+    sources = (id for one in merged for id in sources_of(connection, world_id, one))
+    return Apart(merged, tuple(sources), tuple(id for id in ids if id not in there))
+
+
+def sources_of(connection: Connection, world_id: str, merged_id: str) -> list[str]:
+    """Return what comes back when a merged memory is taken apart, in the order it was stored.
+
+    Raises:
         Conflict: It is no merged memory, or was itself merged or archived.
     """
     whole = whole_of(connection, world_id, merged_id)
     origin = whole.origin or {}
     if "sources" not in origin:
-        raise Conflict(f"memory '{merged_id}' was not merged from others; nothing to undo")
+        raise Conflict(f"memory '{merged_id}' was not merged from others; nothing to take apart")
     if whole.memory.archived_at is not None:
         raise Conflict(f"memory '{merged_id}' is archived; undo first what archived it")
-    back = select(M.id).where(
-        M.world_id == world_id,
-        M.id.in_(origin["sources"]),
-        M.archived_at == origin["merged_at"],
-    )
-    ids = list(connection.scalars(back.order_by(M.seq)))
-    connection.execute(
-        update(M).where(M.world_id == world_id, M.id.in_(ids)).values(archived_at=None)
-    )
-    reveal(connection, world_id, ids, now)
-    purge_memories(connection, world_id, [merged_id], now)
-    return ids
+    back = SOURCES.all(connection, world=world_id, ids=origin["sources"], at=origin["merged_at"])
+    return [id for (id,) in back]
+
+
+def take_apart(connection: Connection, world_id: str, ids: Sequence[str], now: float) -> Apart:
+    """Bring back what was merged, and delete the merged memories, inside a transaction that writes.
+
+    What is back is as it was, but pinned: the next upkeep would merge it again.
+
+    Raises:
+        Conflict: One is no merged memory, or was itself merged or archived; nothing is changed.
+    """
+    apart = plan_apart(connection, world_id, ids)
+    BACK.run(connection, {"world": world_id, "ids": list(apart.sources)})
+    reveal(connection, world_id, apart.sources, now)
+    purge_memories(connection, world_id, apart.merged, now)
+    return apart

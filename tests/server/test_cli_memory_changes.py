@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_memory_changes import DOCUMENT_BYTES, delete, joined
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED
+from persona_mcp.state.merging import Merge, merge
 from tests.command_line import Cli
 from tests.state.rows import fill
 
@@ -97,6 +99,27 @@ def test_what_is_deleted_is_archived_and_restored_as_it_says(cli: Cli) -> None:
     assert [memory["id"] for memory in exported(cli)] == [id]
 
 
+async def merged(cli: Cli, one: Merge) -> None:
+    """Merge memories as the upkeep does."""
+    database = open_database(Settings(_env_file=None, data_dir=cli.data_dir))
+    assert await database.write(merge, "main", [one], time.time()) == [one]
+    await database.aclose()
+
+
+def test_merged_memories_are_taken_apart(cli: Cli) -> None:
+    ids = (stored(cli), stored(cli, "Sam feeds a dog."))
+    asyncio.run(merged(cli, Merge("merged", ids, (1, 1))))
+
+    tried = cli.good("memory", "delete", "merged", "--unmerge", "--dry-run").out
+    done = cli.good("memory", "delete", "merged", "--unmerge").out
+    again = cli("memory", "delete", ids[0], "--unmerge")
+
+    assert f"1 memory would be taken apart\nwould be back: {', '.join(ids)}\n" in tried
+    assert done == f"1 memory taken apart\nback, and pinned: {', '.join(ids)}\n"
+    assert {memory["id"] for memory in exported(cli)} == set(ids)
+    assert (again.code, "was not merged from others" in again.err) == (FAILED, True)
+
+
 def test_a_purge_needs_yes_where_nobody_can_be_asked(cli: Cli) -> None:
     id = stored(cli)
 
@@ -123,10 +146,10 @@ def test_a_purge_shows_what_would_go_and_asks(
         patch.setattr(sys, "stdin", Keyboard(answer))
         patch.setattr(sys, "stderr", screen)
         if answer == "y\n":
-            delete([id], True, False, False, None, as_json=False)
+            delete([id], purge=True)
         else:
             with pytest.raises(typer.Exit):
-                delete([id], True, False, False, None, as_json=False)
+                delete([id], purge=True)
 
     shown = screen.getvalue()
     assert BISCUIT in shown
@@ -145,7 +168,7 @@ def test_ctrl_c_at_the_question_changes_nothing(
         patch.setattr(sys, "stdin", Interrupted())
         patch.setattr(sys, "stderr", screen)
         with pytest.raises(typer.Exit) as ended:
-            delete([id], True, False, False, None, as_json=False)
+            delete([id], purge=True)
 
     assert ended.value.exit_code == INTERRUPTED
     assert screen.getvalue().splitlines()[-1].strip() == "stopped"

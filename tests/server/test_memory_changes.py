@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.server.memory_changes import DOCUMENT_BYTES
+from persona_mcp.server.memory_documents import DOCUMENT_BYTES
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
@@ -138,6 +138,7 @@ async def test_what_is_deleted_can_be_restored(service: Service) -> None:
         "archived_already": [],
         "not_found": ["nowhere"],
         "purged": False,
+        "restored": [],
         "dry_run": False,
     }
     assert await contents(service, "boat") == []

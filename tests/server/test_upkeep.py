@@ -14,14 +14,14 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.errors import Conflict, InvalidParams, StorageUnavailable
 from persona_mcp.state.memory_params import (
     ConsolidationParams,
     PruningParams,
     RetentionParams,
     UpkeepParams,
 )
-from persona_mcp.state.merging import Merging, unmerge
+from persona_mcp.state.merging import Merging
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prune_store import Laws, undo
 from persona_mcp.state.upkeep_store import Switch, UpkeepStore, UpkeepSwitch
@@ -379,9 +379,24 @@ async def test_near_duplicates_become_one_and_can_be_parted_again(kept: Service)
     assert made in vectors
     found = await call(kept, "memory_search", persona_id="aria", query="harbour")
     assert [memory["id"] for memory in found["memories"]] == [made]
-    with kept.database.writing() as connection:
-        unmerge(connection, "main", made, NOW)
+
+    apart = {"ids": [made, "nowhere"], "unmerge": True}
+    would = await call(kept, "memory_delete", **apart, dry_run=True)
+    assert (would["deleted"], would["purged"]) == (1, False)
+    assert await living(kept.database) == {made}
+    done = await call(kept, "memory_delete", **apart)
+
+    assert (done["memory_ids"], done["not_found"], done["purged"]) == ([made], ["nowhere"], True)
+    assert set(done["restored"]) == set(would["restored"]) == sources
     assert await living(kept.database) == sources
+    with pytest.raises(Conflict, match="was not merged from others"):
+        await call(kept, "memory_delete", ids=sorted(sources), unmerge=True)
+    with pytest.raises(InvalidParams, match="purge: allowed is false"):
+        await call(kept, "memory_delete", memory_id=made, unmerge=True, purge=True, confirm=True)
+    while await kept.indexer.work_off():
+        continue
+    found = await call(kept, "memory_search", persona_id="aria", query="harbour")
+    assert {memory["id"] for memory in found["memories"]} == sources
 
 
 async def living(database: Database) -> set[str]:

@@ -1,6 +1,7 @@
 """Near duplicates merged: nothing is lost, nobody learns anything, and it can be undone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.memory import WholeMemory
 from persona_mcp.state.memory_params import ConsolidationParams
 from persona_mcp.state.memory_store import add_uses, read_memories, whole_of
-from persona_mcp.state.merging import Merge, Merging, merge, plan_merges, unmerge
+from persona_mcp.state.merging import Apart, Merge, Merging, merge, plan_merges, take_apart
 from tests.doubles import WordEmbedder
 from tests.state.rows import NOW, remember, rows_of
 
@@ -114,20 +115,23 @@ async def test_a_second_run_finds_nothing_and_a_plan_changes_nothing(
     assert await merge_all(database) == []
 
 
-async def test_undo_brings_the_sources_back_as_they_were(database: Database, world: str) -> None:
+async def test_taken_apart_the_sources_are_back_as_they_were_and_are_not_merged_again(
+    database: Database, world: str
+) -> None:
     await remember(database, "m1", FROZE)
     await remember(database, "m2", FROZE)
     before = await snapshot(database, ["m1", "m2"])
     (made,) = await merge_all(database)
 
     with database.writing() as connection:
-        assert unmerge(connection, "main", made.id, NOW) == ["m1", "m2"]
+        apart = take_apart(connection, "main", [made.id, "nowhere", made.id], NOW)
 
+    assert apart == Apart((made.id,), ("m1", "m2"), ("nowhere",))
     after = await snapshot(database, ["m1", "m2"])
-    assert after == before
+    assert after == [replace(one, pinned=True) for one in before]
     with pytest.raises(NotFound):
         await memory(database, made.id)
-    assert await merge_all(database) == [made]
+    assert await merge_all(database) == []
 
 
 async def test_the_index_is_told_what_was_merged_and_what_is_back(
@@ -141,7 +145,7 @@ async def test_the_index_is_told_what_was_merged_and_what_is_back(
     gone = [("upsert", made.id), ("delete", "m1"), ("delete", "m2")]
     assert (await work(database))[-3:] == gone
     with database.writing() as connection:
-        unmerge(connection, "main", made.id, NOW)
+        take_apart(connection, "main", [made.id], NOW)
 
     assert (await work(database))[-1:] == [("delete", made.id)]
     seqs = {row.memory_id: row.seq for row in await rows_of(database, V, V.seq)}
@@ -166,11 +170,11 @@ async def test_what_was_merged_may_be_merged_again_and_still_leads_to_every_sour
     assert set(second.sources) == {first.id, "m3"}
     with database.writing() as connection:
         with pytest.raises(Conflict, match="archived"):
-            unmerge(connection, "main", first.id, NOW)
+            take_apart(connection, "main", [second.id, first.id], NOW)
         with pytest.raises(Conflict, match="not merged"):
-            unmerge(connection, "main", "m3", NOW)
-        assert set(unmerge(connection, "main", second.id, NOW)) == {first.id, "m3"}
-        assert unmerge(connection, "main", first.id, NOW) == ["m1", "m2"]
+            take_apart(connection, "main", ["m3"], NOW)
+        assert set(take_apart(connection, "main", [second.id], NOW).sources) == {first.id, "m3"}
+        assert take_apart(connection, "main", [first.id], NOW).sources == ("m1", "m2")
 
 
 @pytest.mark.parametrize(
