@@ -11,6 +11,7 @@ from persona_mcp.server.conversation_operations import CURRENT
 from persona_mcp.server.current import current_conversation
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.conversation_list import WantedTalks, list_conversations
+from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.exchange import ConversationKind, Exchange
 from persona_mcp.state.exchanges import get as get_exchange
@@ -148,7 +149,10 @@ async def conversation_history(
     thread: RunnableConfig = {"configurable": {"thread_id": thread_id(world_id, found.id)}}
     before: RunnableConfig | None = None
     if arguments.cursor is not None:
-        before = {"configurable": {"checkpoint_id": arguments.cursor}}
+        place = {**thread["configurable"], "checkpoint_id": arguments.cursor}
+        before = {"configurable": place}
+        if (await graph.aget_state(before)).created_at is None:
+            raise bad_cursor(arguments.cursor, "checkpoint was dropped")
     limit = arguments.limit + 1
     states = [s async for s in graph.aget_state_history(thread, before=before, limit=limit)]
     page = states[: arguments.limit]

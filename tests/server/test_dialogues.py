@@ -627,3 +627,8 @@ async def test_the_trace_has_each_step_of_a_talk_and_each_exchange_of_a_chat(
     assert steps["checkpoints"] + rest["checkpoints"] == next_page["checkpoints"]
     assert steps["checkpoints"][0]["parent_id"] == steps["checkpoints"][1]["checkpoint_id"]
     assert [(c["turn"], c["node"]) for c in chats["checkpoints"]] == [(4, "end"), (2, "end")]
+    for invented in ("0", chats["checkpoints"][0]["checkpoint_id"]):
+        with pytest.raises(
+            InvalidParams, match="cursor: allowed is next_cursor of the page before"
+        ):
+            await call(service, "conversation_history", **where(talk), cursor=invented)
