@@ -18,7 +18,6 @@ from persona_mcp.server.cli_world_commands import world
 app = typer.Typer(
     name="persona",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="AI personas that remember, feel and relate. Begin with `persona demo`, then "

@@ -16,7 +16,7 @@ from persona_mcp.server.mcp import NAME
 from persona_mcp.server.pictures import mermaid, svg
 from persona_mcp.server.terminal import Terminal
 from tests.command_line import Cli, Done
-from tests.processes import stored
+from tests.processes import run, stored
 
 MIRA = """\
 name: Mira
@@ -55,6 +55,18 @@ def refused(done: Done) -> str:
 
 def test_the_version_is_that_of_the_package(cli: Cli) -> None:
     assert cli.good("--version").out == version("persona-mcp") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("persona dia", "dialogue"), ("persona dialogue run --eng", "--engine")],
+)
+def test_the_shell_completes_commands_and_options(typed: str, completed: str) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+
+    done = run(_PERSONA_COMPLETE="complete_bash", **words)
+
+    assert (done.stdout, done.stderr) == (f"{completed}\n", "")
 
 
 def test_the_personas_are_listed_in_a_table_and_as_json(cli: Cli) -> None:
