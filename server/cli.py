@@ -9,7 +9,7 @@ import typer
 
 from persona_mcp.server.cli_batch_commands import dialogue
 from persona_mcp.server.cli_memory_commands import memory
-from persona_mcp.server.cli_options import AsJson, Model, Name, User, World, command
+from persona_mcp.server.cli_options import AsJson, Commands, Model, Name, User, World, command
 from persona_mcp.server.cli_persona_commands import personas
 from persona_mcp.server.cli_state_commands import state
 from persona_mcp.server.cli_token_commands import token
@@ -17,13 +17,16 @@ from persona_mcp.server.cli_world_commands import world
 
 app = typer.Typer(
     name="persona",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="AI personas that remember, feel and relate. Begin with `persona demo`, then "
     "`persona chat Aria`.",
 )
-database = typer.Typer(no_args_is_help=True, help="The database.")
+database = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="The database: upgrade, backup and restore."
+)
 app.add_typer(personas)
 app.add_typer(database, name="db")
 app.add_typer(memory, name="memory")
@@ -81,7 +84,9 @@ def chat(
 @app.command()
 def ask(
     name: Name,
-    message: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    message: Annotated[
+        str, typer.Argument(help="What to say; - reads standard input.", metavar="TEXT")
+    ],
     as_json: AsJson = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Add the prompt, the memories and the relationship.")
@@ -111,19 +116,26 @@ def ask(
 
 @app.command()
 def talk(
-    one: Annotated[str, typer.Argument(help="Who talks: id or name; see `persona list`.")],
-    other: Annotated[str, typer.Argument(help="To whom: another persona's id or name.")],
-    topic: Annotated[str | None, typer.Option("--topic", help="What about; general.")] = None,
-    turns: Annotated[int, typer.Option("--turns", help="Most turns, 1..500.")] = 20,
+    one: Annotated[
+        str, typer.Argument(help="Who talks: id or name; see `persona list`.", metavar="ONE")
+    ],
+    other: Annotated[
+        str, typer.Argument(help="To whom: another persona's id or name.", metavar="OTHER")
+    ],
+    topic: Annotated[
+        str | None, typer.Option("--topic", help="What about; left out: general.")
+    ] = None,
+    turns: Annotated[int, typer.Option("--turns", help="How many, at most: 1..500.")] = 20,
     budget: Annotated[
-        int | None, typer.Option("--budget", help="Tokens for the whole talk, 51..32768; 1000.")
+        int | None,
+        typer.Option("--budget", help="Tokens for the whole talk: 51..32768; left out: 1000."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Makes what is drawn by lot the same again.")
     ] = None,
     witness: Annotated[
         list[str] | None,
-        typer.Option("--witness", help="A persona that overhears it; may be given again."),
+        typer.Option("--witness", help="A persona that overhears it; repeat it.", metavar="NAME"),
     ] = None,
     model: Model = None,
     world: World = None,
@@ -150,12 +162,22 @@ def talk(
 @app.command()
 def conversations(
     whose: Annotated[
-        str | None, typer.Option("--persona", "-p", help="Only those that this persona talks in.")
+        str | None,
+        typer.Option(
+            "--persona",
+            "-p",
+            help="Only those that this persona talks in: id or name.",
+            metavar="NAME",
+        ),
     ] = None,
-    status: Annotated[str | None, typer.Option("--status", help="active, ended or all.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="How many, 1..200; 50.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="active, ended or all; left out: all.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", help="Shown, at most: 1..200; left out: 50.")
+    ] = None,
     cursor: Annotated[
-        str | None, typer.Option("--cursor", help="What the page before ended with.")
+        str | None, typer.Option("--cursor", help="next_cursor of the page before.")
     ] = None,
     world: World = None,
     as_json: AsJson = False,
@@ -201,7 +223,8 @@ def relationships(
 @app.command()
 def tools(
     name: Annotated[
-        str | None, typer.Argument(help="Show this one with all that it takes and returns.")
+        str | None,
+        typer.Argument(help="Show this one with all that it takes and returns.", metavar="NAME"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
@@ -226,9 +249,7 @@ def doctor(model: Model = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def mcp(
-    toolset: Annotated[
-        str, typer.Option("--toolset", help="core (the default), or all operations.")
-    ] = "core",
+    toolset: Annotated[str, typer.Option("--toolset", help="core, or all operations.")] = "core",
 ) -> None:
     """Serve MCP over standard input and output; a client starts this.
 
@@ -240,10 +261,17 @@ def mcp(
 @app.command()
 def serve(
     host: Annotated[
-        str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")
+        str | None,
+        typer.Option(
+            "--host", help="Address to listen on; left out: PERSONA_SERVER__HOST (127.0.0.1)."
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="Port to listen on (8000); 0 takes a free one.")
+        int | None,
+        typer.Option(
+            "--port",
+            help="Port to listen on, 0 for a free one; left out: PERSONA_SERVER__PORT (8000).",
+        ),
     ] = None,
     model: Model = None,
     insecure: Annotated[
@@ -268,7 +296,7 @@ def serve(
 @app.command()
 def graph(
     name: Annotated[
-        str, typer.Argument(help="conversation, dialogue or relationship.")
+        str, typer.Argument(help="conversation, dialogue or relationship.", metavar="NAME")
     ] = "conversation",
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write a picture instead.", metavar="FILE")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from persona_mcp.server.cli_options import AsJson, Model, command
+from persona_mcp.server.cli_options import AsJson, Commands, Model, command
 
 dialogue = typer.Typer(
-    no_args_is_help=True, help="Batches of dialogues between personas, by a file."
+    cls=Commands, no_args_is_help=True, help="Batches of dialogues between personas, by a file."
 )
 
 File = Annotated[Path, typer.Argument(help="The specification, YAML or JSON.", metavar="FILE")]
@@ -121,7 +121,7 @@ def fork(
         typer.Option(
             "--set",
             help="What is different after it, e.g. dialogue.max_turns=30, "
-            "personas.ada.charisma=3, model.temperature=0.2; may be given again.",
+            "personas.ada.charisma=3, model.temperature=0.2; repeat it.",
             metavar="PATH=VALUE",
         ),
     ] = None,

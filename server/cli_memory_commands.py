@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from persona_mcp.server.cli_options import AsJson, Whose, World, command
+from persona_mcp.server.cli_options import AsJson, Commands, Whose, World, command
 
-memory = typer.Typer(no_args_is_help=True, help="Memories and their index.")
-upkeep = typer.Typer(no_args_is_help=True, help="The background upkeep of memories.")
+memory = typer.Typer(cls=Commands, no_args_is_help=True, help="Memories and their index.")
+upkeep = typer.Typer(cls=Commands, no_args_is_help=True, help="The background upkeep of memories.")
 memory.add_typer(upkeep, name="upkeep")
 
 Limit = Annotated[int, typer.Option("--limit", "-n", help="Memories shown, at most.")]
@@ -18,8 +18,12 @@ Kind = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what it would do; nothing is changed.")
 ]
+OneOrAll = Annotated[
+    str | None,
+    typer.Option("--persona", "-p", help="Whose memories: id or name; or --all.", metavar="NAME"),
+]
 Everyone = Annotated[bool, typer.Option("--all", help="All personas of the world.")]
-Id = Annotated[str, typer.Argument(help="From `persona memory list` or `search`.")]
+Id = Annotated[str, typer.Argument(help="From `persona memory list` or `search`.", metavar="ID")]
 
 
 @memory.command("list")
@@ -88,7 +92,9 @@ def show(
 
 @memory.command()
 def store(
-    text: Annotated[str, typer.Argument(help="What to remember; - reads standard input.")],
+    text: Annotated[
+        str, typer.Argument(help="What to remember; - reads standard input.", metavar="TEXT")
+    ],
     persona: Whose = None,
     kind: Annotated[
         str, typer.Option("--type", help="user_input, fact, goal, secret, ...", metavar="TYPE")
@@ -184,7 +190,7 @@ def update(
 @memory.command()
 def delete(
     memory_ids: Annotated[
-        list[str], typer.Argument(help="From `persona memory list` or `search`.")
+        list[str], typer.Argument(help="From `persona memory list` or `search`.", metavar="ID")
     ],
     purge: Annotated[
         bool, typer.Option("--purge", help="For good, with all that belongs to them; asks first.")
@@ -215,7 +221,9 @@ def delete(
 
 @memory.command("import")
 def import_document(
-    file: Annotated[str, typer.Argument(help="Plain text or Markdown; - reads standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="Plain text or Markdown; - reads standard input.", metavar="FILE")
+    ],
     persona: Whose = None,
     title: Annotated[
         str | None, typer.Option("--title", help="Left out: its first heading or first words.")
@@ -225,7 +233,7 @@ def import_document(
     ] = "private",
     chunk_words: Annotated[
         int | None,
-        typer.Option("--chunk-words", help="Words of a memory, at most: 40..400, else 120."),
+        typer.Option("--chunk-words", help="Words of a memory, at most: 40..400; left out: 120."),
     ] = None,
     dry_run: DryRun = False,
     world: World = None,
@@ -252,7 +260,10 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Replaced if it is there; else stdout.", metavar="FILE"
+            "--output",
+            "-o",
+            help="Replaced if it is there; left out: standard output.",
+            metavar="FILE",
         ),
     ] = None,
     world: World = None,
@@ -269,7 +280,7 @@ def export(
 
 @memory.command()
 def prune(
-    persona: Whose = None,
+    persona: OneOrAll = None,
     everyone: Everyone = False,
     force: Annotated[
         bool, typer.Option("--force", help="Below 900 memories too, and within an hour again.")
@@ -290,11 +301,11 @@ def prune(
 
 @memory.command()
 def fade(
-    persona: Whose = None,
+    persona: OneOrAll = None,
     everyone: Everyone = False,
     factor: Annotated[
         float | None,
-        typer.Option("--factor", help="Share of the importance to take: 0.01..0.9, else 0.1."),
+        typer.Option("--factor", help="Share of the importance to take: 0.01..0.9; left out: 0.1."),
     ] = None,
     dry_run: DryRun = False,
     undo: Annotated[

@@ -35,7 +35,9 @@ def show(
 
 @personas.command()
 def create(
-    file: Annotated[Path, typer.Argument(help="A YAML file; `persona show NAME` prints one.")],
+    file: Annotated[
+        Path, typer.Argument(help="A YAML file; `persona show NAME` prints one.", metavar="FILE")
+    ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the file; change nothing.")
     ] = False,
@@ -52,7 +54,8 @@ def create(
 @personas.command("import")
 def import_cards(
     paths: Annotated[
-        list[Path], typer.Argument(help="Cards (JSON, PNG, CHARX), or folders of them.")
+        list[Path],
+        typer.Argument(help="Cards (JSON, PNG, CHARX), or folders of them.", metavar="FILE"),
     ],
     on_conflict: Annotated[
         str,
@@ -74,7 +77,7 @@ def import_cards(
 @personas.command()
 def export(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="Ends in .json, .png or .charx.")],
+    file: Annotated[Path, typer.Argument(help="Ends in .json, .png or .charx.", metavar="FILE")],
     shape: Annotated[
         str | None, typer.Option("--format", help="v2, v3, png or charx; left out: as it came.")
     ] = None,
@@ -95,7 +98,8 @@ def export(
 def update(
     name: Name,
     file: Annotated[
-        Path | None, typer.Argument(help="A YAML file with the fields that are to change.")
+        Path | None,
+        typer.Argument(help="A YAML file with the fields that are to change.", metavar="FILE"),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -138,7 +142,10 @@ def delete(
 @personas.command("import-original")
 def import_original(
     folder: Annotated[
-        Path, typer.Argument(help="Of its data: personas.db and chroma.sqlite3, or above them.")
+        Path,
+        typer.Argument(
+            help="Of its data: personas.db and chroma.sqlite3, or above them.", metavar="FOLDER"
+        ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what it would do; nothing is changed.")

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from persona_mcp.server.cli_options import AsJson, World, command
+from persona_mcp.server.cli_options import AsJson, Commands, World, command
 
-state = typer.Typer(no_args_is_help=True, help="Save the world, load it, carry it elsewhere.")
+state = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Save the world, load it, carry it elsewhere."
+)
 
 SavedName = Annotated[
     str | None, typer.Option("--name", help="Of what is saved; left out: default.", metavar="NAME")

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
-from persona_mcp.server.cli_options import AsJson, command
+from persona_mcp.server.cli_options import AsJson, Commands, command
 
-token = typer.Typer(no_args_is_help=True, help="Tokens: who may call a server, and for what.")
+token = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Tokens: who may call a server, and for what."
+)
 
 
 @token.command()
@@ -53,8 +55,10 @@ def list_tokens(as_json: AsJson = False) -> None:
 
 @token.command()
 def revoke(
-    which: Annotated[str, typer.Argument(help="Its name or id, from `persona token list`.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    which: Annotated[
+        str, typer.Argument(help="Its name or id, from `persona token list`.", metavar="NAME")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Revoke without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """End a token; servers that run notice within seconds (PERSONA_ACCESS__KEPT_S).

@@ -1,5 +1,6 @@
 """The command `persona tools`: what there is to call, as the registry has it."""
 
+import json
 import textwrap
 from typing import Any
 
@@ -92,7 +93,7 @@ def default(field: str, root: dict[str, Any]) -> str:
     if field in root.get("required", []):
         return "required"
     value = root["properties"][field].get("default")
-    return "" if value is None else str(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def meaning(schema: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from persona_mcp.server.cli_options import AsJson, command
+from persona_mcp.server.cli_options import AsJson, Commands, command
 
 world = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     help="Worlds, each with personas, talks and memories of its own. PERSONA_WORLD names the "
     "default one, which is made if it is not there; --world of a command names another.",

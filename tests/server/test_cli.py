@@ -69,6 +69,30 @@ def test_the_shell_completes_commands_and_options(typed: str, completed: str) ->
     assert (done.stdout, done.stderr) == (f"{completed}\n", "")
 
 
+@pytest.mark.parametrize(
+    "group", ["", "db", "memory", "memory upkeep", "state", "dialogue", "token"]
+)
+def test_the_help_lists_what_each_command_does_in_a_whole_sentence(cli: Cli, group: str) -> None:
+    listed = cli.good(*group.split(), "--help").out.partition("Commands:")[2]
+
+    assert listed
+    assert "..." not in listed
+
+
+def test_a_persona_and_a_page_are_asked_for_in_the_same_way_by_every_command(cli: Cli) -> None:
+    for name in ("conversations", "memory list", "state save", "memory prune"):
+        assert "-p, --persona NAME" in cli.good(*name.split(), "--help").out
+    for name in ("conversations", "memory list", "state list"):
+        said = cli.good(*name.split(), "--help").out
+        assert "-n, --limit" in said
+        assert "next_cursor of the page before." in said
+
+
+def test_what_a_memory_command_needs_is_in_its_help(cli: Cli) -> None:
+    assert "id or name; needed." in cli.good("memory", "search", "--help").out
+    assert "id or name; or --all." in cli.good("memory", "prune", "--help").out
+
+
 def test_the_personas_are_listed_in_a_table_and_as_json(cli: Cli) -> None:
     table, listed = cli.good("list").out, cli.good("list", "--json").json
 
@@ -183,7 +207,7 @@ def test_the_doctor_uses_every_part_and_finds_all_well(cli: Cli) -> None:
     assert told["ok"] is True
     found = {check["part"]: check["detail"] for check in told["checks"]}
     assert list(found) == ["data folder", "database", "index", "embedder", "model"]
-    assert found["database"] == "sound; 1 exchanges, 2 memories"
+    assert found["database"] == "sound; exchanges: 1, memories: 2"
     assert found["index"].startswith("exact")
     assert found["embedder"].startswith("openai-words; 64 dimensions")
     assert "openai:test said 'Well met" in found["model"]

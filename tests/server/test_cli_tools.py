@@ -49,6 +49,7 @@ def test_one_operation_is_shown_with_all_that_it_takes_and_returns(cli: Cli) -> 
     assert "n_results" in shown
     assert "whole number 1..100" in shown
     assert "result_count" in shown
+    assert "│ false " in shown  # a default is written as JSON has it
     assert told["input_schema"]["properties"]["n_results"]["maximum"] == 100
     assert told["read_only"] is True
 
