@@ -10,7 +10,7 @@ from persona_mcp.config.spec_yaml import FAULTS_MOST, Document, Fault, document_
 from persona_mcp.state.batch_faults import spec_of
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import InvalidParams, complaint
 from persona_mcp.state.validation import shorten
 
 FILE_BYTES = 8 * 2**20
@@ -146,5 +146,5 @@ def with_lines(path: Path, faults: Sequence[Fault]) -> InvalidParams:
 def written(name: str, one: Fault) -> str:
     """Write a fault: `quarrel.yaml:14: dialogue.max_turns: allowed is ..., given was 0`."""
     where = f"{name}:{one['line']}" if one["line"] else name
-    field = f"{one['field']}: " if one["field"] else ""
-    return f"{where}: {field}allowed is {one['allowed']}, given was {one['given']}"
+    wrong = f"{one['field']}{complaint(one)}"
+    return f"{where}: {wrong.removeprefix(': ')}"

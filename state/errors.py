@@ -34,6 +34,8 @@ from typing import Any, ClassVar
 
 SUGGESTIONS_SHOWN = 3
 FAULTS_LISTED = 20
+REQUIRED = "required"
+"""What is allowed in place of a field that was left out."""
 
 
 class PersonaError(Exception):
@@ -90,7 +92,7 @@ class InvalidParams(PersonaError):
         first = faults[0]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return cls(
-            f"{first['field']}: allowed is {first['allowed']}, given was {first['given']}{more}",
+            f"{first['field']}{complaint(first)}{more}",
             field=first["field"],
             allowed=first["allowed"],
             given=first["given"],
@@ -107,6 +109,15 @@ class InvalidParams(PersonaError):
             given: What it was.
         """
         return cls.of([{"field": field, "allowed": allowed, "given": given}])
+
+
+def complaint(fault: Mapping[str, Any]) -> str:
+    """Say what is wrong with a field, as what follows its name."""
+    if fault["allowed"] == REQUIRED:
+        return " is required"
+    given = fault["given"]
+    shown = str(given).lower() if isinstance(given, bool) else given  # as JSON has it
+    return f": allowed is {fault['allowed']}, given was {shown}"
 
 
 class InternalError(PersonaError):

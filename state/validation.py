@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import REQUIRED, InvalidParams
 
 GIVEN_LENGTH = 80
 NEAREST = 1
 ERRORS_READ = 100
 """Of a call that is wrong in more places than this, the rest is not told."""
+TOO_LONG = ("string_too_long", "too_long")
 MOST_LEVELS = 64
 MOST_DIGITS = 4200
 """Python writes no whole number of more than 4300."""
@@ -113,11 +114,14 @@ def fault(model: type[BaseModel], error: Mapping[str, Any], where: str = "") -> 
     kind = error["type"]
     given: str | None = shorten(error.get("input"))
     if kind == "missing":
-        allowed, given = "required", None
+        allowed, given = REQUIRED, None
     elif kind == "extra_forbidden":
         path = [str(p) for p in error["loc"]]
         parent, _ = follow(schema, error["loc"][:-1])
         allowed = known_names(parent or schema, path[-1])
+    elif kind in TOO_LONG:
+        allowed = in_words(found, schema) if found else error["msg"]
+        given = f"{given}, {len(error['input']):,} in all"
     elif kind == "value_error":
         allowed = str(error["ctx"]["error"])
     else:

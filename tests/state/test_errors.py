@@ -61,6 +61,15 @@ def test_faults_are_told_with_the_first_one_leading() -> None:
     assert InvalidParams.of(faults[:1]).message == "f0: allowed is text, given was 1"
 
 
+def test_a_field_that_was_left_out_is_called_required() -> None:
+    missing = {"field": "query", "allowed": "required", "given": "nothing"}
+
+    error = InvalidParams.of([missing, {"field": "limit", "allowed": "text", "given": "1"}])
+
+    assert error.message == "query is required (and 1 more)"
+    assert error.data["errors"][0] == missing
+
+
 def test_what_is_not_found_is_named_with_up_to_three_near_names() -> None:
     error = NotFound.of("persona", "x", ["a", "b", "c", "d"])
 

@@ -231,6 +231,14 @@ def test_a_huge_value_or_name_is_shortened() -> None:
     assert len(value["given"]) == len(name["field"]) == len(deep["given"]) == GIVEN_LENGTH
 
 
+def test_of_what_is_too_long_it_is_told_how_long_it_is() -> None:
+    (text,) = faults_of(PersonaSpec, {"name": "x" * 1_000})
+    (entries,) = faults_of(PersonaSpec, {"name": "Aria", "tags": ["bard"] * 33})
+
+    assert text["given"].endswith("…, 1,000 in all")
+    assert entries["given"].endswith("…, 33 in all")
+
+
 def test_a_call_that_is_wrong_everywhere_is_answered_soon() -> None:
     began = time.process_time()
 
