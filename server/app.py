@@ -176,9 +176,11 @@ def create_app(
     for path, door in doors.items():  # first, or each call would try every REST route before
         app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.include_router(rest_router())
-    app.add_api_route("/", front, methods=["GET"], tags=["health"])
-    app.add_api_route("/health/live", live, methods=["GET"], tags=["health"])
-    app.add_api_route("/health/ready", ready, methods=["GET"], tags=["health"])
+    app.add_api_route("/", front, methods=["GET"], tags=["health"], summary="What this is")
+    app.add_api_route("/health/live", live, methods=["GET"], tags=["health"], summary="It serves")
+    app.add_api_route(
+        "/health/ready", ready, methods=["GET"], tags=["health"], summary="State of all"
+    )
     app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
     if issuer is not None:
         for path in ("", *PATHS):

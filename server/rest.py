@@ -40,6 +40,18 @@ REF = "#/components/schemas/{model}"
 Endpoint = Callable[[Request], Awaitable[Response]]
 LAST_EVENT = "Last-Event-ID"
 SEQ_DIGITS = 9
+TAKEN_UP: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": LAST_EVENT,
+            "in": "header",
+            "required": False,
+            "description": "Id of the last event that was seen: only what came behind it is sent",
+            "schema": {"type": "string", "pattern": rf"^[0-9]{{1,{SEQ_DIGITS}}}$"},
+        }
+    ]
+}
+"""What FastAPI cannot see of a route that reads the header by itself."""
 BREAKS = {ord(one): f"\\u{ord(one):04x}" for one in "\x85\u2028\u2029"}
 """Some clients end a line there, where server-sent events have none; texts have them in JSON."""
 NO_CONTENT = 204
@@ -61,11 +73,14 @@ def rest_router() -> APIRouter:
             description=operation.description,
             tags=[operation.toolset],
         )
-    router.add_api_route(STREAM, chat_stream, methods=["POST"], tags=["persona"])
-    router.add_api_route(STREAM + "/{stream_id}", resume_stream, methods=["GET"], tags=["persona"])
-    router.add_api_route(
-        STREAM + "/{stream_id}", cancel_stream, methods=["DELETE"], tags=["persona"]
-    )
+    for path, endpoint, method, title, extra in (
+        (STREAM, chat_stream, "POST", "Stream a reply", TAKEN_UP),
+        (STREAM + "/{stream_id}", resume_stream, "GET", "Take a stream up again", TAKEN_UP),
+        (STREAM + "/{stream_id}", cancel_stream, "DELETE", "Stop a stream", None),
+    ):
+        router.add_api_route(
+            path, endpoint, methods=[method], summary=title, tags=["persona"], openapi_extra=extra
+        )
     return router
 
 
@@ -229,6 +244,12 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     stream = found["paths"][PREFIX + STREAM]["post"]
     events: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
     describe(stream, named_schema(schemas, ChatArguments, "validation"), events)
+    one = found["paths"][PREFIX + STREAM + "/{stream_id}"]
+    describe(one["get"], None, events)
+    one["get"]["responses"][str(NO_CONTENT)] = {"description": "There is nothing behind the event"}
+    describe(one["delete"], None, {"application/json": {"schema": STOPPED}})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
     app.openapi_schema = found
     return found
 
@@ -248,12 +269,23 @@ PROBLEM: dict[str, Any] = {
         }
     },
 }
+STOPPED: dict[str, Any] = {
+    "type": "object",
+    "required": ["stream_id", "cancelled"],
+    "properties": {
+        "stream_id": {"type": "string"},
+        "cancelled": {"type": "boolean", "description": "false: it had ended before"},
+    },
+}
 STATUSES = ("400", "404", "409", "413", "422", "429", "500", "501", "502", "503", "504")
 
 
-def describe(described: dict[str, Any], given: dict[str, Any], content: dict[str, Any]) -> None:
-    """Fill in what a route takes and answers."""
-    described["requestBody"] = {"content": {"application/json": {"schema": given}}}
+def describe(
+    described: dict[str, Any], given: dict[str, Any] | None, content: dict[str, Any]
+) -> None:
+    """Fill in what a route takes, if it takes a body, and answers."""
+    if given is not None:
+        described["requestBody"] = {"content": {"application/json": {"schema": given}}}
     problem = {"$ref": REF.format(model="Problem")}
     error = {"description": "Error", "content": {"application/json": {"schema": problem}}}
     described["responses"] = {

@@ -205,6 +205,21 @@ async def test_the_description_names_every_operation_and_all_that_it_refers_to(
     assert {"get", "delete"} <= set(described["paths"][f"{API}/persona/chat_stream/{{stream_id}}"])
 
 
+async def test_the_description_says_how_a_stream_is_taken_up_and_what_it_answers(
+    client: httpx.AsyncClient,
+) -> None:
+    described = (await client.get("/openapi.json")).json()
+
+    begun = described["paths"][f"{API}/persona/chat_stream"]["post"]
+    one = described["paths"][f"{API}/persona/chat_stream/{{stream_id}}"]
+    for taken_up in (begun, one["get"]):
+        assert "Last-Event-ID" in [given["name"] for given in taken_up["parameters"]]
+        assert list(taken_up["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert {"204", "404", "422"} <= set(one["get"]["responses"])
+    assert "cancelled" in str(one["delete"]["responses"]["200"])
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+
+
 def resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     found: Any = described
     for name in schema["$ref"].removeprefix("#/").split("/"):
