@@ -95,7 +95,7 @@ async def database(service: Service) -> str:
         raise StorageUnavailable(fault)
     if isinstance(service.checkpointer, PersonaSqliteSaver):
         await service.checkpointer.acheck()
-    return f"sound; {exchanges} exchanges, {memories} memories"
+    return f"sound; exchanges: {exchanges}, memories: {memories}"
 
 
 async def index(service: Service) -> str:

@@ -145,7 +145,7 @@ async def participants_of(call: Call, arguments: ConversationStartArguments) -> 
     other = await resolve(call.world_id, arguments.persona2_id)
     if one.id == other.id:
         fault = {"field": "persona2_id", "given": arguments.persona2_id}
-        raise InvalidParams.of([{**fault, "allowed": "another persona than persona1_id"}])
+        raise InvalidParams.of([{**fault, "allowed": "another persona than the first"}])
     return [one, other]
 
 

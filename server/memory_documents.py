@@ -190,7 +190,9 @@ def title_of(parts: list[Part]) -> str:
 
 def in_words(done: Imported, dry_run: bool) -> str:
     """Say what an import did."""
-    new = f"{len(done.stored)} parts {'would be' if dry_run else 'were'} stored"
+    count = len(done.stored)
+    parts, were = ("part", "was") if count == 1 else ("parts", "were")
+    new = f"{count} {parts} {'would be' if dry_run else were} stored"
     if not done.known:
         return new
     known = f"{len(done.known)} were there already and stay as they are"

@@ -42,7 +42,7 @@ async def test_the_doctor_sends_nobody_to_the_doctor(joint: str) -> None:
 async def test_each_part_is_really_used(service: Service, model: ScriptedModel) -> None:
     model.add("Hello there")
 
-    assert "sound; 0 exchanges" in await checks.database(service)
+    assert "sound; exchanges: 0" in await checks.database(service)
     assert "exact" in await checks.index(service)
     assert "64 dimensions" in await checks.embedder(service.embedder)
     assert "'Hello there'" in await checks.model(service.model)

@@ -197,6 +197,12 @@ async def test_a_purge_reaches_the_folder_of_chroma_while_the_program_runs(
         assert not any(path.is_dir() for path in folder.iterdir())
 
 
+async def test_a_document_of_one_part_is_told_as_one(service: Service) -> None:
+    done = await call(service, "memory_import", persona_id="aria", text="The boat is red.")
+
+    assert done["message"] == "1 part was stored"
+
+
 async def test_a_document_becomes_memories_that_know_where_they_stand(service: Service) -> None:
     done = await imported(service, title="Logbook of 1963")
 
