@@ -22,6 +22,7 @@ OUT_OF_CHARACTER = re.compile(
     r"|\byou remember:|^\(you are\b",
     re.IGNORECASE,
 )
+REMINDER = re.compile(r"^\(you are\b[^()]*\)\s*", re.IGNORECASE)
 CLOSING = "\"'\u201d\u2019)"
 SENTENCE_END = re.compile(rf"(?:(?<=[.!?…])|(?<=[.!?…][{CLOSING}]))\s+")
 LETTER = re.compile(r"\w")
@@ -86,8 +87,13 @@ async def refuse_reply(parts: Parts, state: ChatState) -> ChatUpdate:
 
 
 def without_own_name(text: str, name: str) -> str:
-    """Take off `Aria:` in front of a reply, and quotation marks round the whole of it."""
-    bare = re.sub(rf"^{re.escape(name)}\s*:\s*", "", text.strip(), flags=re.IGNORECASE)
+    """Take off `Aria:` in front of a reply, and quotation marks round the whole of it.
+
+    Also `(You are Aria ...)`, which stands before what a small model is told: it says it again at
+    times, and answers behind it.
+    """
+    said = REMINDER.sub("", text.strip())
+    bare = re.sub(rf"^{re.escape(name)}\s*:\s*", "", said, flags=re.IGNORECASE)
     if bare[:1] in '"“' and bare[-1:] in '"”' and not re.search('["“”]', bare[1:-1]):
         bare = bare[1:-1].strip()
     return bare

@@ -74,6 +74,9 @@ def test_a_leak_is_as_many_words_in_a_row() -> None:
         ('"Morning."', "Morning."),
         ('"Morning," she said. "Ice."', '"Morning," she said. "Ice."'),
         ("Marablue: no", "Marablue: no"),
+        ("(You are Mara, a pilot. You remember: ice.) Mara: Morning.", "Morning."),
+        ("(You are Mara.)", ""),
+        ("(Laughs.) You are late.", "(Laughs.) You are late."),
         ("", ""),
     ],
 )
