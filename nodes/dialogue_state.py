@@ -13,7 +13,7 @@ from persona_mcp.state.interventions import Narrated
 class DialogueInput(ChatIds):
     """What a run is started with; nothing but ids, how many turns, and the stage direction."""
 
-    direction: str
+    direction: NotRequired[str]
     """What happens before the first turn; empty for nothing."""
     turns: NotRequired[int]
     """How many turns, one if left out; fewer if the talk ends."""

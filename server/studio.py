@@ -97,6 +97,12 @@ class Message(BaseModel):
     message: Annotated[Text, Field(min_length=1, max_length=20000)]
 
 
+class Which(BaseModel):
+    """Which talk goes on in Studio; its form does not ask for it."""
+
+    conversation_id: str
+
+
 class Visit:
     """One run in Studio: its lease is kept while it lasts."""
 
@@ -152,13 +158,15 @@ class Visit:
         """Accept a turn of a talk between personas, which is to be there.
 
         Raises:
+            InvalidParams: No talk is named.
             NotFound: There is no such talk.
             Conflict: It has ended, another run goes on with it, or it is a chat with a user.
         """
         service = self._service
+        named = {"conversation_id": id} if (id := state.get("conversation_id")) else {}
         asked = Advance(
             world_id=state.get("world_id") or service.settings.world,
-            conversation_id=state.get("conversation_id") or "",
+            conversation_id=validate(Which, named).conversation_id,
             request_id=new_id(),
             speaker=state.get("asked_speaker"),
             direction=state.get("direction") or "",

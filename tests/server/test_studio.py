@@ -70,6 +70,17 @@ async def test_the_form_offers_the_knobs_of_a_run() -> None:
         assert "persona_id" in graph.get_context_jsonschema()["properties"]
 
 
+async def test_the_form_of_a_talk_asks_for_no_stage_direction() -> None:
+    async with studio.dialogue(runtime(live=False)) as graph:
+        assert "required" not in graph.get_input_jsonschema()
+
+
+async def test_a_talk_that_is_not_named_is_asked_for_in_studio(cli: Cli) -> None:
+    async with studio.checkpointer(), studio.dialogue(runtime(live=True)) as graph:
+        with pytest.raises(Exception, match="conversation_id is required"):
+            await graph.ainvoke({}, context=KNOBS)
+
+
 async def test_what_is_said_in_studio_is_one_conversation_and_is_remembered(cli: Cli) -> None:
     async with studio_thread("t1") as say:
         first = await say("My dog is called Rex.")
