@@ -9,6 +9,7 @@ from persona_mcp.server.report_controls import Controls
 from persona_mcp.server.report_findings import Findings
 from persona_mcp.server.report_html import Markup, el, html, joined, named, table
 from persona_mcp.state.batch_statistics import Interval
+from persona_mcp.state.continuation import reason_in_words
 
 LONGEST = 60
 NONE = "\u2013"
@@ -48,7 +49,7 @@ def counted(counter: Counter[str]) -> Markup:
     if not counter:
         return html(NONE)
     parts = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-    return el("ul", *(el("li", f"{name.replace('_', ' ')}: {n:,}") for name, n in parts))
+    return el("ul", *(el("li", f"{reason_in_words(name)}: {n:,}") for name, n in parts))
 
 
 def cards(counts: Counts) -> Markup:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from persona_mcp.server.report_findings import ShownTalk, there
 from persona_mcp.server.report_html import Markup, arrow_name, el, html, joined, named, table
 from persona_mcp.state.batch_reading import Ends, SaidTurn, summaries
+from persona_mcp.state.continuation import reason_in_words
 
 BADGES = {"whispered": "whispered", "exit_line": "exit line", "narrated": "narrator"}
 Names = Mapping[str, str]
@@ -57,7 +58,7 @@ def ended(shown: ShownTalk) -> str:
     """Say how long a dialogue was and why it ended."""
     count = sum(turn.kind != "narrated" for turn in shown.turns)
     turns = f"{count} turn{'' if count == 1 else 's'}"
-    reason = shown.outcome.exit_reason.replace("_", " ")
+    reason = reason_in_words(shown.outcome.exit_reason)
     return f"{turns}, ended: {reason}" if reason else turns
 
 

@@ -320,3 +320,8 @@ def _out_of_time(own: Party, partner: Party, talk: Talk) -> bool:
         or talk.turns >= talk.max_turns
         or min(own.time, partner.time) <= 0
     )
+
+
+def reason_in_words(reason: str) -> str:
+    """Write why a talk ended for people: `time_limit` is also that all turns were made."""
+    return "time or turns used up" if reason == "time_limit" else reason.replace("_", " ")

@@ -50,7 +50,7 @@ class CastEntry(Strict):
     )
     memories: Annotated[
         list[Annotated[Text, Field(min_length=1, max_length=2000)]], Field(max_length=1000)
-    ] = Field(default_factory=list, description="What it alone knows at the beginning")
+    ] = Field(default_factory=list, description="Sentences that it alone knows at the beginning")
 
 
 class Tie(Strict):

@@ -163,6 +163,15 @@ def test_a_failed_dialogue_is_counted_and_its_reason_told(tmp_path: Path) -> Non
     assert "<b>model timeout</b>" in text and "-32002" not in text
 
 
+def test_a_dialogue_that_made_all_its_turns_does_not_seem_to_have_run_out_of_time(
+    tmp_path: Path,
+) -> None:
+    text, _ = write(tmp_path, [*talks()], plan_of(2, **TWO_ARMS))
+
+    assert "ended: time or turns used up" in text
+    assert "<li>time or turns used up: 2</li>" in text
+
+
 def test_an_empty_batch_still_has_a_report(tmp_path: Path) -> None:
     nothing = outcome_of(job_of(), [], error={"code": "unavailable", "message": "no model"})
 
