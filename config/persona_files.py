@@ -69,7 +69,9 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        fault = {"field": path.name, "allowed": "text in UTF-8", "given": f"byte {error.start}"}
+        allowed = "text in UTF-8; a picture or an archive is a card, for `persona import`"
+        given = f"another byte at {error.start}"
+        fault = {"field": path.name, "allowed": allowed, "given": given}
         raise InvalidParams.of([fault]) from error
 
 

@@ -20,6 +20,7 @@ from persona_mcp.state.card_files import FILE_BYTES
 from persona_mcp.state.errors import BadSnapshot, Conflict, InvalidParams, PersonaError
 
 ENDINGS = (".json", ".png", ".apng", ".charx")
+PERSONA_ENDINGS = (".yaml", ".yml")
 CARRIED = {"v2": "same", "v3": "same"}
 FORMATS = {".json": "same", ".png": "png", ".apng": "png", ".charx": "charx"}
 
@@ -90,6 +91,8 @@ def cards_in(path: Path) -> list[Path]:
 async def import_one(ask: Ask, file: Path, given: Arguments) -> Shown:
     """Import one file; what it is refused with is part of the answer."""
     try:
+        if file.suffix.lower() in PERSONA_ENDINGS:
+            raise BadSnapshot("this is no character card: `persona create` takes files in YAML")
         data = await asyncio.to_thread(read_bytes, file)
         done = await ask("persona_import", {**given, "data": base64.b64encode(data).decode()})
     except PersonaError as error:

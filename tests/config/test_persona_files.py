@@ -65,7 +65,7 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path: Path, name: str) -> Non
         ("name: Zoe\n\tage: 5", r"zoe\.yaml, line 2: allowed is YAML"),
         ("", r"zoe\.yaml: allowed is fields with values, such as name: Aria, given was null"),
         ("- a\n- b", r'zoe\.yaml: .*given was \["a", "b"\]'),
-        (b"name: \xff", r"zoe\.yaml: allowed is text in UTF-8, given was byte 6"),
+        (b"name: \xff", r"zoe\.yaml: allowed is text in UTF-8.*given was another byte at 6"),
         ("x" * (FILE_BYTES + 1), r"allowed is at most 1048576 bytes, given was 1048577 bytes"),
         ("name: Zoe\ncharisma: 99", r"charisma: allowed is whole number 1\.\.20, given was 99"),
         ("name: Zoe\nage: 5", "age: allowed is .*known are name"),

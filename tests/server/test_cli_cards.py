@@ -65,6 +65,18 @@ def test_a_dry_run_knows_that_two_files_make_one_name(cli: Cli, tmp_path: Path) 
     assert "earlier file" in renamed.json["cards"][1]["warnings"][-1]
 
 
+def test_a_file_of_the_other_command_is_told_where_it_belongs(cli: Cli, tmp_path: Path) -> None:
+    yaml, picture = tmp_path / "mira.yaml", tmp_path / "aria.png"
+    yaml.write_text("name: Mira\n")
+    cli.good("export", "Aria", str(picture))
+
+    [card] = cli("import", str(yaml), "--json").json["cards"]
+    created = cli("create", str(picture))
+
+    assert "`persona create`" in card["error"]["message"]
+    assert "`persona import`" in created.err
+
+
 def test_what_is_not_there_or_cannot_be_told_apart_is_refused(cli: Cli, tmp_path: Path) -> None:
     missing = cli("import", str(tmp_path / "none.png"))
     unknown = cli("export", "Aria", str(tmp_path / "aria.gif"))
