@@ -1,6 +1,7 @@
 """The command line: what there is, with which options; work is imported when it is run."""
 
 import gc
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -354,7 +355,21 @@ def main() -> None:
     time of one that reads one thing. `run_loop` has the collector on again.
     """
     gc.disable()
+    fill_descriptors()
     try:
         app()
     except OSError as error:  # of Typer's own output, such as help: a command's are told by itself
         command("cli_run", "end_unwritten")(error)
+
+
+def fill_descriptors() -> None:
+    """Open nothing as standard input, output or error where the process was started without it.
+
+    Else the next file or socket gets its number. uvloop aborts the process when it closes such a
+    socket, and what we start would write its errors into such a file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

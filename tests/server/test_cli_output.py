@@ -1,20 +1,23 @@
-"""Commands whose standard output or error is closed, or cannot be written."""
+"""Commands whose standard input, output or error is closed, or cannot be written."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.processes import PERSONA, environment
+from tests.batches import specification, written
+from tests.processes import PERSONA, environment, model_server, variables
 
 FULL = "error: standard output cannot be written (No space left on device)\n"
 
 
-def shell(data_dir: Path, redirected: str) -> subprocess.CompletedProcess[str]:
+def shell(data_dir: Path, redirected: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours as a shell redirects it."""
     return subprocess.run(
         ["/bin/sh", "-c", f'"$0" {redirected}', PERSONA],
-        env=environment(PERSONA_DATA_DIR=str(data_dir), PERSONA_LLM__MODEL="openai:test"),
+        env=environment(
+            **{"PERSONA_DATA_DIR": str(data_dir), "PERSONA_LLM__MODEL": "openai:test"} | more
+        ),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -58,3 +61,22 @@ def test_a_command_without_an_output_does_what_it_does(tmp_path: Path, redirecte
 def test_an_error_without_a_place_to_tell_it_is_a_code_only(tmp_path: Path) -> None:
     assert shell(tmp_path, "show Nobody >/dev/full 2>/dev/full").returncode == 1
     assert shell(tmp_path, "show Nobody 2>&-").returncode == 1
+
+
+@pytest.mark.timeout(120)  # it starts workers
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_a_batch_is_held_without_an_input_and_an_output(
+    tmp_path: Path, closed: str, engine: str
+) -> None:
+    spec, out = written(tmp_path / "batch.yaml", specification(repeats=1)), tmp_path / "out"
+
+    with model_server("hashed") as server:
+        done = shell(
+            tmp_path,
+            f"dialogue run '{spec}' --out '{out}' --engine {engine} --workers 2 {closed}",
+            **variables(tmp_path, server.openai_url),
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert (out / "manifest.json").exists()
