@@ -178,12 +178,18 @@ class ProcessCrew:
         Raises:
             NotConfigured: It did not start.
         """
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for whoever started it, who tells it what to do
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for whoever started it, who tells it what to do
+            )
+        except OSError as error:
+            raise NotConfigured(
+                f"a worker cannot be started ({error.strerror or error}): give fewer --workers, or "
+                "raise the limit of this system that holds it up (ulimit -n, ulimit -u)"
+            ) from error
         self._processes.append(process)
         try:
             async with asyncio.timeout(self._ready_s):

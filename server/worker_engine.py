@@ -26,7 +26,7 @@ from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.recorded_model import error_of, kept_problem
 from persona_mcp.state.batch import Finished, Job, Outcome, RecordedCall, TurnTold, Work
 from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
-from persona_mcp.state.errors import Cancelled, InternalError, NotConfigured
+from persona_mcp.state.errors import Cancelled, InternalError, NotConfigured, PersonaError
 from persona_mcp.state.folding import ADDED
 
 log = structlog.get_logger(__name__)
@@ -220,7 +220,7 @@ class WorkerEngine:
     async def _replace(self, share: ModelSpec) -> None:
         try:
             await self._hire(share)
-        except NotConfigured as error:
+        except PersonaError as error:
             log.warning("worker is not replaced", reason=error.message)
 
     async def _hire(self, share: ModelSpec) -> None:

@@ -321,6 +321,15 @@ async def test_a_worker_that_does_not_start_is_told_of_and_none_is_left(
     assert children("time.sleep(600)") == []
 
 
+async def test_a_process_that_the_system_refuses_is_told_of() -> None:
+    engine = WorkerEngine(
+        ProcessCrew(SETTINGS, ("/no/such/python",)), [ModelSpec(slots=1)], 1, None
+    )
+
+    with pytest.raises(NotConfigured, match=r"cannot be started .*give fewer --workers"):
+        await engine.begin()
+
+
 async def test_a_worker_says_why_it_cannot_be_made(compiled: None) -> None:
     wrong = ModelSpec(name="embedded:none", endpoints=[Endpoint(url="http://gpu", slots=1)])
     engine = WorkerEngine(ProcessCrew(SETTINGS), [wrong], 1, None)
