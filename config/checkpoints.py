@@ -48,6 +48,7 @@ OLD = (
     "ORDER BY checkpoint_id DESC LIMIT 1 OFFSET ?"
 )
 PACKED = "+zlib"
+MAY_GO = "without checkpoints.db a new one is made: conversations and memories are not in it"
 WORTH_PACKING = 512
 """Shorter values are kept as they are, in bytes."""
 Statement = tuple[str, tuple[Any, ...]]
@@ -93,9 +94,13 @@ class PersonaSqliteSaver(SqliteSaver, PersonaSaver):
         """Call something in the thread.
 
         Raises:
-            StorageUnavailable: Those before it took all of `queue_s` seconds.
+            StorageUnavailable: Those before it took all of `queue_s` seconds, or the file cannot be
+                read or written.
         """
-        return await in_thread(self._thread, partial(work, *args, **kwargs), self._queue_s)
+        try:
+            return await in_thread(self._thread, partial(work, *args, **kwargs), self._queue_s)
+        except sqlite3.Error as error:
+            raise StorageUnavailable(f"checkpoints: {error} ({MAY_GO})") from error
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read a checkpoint, the newest one of its thread where none is named."""
@@ -267,8 +272,7 @@ async def open_sqlite_saver(settings: Settings) -> AsyncIterator[PersonaSqliteSa
         saver = await asyncio.to_thread(prepared, settings)
     except (OSError, sqlite3.Error) as error:
         raise StorageUnavailable(
-            "the checkpoints cannot be opened (locked, full, read-only or damaged); without "
-            "checkpoints.db a new one is made: conversations and memories are not in it"
+            f"the checkpoints cannot be opened (locked, full, read-only or damaged); {MAY_GO}"
         ) from error
     try:
         yield saver

@@ -1,7 +1,6 @@
 """A run of a graph of conversations, on its conversation's thread; `graph_making` compiles them."""
 
 import contextlib
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from persona_mcp.nodes.events import heard_by
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
 GRAPH, DIALOGUE = "conversation", "dialogue"
-UNWRITABLE = (OSError, sqlite3.Error, StorageUnavailable)
-"""What savers raise where checkpoints cannot be written."""
 
 
 def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:
@@ -66,7 +63,7 @@ async def run_graph(
             durability=durability,
             stream_mode=[],  # nobody reads the state after each node
         )
-    with contextlib.suppress(*UNWRITABLE):  # the exchange is stored; this can wait
+    with contextlib.suppress(StorageUnavailable):  # the exchange is stored; this can wait
         thread = config["configurable"]["thread_id"]
         await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
 
@@ -74,5 +71,5 @@ async def run_graph(
 async def forget_run(service: "Service", lease: Lease) -> None:
     """Delete what a graph has kept of a conversation that was erased while it ran."""
     thread = thread_id(lease.world_id, lease.conversation_id)
-    with contextlib.suppress(*UNWRITABLE):  # the database says what there is
+    with contextlib.suppress(StorageUnavailable):  # the database says what there is
         await service.checkpointer.aprune([thread], strategy="delete")

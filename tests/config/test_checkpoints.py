@@ -1,6 +1,7 @@
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,22 @@ def test_a_long_value_is_stored_in_fewer_bytes_and_a_stock_one_can_still_be_read
 
     assert len(PackedSerializer().dumps_typed(value)[1]) < len(stock[1]) / 2
     assert PackedSerializer().loads_typed(stock) == value
+
+
+async def test_a_file_that_another_process_keeps_locked_is_our_error_and_is_written_later(
+    settings: Settings,
+) -> None:
+    limits = settings.database.model_copy(update={"busy_s": 0.1})
+    ours = settings.model_copy(update={"database": limits})
+    async with open_sqlite_saver(ours) as saver:
+        await put(saver, "t1", 1)
+        with closing(sqlite3.connect(ours.data_dir / "checkpoints.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for refused in (put(saver, "t1", 2), saver.akeep("t1", 1), saver.aprune(["t1"])):
+                with pytest.raises(StorageUnavailable, match="checkpoints: database is locked"):
+                    await refused
+            found = await kept(saver, "t1")
+        await put(saver, "t1", 3)
+
+        assert found == ["0001"]
+        assert await kept(saver, "t1") == ["0003", "0001"]
