@@ -1,9 +1,12 @@
 """Commands on worlds: list, delete."""
 
 import asyncio
+import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -12,10 +15,19 @@ from persona_mcp.server.cli_calls import Shown, confirm, counted
 from persona_mcp.server.cli_run import command_module, run, run_loop
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import InvalidParams, StorageUnavailable
 from persona_mcp.state.ids import thread_id
 from persona_mcp.state.memory import rfc3339
-from persona_mcp.state.worlds import WorldUse, list_worlds, remove_world, use_of
+from persona_mcp.state.worlds import (
+    WorldUse,
+    conversations_of,
+    list_worlds,
+    remove_world,
+    use_of,
+)
+
+if TYPE_CHECKING:
+    from persona_mcp.server.service import Service
 
 NOUNS = {
     "personas": ("persona", "personas"),
@@ -106,22 +118,37 @@ async def tokens_of(settings: Settings, world_id: str) -> list[str]:
 async def removed(settings: Settings, world_id: str) -> WorldUse:
     """Delete a world: in the database, in the checkpoints, in the data folder, in the index.
 
-    The database goes first: what still runs in the world cannot store anything from then on. An
-    index that another process holds forgets the world there, within seconds.
+    What lies beside the database goes before it, since it alone knows what there is: a deletion
+    that is cut off is done again. It goes after it once more: what still runs in the world can
+    store nothing from then on, but could until then. An index that another process holds forgets
+    the world there, within seconds.
 
     Raises:
         NotFound: It is not there any more.
         StorageUnavailable: One of these cannot be written.
     """
     async with command_module("service").open_service(settings, holds_batches=False) as service:
+        before = await service.database.read(conversations_of, world_id)
+        await clear_beside(service, world_id, before)
         found, conversations = await service.database.write(remove_world, world_id, time.time())
-        threads = [thread_id(world_id, conversation) for conversation in conversations]
-        await service.checkpointer.aprune(threads, strategy="delete")
-        folder = command_module("batch_folder").world_path(settings.data_dir, world_id)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await clear_beside(service, world_id, conversations)
         await service.index.forget()
     use: WorldUse = found
     return use
+
+
+async def clear_beside(service: "Service", world_id: str, conversations: Sequence[str]) -> None:
+    """Delete the checkpoints of a world's conversations, and the folder of its batches.
+
+    Raises:
+        StorageUnavailable: They cannot be deleted.
+    """
+    threads = [thread_id(world_id, conversation) for conversation in conversations]
+    await service.checkpointer.aprune(threads, strategy="delete")
+    folder = command_module("batch_folder").world_path(service.settings.data_dir, world_id)
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise StorageUnavailable(f"the folder of its batches cannot be deleted: {folder}")
 
 
 def question(terminal: Terminal, found: WorldUse) -> str:

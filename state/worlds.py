@@ -104,6 +104,11 @@ def to_use(row: Any) -> WorldUse:
     )
 
 
+def conversations_of(connection: Connection, world_id: str) -> Sequence[str]:
+    """Return the ids of a world's conversations, whose checkpoints lie elsewhere."""
+    return list(connection.scalars(select(C.id).where(C.world_id == world_id)))
+
+
 def remove_world(
     connection: Connection, world_id: str, now: float
 ) -> tuple[WorldUse, Sequence[str]]:
@@ -112,13 +117,13 @@ def remove_world(
     A reply that is being made in it is not stored. Every index sees by itself that a world is gone.
 
     Returns:
-        What was in it, and the ids of its conversations, whose checkpoints lie elsewhere.
+        What was in it, and the ids of its conversations.
 
     Raises:
         NotFound: It is not there; suggests near names.
     """
     found = use_of(connection, world_id)
-    conversations = list(connection.scalars(select(C.id).where(C.world_id == world_id)))
+    conversations = conversations_of(connection, world_id)
     erase_world(connection, world_id, now)
     connection.execute(delete(W).where(W.id == world_id))
     return found, conversations

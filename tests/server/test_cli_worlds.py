@@ -139,6 +139,36 @@ def test_tokens_that_name_a_deleted_world_are_told_of(garden: Cli) -> None:
     assert told["tokens"] == [named]
 
 
+def test_a_deletion_that_failed_in_the_checkpoints_is_done_again(garden: Cli) -> None:
+    garden.good("ask", "Aria", "My cat is called Biscuit.", *GARDEN)
+    with closing(sqlite3.connect(garden.data_dir / "checkpoints.db")) as checkpoints:
+        checkpoints.execute(
+            "create trigger kept before delete on checkpoints begin select raise(abort, 'no'); end"
+        )
+        failed = refused(garden("world", "delete", "garden", "--yes"))
+        checkpoints.execute("drop trigger kept")
+    left = threads(garden.data_dir)
+    garden.good("world", "delete", "garden", "--yes")
+
+    assert failed.startswith("error: checkpoints: no")
+    assert (left, threads(garden.data_dir)) == (1, 0)
+
+
+def test_a_folder_of_batches_that_cannot_be_deleted_is_told_of(garden: Cli, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = garden.data_dir / "dialogues" / "garden"
+    folder.parent.mkdir()
+    folder.symlink_to(elsewhere)
+
+    failed = refused(garden("world", "delete", "garden", "--yes"))
+    folder.unlink()
+    garden.good("world", "delete", "garden", "--yes")
+
+    assert "the folder of its batches cannot be deleted" in failed
+    assert str(folder) in failed
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
