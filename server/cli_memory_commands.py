@@ -198,7 +198,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Purge without asking.")] = False,
     unmerge: Annotated[
         bool,
-        typer.Option("--unmerge", help="Take merged memories apart; what they were is back."),
+        typer.Option(
+            "--unmerge", help="Take merged memories apart again; what was merged is back."
+        ),
     ] = False,
     dry_run: DryRun = False,
     world: World = None,
