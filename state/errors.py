@@ -29,11 +29,14 @@ never hold a stack trace, SQL, a file path or a prompt. `persona_mcp.server.wire
 MCP, HTTP and JSON-RPC, and nothing else does.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 SUGGESTIONS_SHOWN = 3
 FAULTS_LISTED = 20
+ID_READ = 200
+"""Characters of what was looked for that names are compared with."""
 REQUIRED = "required"
 """What is allowed in place of a field that was left out."""
 
@@ -133,10 +136,19 @@ class NotFound(PersonaError):
 
     @classmethod
     def of(cls, kind: str, id: str, suggestions: Sequence[str] = ()) -> "NotFound":
-        """Name the kind and value that was looked for, and up to three near names."""
-        near = list(suggestions)[:SUGGESTIONS_SHOWN]
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        return cls(f"{kind} '{id}' not found{hint}", kind=kind, id=id, suggestions=near)
+        """Name the kind and value that was looked for, and up to three names that there are.
+
+        Only one that looks like the value is what may have been meant: whoever asks is not to
+        take somebody else for it.
+        """
+        shown = list(suggestions)[:SUGGESTIONS_SHOWN]
+        names = ", ".join(shown)
+        folded = [name.casefold() for name in shown]
+        if difflib.get_close_matches(id[:ID_READ].casefold(), folded, 1):
+            hint = f"; did you mean {names}?"
+        else:
+            hint = f"; others are {names}" if shown else ""
+        return cls(f"{kind} '{id}' not found{hint}", kind=kind, id=id, suggestions=shown)
 
 
 class NoCurrentPersona(PersonaError):

@@ -4,6 +4,7 @@ An operation is taken in by its entry in `server/reference_examples.py`.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,8 @@ def complaint(answer: Answer, field: str, value: Any) -> str | None:
         return f"was refused as {data['code']}: {message}"
     if data["field"].split(".")[0] != field:
         return f"names {data['field']}"
-    if not message.startswith(f"{data['field']}: allowed is {data['allowed']}, given was "):
+    named = f"{data['field']}: allowed is {data['allowed']}, given was "
+    if not message.startswith((named, f"{data['field']} is required")):
         return f"says {message}"
     if isinstance(value, int | float) and data["given"] != json.dumps(value):
         return f"says that it was given {data['given']}"
@@ -179,7 +181,8 @@ async def test_another_world_and_what_is_in_it_are_not_found(
 def said(answer: Answer, id: str) -> tuple[str, str]:
     """Return the kind and the words of an error, without the id that was given."""
     error = answer["error"]
-    return error["data"]["code"], error["message"].replace(id, "ID").split("; did you mean")[0]
+    words = re.split("; did you mean|; others are", error["message"].replace(id, "ID"))[0]
+    return error["data"]["code"], words
 
 
 async def things_elsewhere(service: Service) -> dict[str, str]:

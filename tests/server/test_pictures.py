@@ -89,5 +89,5 @@ def test_mermaid_names_every_node(name: str) -> None:
 def test_a_graph_that_is_not_there_is_refused_with_those_that_are(draw: object) -> None:
     assert callable(draw)
 
-    with pytest.raises(NotFound, match="did you mean conversation, dialogue, relationship"):
+    with pytest.raises(NotFound, match="others are conversation, dialogue, relationship"):
         draw("batch")

@@ -71,7 +71,13 @@ def test_a_field_that_was_left_out_is_called_required() -> None:
 
 
 def test_what_is_not_found_is_named_with_up_to_three_near_names() -> None:
-    error = NotFound.of("persona", "x", ["a", "b", "c", "d"])
+    error = NotFound.of("persona", "Ana", ["Anna", "Anja", "Ina", "Bo"])
 
-    assert error.message == "persona 'x' not found; did you mean a, b, c?"
+    assert error.message == "persona 'Ana' not found; did you mean Anna, Anja, Ina?"
     assert NotFound.of("file", "x").message == "file 'x' not found"
+
+
+def test_who_is_not_like_what_was_looked_for_is_not_called_what_was_meant() -> None:
+    error = NotFound.of("persona", "Bob", ["Aria", "Kira"])
+
+    assert error.message == "persona 'Bob' not found; others are Aria, Kira"

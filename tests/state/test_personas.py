@@ -144,6 +144,7 @@ async def test_near_names_are_suggested(store: PersonaStore, world: str) -> None
     assert caught.value.message == "persona 'marra' not found; did you mean Mara?"
     assert caught.value.data == {"kind": "persona", "id": "marra", "suggestions": ["Mara"]}
     assert other.value.data["suggestions"] == ["Mara", "Tobin"]
+    assert other.value.message == "persona 'xyz' not found; others are Mara, Tobin"
 
 
 async def test_a_wildcard_is_no_name(store: PersonaStore, world: str) -> None:
