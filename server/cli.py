@@ -86,7 +86,7 @@ def chat(
 def ask(
     name: Name,
     message: Annotated[
-        str, typer.Argument(help="What to say; - reads standard input.", metavar="TEXT")
+        str, typer.Argument(help="What to say; - reads standard input.", metavar="MESSAGE")
     ],
     as_json: AsJson = False,
     explain: Annotated[

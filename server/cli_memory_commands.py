@@ -23,7 +23,9 @@ OneOrAll = Annotated[
     typer.Option("--persona", "-p", help="Whose memories: id or name; or --all.", metavar="NAME"),
 ]
 Everyone = Annotated[bool, typer.Option("--all", help="All personas of the world.")]
-Id = Annotated[str, typer.Argument(help="From `persona memory list` or `search`.", metavar="ID")]
+Id = Annotated[
+    str, typer.Argument(help="From `persona memory list` or `search`.", metavar="MEMORY_ID")
+]
 
 
 @memory.command("list")
@@ -54,7 +56,9 @@ def list_memories(
 
 @memory.command()
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for, in plain words.")],
+    query: Annotated[
+        str, typer.Argument(help="What to look for, in plain words.", metavar="QUERY")
+    ],
     persona: Whose = None,
     kind: Kind = None,
     least: Annotated[
@@ -190,7 +194,8 @@ def update(
 @memory.command()
 def delete(
     memory_ids: Annotated[
-        list[str], typer.Argument(help="From `persona memory list` or `search`.", metavar="ID")
+        list[str],
+        typer.Argument(help="From `persona memory list` or `search`.", metavar="MEMORY_ID"),
     ],
     purge: Annotated[
         bool, typer.Option("--purge", help="For good, with all that belongs to them; asks first.")

@@ -14,7 +14,7 @@ from persona_mcp.server.mcp import make_server
 from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
-from persona_mcp.state.errors import ModelError, StorageUnavailable
+from persona_mcp.state.errors import ModelError, StorageUnavailable, complaint
 from tests.calls import dump, rows
 from tests.doubles import Fails, Hangs, ScriptedModel
 from tests.mcp_client import (
@@ -176,7 +176,7 @@ async def test_a_wrong_argument_is_named_and_changes_nothing(
     assert error["data"]["field"] == field
     assert error["data"]["allowed"]
     assert error["data"]["correlation_id"]
-    assert f"{field}: allowed is {error['data']['allowed']}" in text_of(result)
+    assert f"{field}{complaint(error['data'])}" in text_of(result)
     assert given in text_of(result)
     assert str(error["data"]["given"]) in text_of(result)
     assert await dump(service.database) == before
