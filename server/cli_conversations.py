@@ -19,6 +19,9 @@ def list_conversations(which: Mapping[str, Any], as_json: bool) -> None:
 
 def show_conversations(terminal: Terminal, found: Shown) -> None:
     """Lay conversations out in 80 columns."""
+    if not found["conversations"]:
+        terminal.out.print("no talks; begin one: persona chat Aria")
+        return
     table = Table("began", "who, about what, id", "turns", "status")
     for one in found["conversations"]:
         began = one["started_at"].partition(".")[0].replace("T", "\n")

@@ -38,10 +38,12 @@ def list_memories(
     """Print a page of a persona's memories."""
 
     def show(terminal: Terminal, found: Shown) -> None:
-        terminal.out.print(table_of(found["memories"]))
+        if found["memories"]:
+            terminal.out.print(table_of(found["memories"]))
         shown, total, more = len(found["memories"]), found["total_count"], found["next_cursor"]
         rest = f"; go on with --cursor {more}" if more else ""
-        terminal.out.print(f"{shown} of {total}{rest}", style="dim")
+        counted = f"{shown} of {total}{rest}" if total else "no memories"
+        terminal.out.print(counted, style="dim")
 
     arguments = {
         "persona_id": persona,

@@ -147,6 +147,9 @@ def list_states(
     """Print a table of what is saved."""
 
     def show(terminal: Terminal, found: Shown) -> None:
+        if not found["snapshots"]:
+            terminal.out.print("nothing is saved; persona state save does it")
+            return
         table = Table("name", "saved at, id", "holds", "note")
         for one in found["snapshots"]:
             table.add_row(

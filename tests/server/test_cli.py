@@ -88,6 +88,24 @@ def test_a_persona_and_a_page_are_asked_for_in_the_same_way_by_every_command(cli
         assert "next_cursor of the page before." in said
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("conversations", "no talks; begin one: persona chat Aria"),
+        ("state list", "nothing is saved; persona state save does it"),
+        ("memory list --persona Aria", "no memories"),
+        ("memory search boats --persona Aria", "nothing was found"),
+        ("memory shared", "no memory is shared or public"),
+        ("relationships", "nobody has met anybody yet; talk to one: persona chat Aria"),
+        ("token list", "no tokens; persona token create makes one"),
+    ],
+)
+def test_a_list_of_nothing_is_a_sentence_and_no_empty_table(
+    cli: Cli, command: str, said: str
+) -> None:
+    assert cli.good(*command.split()).out == f"{said}\n"
+
+
 def test_what_a_memory_command_needs_is_in_its_help(cli: Cli) -> None:
     assert "id or name; needed." in cli.good("memory", "search", "--help").out
     assert "id or name; or --all." in cli.good("memory", "prune", "--help").out

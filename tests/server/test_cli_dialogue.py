@@ -79,7 +79,14 @@ def test_conversations_are_listed(cli: Cli) -> None:
 
 
 def test_the_next_page_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
-    show_conversations(open_terminal(), {"conversations": [], "next_cursor": "c7"})
+    talk = {
+        **dict.fromkeys(("id", "topic", "status", "exit_reason"), "c7"),
+        "started_at": "2026-01-01T10:00:00.000Z",
+        "participants": ["aria", "sam"],
+        "turn_count": 2,
+    }
+
+    show_conversations(open_terminal(), {"conversations": [talk], "next_cursor": "c7"})
 
     assert "more: --cursor c7" in capsys.readouterr().out
 
