@@ -24,6 +24,7 @@ from persona_mcp.server.worker_frames import (
     next_frame,
 )
 from persona_mcp.state.batch import Job, RecordedCall
+from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import NotConfigured
 
@@ -193,7 +194,7 @@ class ProcessCrew:
         self._processes.append(process)
         try:
             async with asyncio.timeout(self._ready_s):
-                await begun(process, Begin(self._settings, share))
+                await begun(process, Begin(self._settings, share, current_correlation_id()))
         except TimeoutError as error:
             kill(process)
             raise NotConfigured(

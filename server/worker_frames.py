@@ -30,10 +30,12 @@ class Begin:
     Attributes:
         settings: In effect where the batch was begun.
         share: Its share of the places at the model.
+        correlation_id: Of the command that runs the batch, for the lines of its log.
     """
 
     settings: Settings
     share: ModelSpec
+    correlation_id: str | None
 
 
 @dataclass(frozen=True)

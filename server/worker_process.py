@@ -27,6 +27,7 @@ from persona_mcp.server.worker_frames import (
     framed,
     next_frame,
 )
+from persona_mcp.state.correlation import correlation
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import PersonaError
 
@@ -63,21 +64,34 @@ async def serve(given: int, told: int, opened: Open) -> None:
     reader, writer = await pipes(given, told)
     try:
         begin: Begin = await next_frame(reader)
-        try:
-            worker = opened(begin.settings, begin.share)
-        except PersonaError as error:
-            writer.write(framed(Faulty(kept_problem(error))))
-            await writer.drain()
-            return
-        writer.write(framed(Begun(os.getpid())))
-        try:
-            await Serving(worker, writer).run(reader)
-        finally:
-            await worker.close()
+        with correlation(begin.correlation_id):
+            await serve_from(begin, reader, writer, opened)
     except (EOFError, ConnectionError):
         return  # nobody is there any more, and what was told is kept
     finally:
         writer.close()
+
+
+async def serve_from(
+    begin: Begin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opened: Open
+) -> None:
+    """Make the worker, or tell why it cannot be made, and serve it.
+
+    Raises:
+        EOFError: The pipe that is read ended.
+        ConnectionError: The pipe that is written did.
+    """
+    try:
+        worker = opened(begin.settings, begin.share)
+    except PersonaError as error:
+        writer.write(framed(Faulty(kept_problem(error))))
+        await writer.drain()
+        return
+    writer.write(framed(Begun(os.getpid())))
+    try:
+        await Serving(worker, writer).run(reader)
+    finally:
+        await worker.close()
 
 
 async def pipes(given: int, told: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -25,6 +25,7 @@ from persona_mcp.server.worker_frames import (
 )
 from persona_mcp.server.worker_process import Open, open_worker, pipes, serve
 from persona_mcp.state.batch import Finished, TurnTold
+from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
 from tests.doubles import Hangs, HashedModel, ScriptedModel
 from tests.small_worlds import cast, host, job
@@ -54,13 +55,15 @@ class Started:
 
 
 @asynccontextmanager
-async def started(opened: Open, share: ModelSpec) -> AsyncIterator[Started]:
+async def started(
+    opened: Open, share: ModelSpec, correlation_id: str | None = None
+) -> AsyncIterator[Started]:
     """Serve a pair of pipes in this process."""
     (its_input, our_output), (our_input, its_output) = os.pipe(), os.pipe()
     serving = asyncio.create_task(serve(its_input, its_output, opened))
     reader, writer = await pipes(our_input, our_output)
     begun = Started(reader, writer, serving)
-    begun.say(Begin(SETTINGS, share))
+    begun.say(Begin(SETTINGS, share, correlation_id))
     try:
         yield begun
     finally:
@@ -161,6 +164,26 @@ async def test_a_dialogue_that_cannot_be_told_of_is_a_fault_and_not_waited_for()
 
     assert isinstance(said.events[-1], Faulty)
     assert said.ticket == 0
+
+
+class Noting(Worker):
+    """A worker that tells under which id its lines would be logged."""
+
+    async def hold(self, *_: Any) -> AsyncGenerator[list[Any]]:
+        yield [Stopped(str(current_correlation_id()))]
+
+
+async def test_what_it_logs_is_under_the_id_of_the_command_that_started_it() -> None:
+    frozen = await world()
+
+    async with started(
+        lambda *_: Noting(host(), ModelPool([Post("it", HashedModel(), 1)])), ModelSpec(), "batch-7"
+    ) as worker:
+        await worker.hear()
+        worker.say(Hold(0, job(0, "ada", "ben"), frozen, ()))
+        said = await worker.hear()
+
+    assert said.events == [Stopped("batch-7")]
 
 
 async def test_what_it_cannot_be_made_with_is_told() -> None:
