@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from itertools import count
 
+import structlog
+
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.dialogue_worker import ENDS, Event, Faulty
 from persona_mcp.server.local_engine import Made, enough_for
@@ -27,6 +29,8 @@ from persona_mcp.state.batch import Job, RecordedCall
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import NotConfigured
+
+log = structlog.get_logger(__name__)
 
 COMMAND = (sys.executable, "-P", "-m", "persona_mcp.server.worker_process")
 READY_S = 60.0
@@ -118,8 +122,11 @@ class ProcessHand(Hand):
                 if told.ticket in self._told:
                     self._told[told.ticket].put_nowait(told.events)
         except EOFError:
-            kill(self._process)  # it may have closed its end only
+            pass  # the exit status says more
+        except Exception:
+            log.exception("what a worker tells cannot be read", pid=self.pid)
         finally:
+            kill(self._process)  # it may have closed its end only, and its end is waited for
             for queue in self._told.values():
                 queue.put_nowait(None)
 

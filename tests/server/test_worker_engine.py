@@ -26,7 +26,7 @@ from persona_mcp.server.ray_cluster import (
     loaded_ray,
     open_ray,
 )
-from persona_mcp.server.worker_engine import WorkerEngine, shared_out
+from persona_mcp.server.worker_engine import LostError, WorkerEngine, shared_out
 from persona_mcp.state.batch import Engine, Finished, Job, RecordedCall, TurnTold, Work
 from persona_mcp.state.batch_codec import call_json, outcome_json, read_outcome
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
@@ -319,6 +319,24 @@ async def test_a_worker_that_does_not_start_is_told_of_and_none_is_left(
 
     assert engine.hands == []
     assert children("time.sleep(600)") == []
+
+
+MUTTERS = """
+import os, time
+from persona_mcp.server.worker_frames import LENGTH, Begun, framed
+os.write(1, framed(Begun(os.getpid())) + LENGTH.pack(1) + b"?")
+time.sleep(600)
+"""
+
+
+async def test_a_worker_that_cannot_be_understood_is_lost_and_not_waited_for() -> None:
+    crew = ProcessCrew(SETTINGS, (sys.executable, "-c", MUTTERS))
+    hand = await crew.hire(ModelSpec(slots=1))
+
+    with pytest.raises(LostError, match="exit status -9"):
+        await anext(hand.hold(JOBS[0], b"", ()))
+
+    await crew.aclose()
 
 
 async def test_a_process_that_the_system_refuses_is_told_of() -> None:
