@@ -16,6 +16,7 @@ from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.recorded_model import error_of
 from persona_mcp.server.worker_engine import Hand, LostError, WorkerEngine, shared_out
 from persona_mcp.server.worker_frames import (
+    Alive,
     Begin,
     Begun,
     Hold,
@@ -35,6 +36,11 @@ log = structlog.get_logger(__name__)
 COMMAND = (sys.executable, "-P", "-m", "persona_mcp.server.worker_process")
 READY_S = 60.0
 """Limit of the start of a worker, in seconds: it imports everything."""
+SILENT_S = 60.0
+"""Limit of the silence of a worker, in seconds; it gives a sign of life every few."""
+LOOKS = 4
+"""Within that. Its silence is counted in looks: while this process itself is stopped (Ctrl-Z), a
+worker that goes on meanwhile is not silent."""
 KILLED_S = 10.0
 """Limit of the wait for the end of a process that was killed, in seconds."""
 
@@ -79,8 +85,10 @@ def processors() -> int:
 class ProcessHand(Hand):
     """A worker in a process of this machine, as it is seen from here."""
 
-    def __init__(self, process: asyncio.subprocess.Process, share: ModelSpec) -> None:
-        """Take over a process that has begun."""
+    def __init__(
+        self, process: asyncio.subprocess.Process, share: ModelSpec, silent_s: float = SILENT_S
+    ) -> None:
+        """Take over a process that has begun, and end it when it is silent for `silent_s` s."""
         super().__init__(share, process.pid)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -88,7 +96,9 @@ class ProcessHand(Hand):
         self._writer, self._reader = process.stdin, process.stdout
         self._tickets = count()
         self._told: dict[int, asyncio.Queue[list[Event] | None]] = {}
+        self._silent = 0
         self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
+        self._watching = asyncio.create_task(self._watch(silent_s), name=f"watch {process.pid}")
 
     async def hold(
         self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]
@@ -118,17 +128,27 @@ class ProcessHand(Hand):
         """Pass on what it tells, until it is gone."""
         try:
             while True:
-                told: Told = await next_frame(self._reader)
-                if told.ticket in self._told:
+                told: Told | Alive = await next_frame(self._reader)
+                self._silent = 0
+                if isinstance(told, Told) and told.ticket in self._told:
                     self._told[told.ticket].put_nowait(told.events)
         except EOFError:
             pass  # the exit status says more
         except Exception:
             log.exception("what a worker tells cannot be read", pid=self.pid)
         finally:
+            self._watching.cancel()
             kill(self._process)  # it may have closed its end only, and its end is waited for
             for queue in self._told.values():
                 queue.put_nowait(None)
+
+    async def _watch(self, silent_s: float) -> None:
+        """End it when it says nothing for so long: it hangs, or was stopped."""
+        while self._silent < LOOKS:
+            await asyncio.sleep(silent_s / LOOKS)
+            self._silent += 1
+        log.warning("a worker gives no sign of life", pid=self.pid, seconds=silent_s)
+        kill(self._process)
 
     async def _send(self, said: Hold) -> None:
         """Say something as soon as there is room.
@@ -153,11 +173,13 @@ class ProcessHand(Hand):
 
     async def close(self) -> None:
         """Have it let go of the model and the embedder, and end."""
+        self._watching.cancel()
         self._writer.close()
         await self._process.wait()
 
     def kill(self) -> None:
         """End it now, if it has not ended."""
+        self._watching.cancel()
         self._reading.cancel()
         kill(self._process)
 
@@ -166,7 +188,11 @@ class ProcessCrew:
     """A `Crew` of processes of this machine."""
 
     def __init__(
-        self, settings: Settings, command: Sequence[str] = COMMAND, ready_s: float = READY_S
+        self,
+        settings: Settings,
+        command: Sequence[str] = COMMAND,
+        ready_s: float = READY_S,
+        silent_s: float = SILENT_S,
     ) -> None:
         """Take over; nothing is started yet.
 
@@ -174,10 +200,12 @@ class ProcessCrew:
             settings: In effect; the workers take them over.
             command: Runs `worker_process.main`.
             ready_s: Limit of the start of a worker, in seconds.
+            silent_s: Limit of its silence, in seconds.
         """
         self._settings = settings
         self._command = command
         self._ready_s = ready_s
+        self._silent_s = silent_s
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def hire(self, share: ModelSpec) -> Hand:
@@ -216,7 +244,7 @@ class ProcessCrew:
         except BaseException:
             kill(process)
             raise
-        return ProcessHand(process, share)
+        return ProcessHand(process, share, self._silent_s)
 
     async def aclose(self) -> None:
         """Wait until all have ended; who has not is killed."""

@@ -145,11 +145,10 @@ class WorkerEngine:
             async with asyncio.TaskGroup() as group:
                 for share in self._shares:
                     group.create_task(self._hire(share))
-        except BaseExceptionGroup as error:
+        except BaseException as error:
             await asyncio.shield(self.aclose())
-            raise error.exceptions[0] from error
-        except BaseException:
-            await asyncio.shield(self.aclose())
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from error
             raise
 
     async def hold(self, work: Work, told: Told) -> Finished:

@@ -5,7 +5,7 @@ process and its child use them, so nobody else's bytes are ever read.
 
 ```
 to the worker      Begin, then Hold, Leave and Stop in any order; the end of the pipe ends it
-from the worker    Begun or Faulty, then Told
+from the worker    Begun or Faulty, then Told, and Alive every few seconds
 ```
 """
 
@@ -93,6 +93,11 @@ class Told:
 
     ticket: int
     events: list[Event]
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The worker is there, whether it has something to tell or not."""
 
 
 def framed(said: object) -> bytes:

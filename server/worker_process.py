@@ -18,6 +18,7 @@ from persona_mcp.server.event_loop import busy_runner, end_at_once
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.recorded_model import kept_problem
 from persona_mcp.server.worker_frames import (
+    Alive,
     Begin,
     Begun,
     Hold,
@@ -33,6 +34,8 @@ from persona_mcp.state.errors import PersonaError
 
 log = structlog.get_logger(__name__)
 
+ALIVE_S = 5.0
+"""Between two signs of life, in seconds."""
 Open = Callable[[Settings, ModelSpec], Worker]
 """Makes the worker of a process with the settings and a share of the places at the model."""
 
@@ -53,19 +56,20 @@ def main(opened: Open = open_worker) -> None:
         runner.run(serve(0, ours, opened))
 
 
-async def serve(given: int, told: int, opened: Open) -> None:
+async def serve(given: int, told: int, opened: Open, alive_s: float = ALIVE_S) -> None:
     """Serve a pair of pipes.
 
     Args:
         given: Descriptor of the pipe that is read.
         told: Descriptor of the pipe that is written; both are closed at the end.
         opened: Makes the worker.
+        alive_s: Between two signs of life, in seconds.
     """
     reader, writer = await pipes(given, told)
     try:
         begin: Begin = await next_frame(reader)
         with correlation(begin.correlation_id):
-            await serve_from(begin, reader, writer, opened)
+            await serve_from(begin, reader, writer, opened, alive_s)
     except (EOFError, ConnectionError):
         return  # nobody is there any more, and what was told is kept
     finally:
@@ -73,7 +77,11 @@ async def serve(given: int, told: int, opened: Open) -> None:
 
 
 async def serve_from(
-    begin: Begin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opened: Open
+    begin: Begin,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    opened: Open,
+    alive_s: float,
 ) -> None:
     """Make the worker, or tell why it cannot be made, and serve it.
 
@@ -89,7 +97,7 @@ async def serve_from(
         return
     writer.write(framed(Begun(os.getpid())))
     try:
-        await Serving(worker, writer).run(reader)
+        await Serving(worker, writer, alive_s).run(reader)
     finally:
         await worker.close()
 
@@ -108,10 +116,11 @@ async def pipes(given: int, told: int) -> tuple[asyncio.StreamReader, asyncio.St
 class Serving:
     """Has a worker hold what it is given, and tells what happens."""
 
-    def __init__(self, worker: Worker, writer: asyncio.StreamWriter) -> None:
-        """Begin with no dialogue."""
+    def __init__(self, worker: Worker, writer: asyncio.StreamWriter, alive_s: float) -> None:
+        """Begin with no dialogue; `alive_s` seconds are between two signs of life."""
         self._worker = worker
         self._writer = writer
+        self._alive_s = alive_s
         self._held: dict[int, asyncio.Task[None]] = {}
 
     async def run(self, reader: asyncio.StreamReader) -> None:
@@ -120,14 +129,21 @@ class Serving:
         Raises:
             EOFError: The pipe ended.
         """
+        beating = asyncio.create_task(self._beat(), name="signs of life")
         try:
             while True:
                 await self._do(await next_frame(reader))
         finally:
-            tasks = list(self._held.values())
+            tasks = [beating, *self._held.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        """Tell again and again that the worker is there."""
+        while not self._writer.is_closing():
+            await asyncio.sleep(self._alive_s)
+            self._writer.write(framed(Alive()))
 
     async def _do(self, asked: Hold | Leave | Stop) -> None:
         match asked:

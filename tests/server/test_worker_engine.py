@@ -339,6 +339,24 @@ async def test_a_worker_that_cannot_be_understood_is_lost_and_not_waited_for() -
     await crew.aclose()
 
 
+SLEEPS = """
+import os, time
+from persona_mcp.server.worker_frames import Begun, framed
+os.write(1, framed(Begun(os.getpid())))
+time.sleep(600)
+"""
+
+
+async def test_a_worker_that_gives_no_sign_of_life_is_lost_and_not_waited_for() -> None:
+    crew = ProcessCrew(SETTINGS, (sys.executable, "-c", SLEEPS), silent_s=0.2)
+    hand = await crew.hire(ModelSpec(slots=1))
+
+    with pytest.raises(LostError, match="exit status -9"):
+        await anext(hand.hold(JOBS[0], b"", ()))
+
+    await crew.aclose()
+
+
 async def test_a_process_that_the_system_refuses_is_told_of() -> None:
     engine = WorkerEngine(
         ProcessCrew(SETTINGS, ("/no/such/python",)), [ModelSpec(slots=1)], 1, None

@@ -14,6 +14,7 @@ from persona_mcp.server.dialogue_worker import Faulty, Stopped, Worker
 from persona_mcp.server.model_pool import ModelPool, Post
 from persona_mcp.server.worker_frames import (
     LENGTH,
+    Alive,
     Begin,
     Begun,
     Hold,
@@ -23,7 +24,7 @@ from persona_mcp.server.worker_frames import (
     framed,
     next_frame,
 )
-from persona_mcp.server.worker_process import Open, open_worker, pipes, serve
+from persona_mcp.server.worker_process import ALIVE_S, Open, open_worker, pipes, serve
 from persona_mcp.state.batch import Finished, TurnTold
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
@@ -56,11 +57,11 @@ class Started:
 
 @asynccontextmanager
 async def started(
-    opened: Open, share: ModelSpec, correlation_id: str | None = None
+    opened: Open, share: ModelSpec, correlation_id: str | None = None, alive_s: float = ALIVE_S
 ) -> AsyncIterator[Started]:
     """Serve a pair of pipes in this process."""
     (its_input, our_output), (our_input, its_output) = os.pipe(), os.pipe()
-    serving = asyncio.create_task(serve(its_input, its_output, opened))
+    serving = asyncio.create_task(serve(its_input, its_output, opened, alive_s))
     reader, writer = await pipes(our_input, our_output)
     begun = Started(reader, writer, serving)
     begun.say(Begin(SETTINGS, share, correlation_id))
@@ -98,6 +99,12 @@ async def test_it_tells_of_two_dialogues_under_their_tickets_to_their_ends() -> 
         for ticket, events in told.items()
     }
     assert turns == {7: [(0, 1), (0, 2)], 8: [(1, 1), (1, 2)]}
+
+
+async def test_it_gives_signs_of_life_while_it_has_nothing_to_tell() -> None:
+    async with started(scripted(HashedModel()), ModelSpec(), alive_s=0.01) as worker:
+        assert await worker.hear() == Begun(os.getpid())
+        assert [await worker.hear() for _ in range(3)] == [Alive()] * 3
 
 
 async def test_what_nobody_listens_to_any_more_is_left_off_and_the_rest_goes_on() -> None:
