@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -273,6 +274,10 @@ async def begun(process: asyncio.subprocess.Process, begin: Begin) -> None:
 
 
 def kill(process: asyncio.subprocess.Process) -> None:
-    """End a process now, if it has not ended."""
-    with suppress(ProcessLookupError):
-        process.kill()
+    """End a process now, if it has not ended.
+
+    Not by its own `kill`: asyncio's takes the exit status of what has just ended from who waits.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
