@@ -37,7 +37,7 @@ READ_SHARE = 2
 """A WebSocket message that is longer than allowed is read up to this many times its limit, so that
 it can be answered; beyond, it ends the connection."""
 MARGIN_S = 2.0
-"""Beyond `server.stop_s`, for connections that are told that their reply was stopped."""
+"""Beyond `server.stop_s`, for connections that are told how their reply ended."""
 
 
 class Server(uvicorn.Server):
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
             server.close()
         service: Service = self._app.state.service
         begin_stop(service)
-        await service.runs.stop(limits.stop_s)
+        await service.runs.stop(limits.stop_s, MARGIN_S)
         await self._app.state.websockets.stop()
         AppStatus.should_exit = True  # streams that never end by themselves, as MCP's
         await super().shutdown(sockets)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -114,6 +114,7 @@ class Run:
         self._begun = asyncio.Event()
         self._ended = False
         self.waiting = 0
+        self._left = asyncio.Event()
         self.repeats = False
         self.start_told: Any = None
         self._task: asyncio.Task[None] | None = None
@@ -208,6 +209,7 @@ class Run:
     def join(self) -> None:
         """Count one more who waits; a run that was left alone is kept."""
         self.waiting += 1
+        self._left.clear()
         if self._last_call is not None:
             self._last_call.cancel()
             self._last_call = None
@@ -219,9 +221,16 @@ class Run:
             grace_s: None for one who means to come back: the work goes on to its end.
         """
         self.waiting -= 1
+        if not self.waiting:
+            self._left.set()
         if grace_s is not None and not self.waiting and not self._ended:
             loop = asyncio.get_running_loop()
             self._last_call = loop.call_later(grace_s, self._give_up)
+
+    async def left(self) -> None:
+        """Wait until nobody waits for it any more."""
+        while self.waiting:
+            await self._left.wait()
 
     def _give_up(self) -> None:
         self._stopping = asyncio.create_task(self.cancel("disconnect"))
@@ -304,15 +313,24 @@ class Runs:
         key = (world_id, exchange_id)
         return [run for run in reversed(known) if (run.world_id, run.exchange_id) == key]
 
-    async def stop(self, limit_s: float = 0.0) -> None:
-        """Begin no new run, let the others end within a limit, stop those that do not."""
+    async def stop(self, limit_s: float = 0.0, told_s: float = 0.0) -> None:
+        """Begin no new run, let the others end within a limit, stop those that do not.
+
+        Args:
+            limit_s: For the runs, in seconds.
+            told_s: Then for those who wait for them, to be told how they ended.
+        """
         self.closing = True
-        if limit_s and self._active:
-            ends = [asyncio.create_task(run.wait()) for run in self]
-            await asyncio.wait(ends, timeout=limit_s)
-            for task in ends:
-                task.cancel()
+        runs = [*self._ended.values(), *self]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                for run in self:
+                    await run.wait()
         await asyncio.gather(*(run.cancel("shutdown") for run in self))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(told_s):
+                for run in runs:
+                    await run.left()
 
     def _keep(self, key: tuple[str, str], run: Run) -> None:
         del self._active[key]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.server.runs import Run, guarded
+from persona_mcp.server.runs import Run, Runs, guarded
 from persona_mcp.state.errors import Cancelled, Conflict, ModelError
+from tests.processes import LIMIT_S
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,38 @@ async def test_work_that_is_done_ends_its_guard() -> None:
     await guarded(work(), forever(begun, stopped))
 
     assert stopped.is_set()
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+async def test_a_stop_waits_until_those_who_follow_were_told_how_it_ended(status: str) -> None:
+    runs, go = Runs(60.0, 8), asyncio.Event()
+
+    async def work(run: Run) -> dict[str, Any]:
+        await (asyncio.Event() if status == "failed" else go).wait()
+        return await nothing()
+
+    run = runs.start("main", "e1", work)
+    run.join()
+    stopping = asyncio.create_task(runs.stop(0.0 if status == "failed" else LIMIT_S, LIMIT_S))
+    go.set()
+    *_, last = [event async for event in run.follow()]
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert last.kind == status
+    assert not stopping.done()
+    run.leave()
+    await stopping
+
+
+async def test_a_stop_does_not_wait_longer_for_who_is_told_than_it_is_to() -> None:
+    runs = Runs(60.0, 8)
+    run = runs.start("main", "e1", lambda run: nothing())
+    run.join()
+
+    await runs.stop(LIMIT_S, 0.01)
+
+    assert run.ended and run.waiting == 1
 
 
 async def test_a_guard_that_fails_stops_the_work() -> None:
