@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from persona_mcp.config.spec_yaml import FAULTS_MOST, Document, Fault, document_of
 from persona_mcp.state.batch_faults import spec_of
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import InvalidParams, complaint
 from persona_mcp.state.validation import shorten
+
+log = structlog.get_logger(__name__)
 
 FILE_BYTES = 8 * 2**20
 
@@ -90,9 +94,12 @@ def read_plan(path: Path) -> tuple[SpecFile, BatchPlan]:
     Raises:
         InvalidParams: As `read_spec`; and what cannot be held, each with its line.
     """
+    log.debug("reading a specification", file=str(path))
     file = read_spec(path)
     with file.telling_lines():
-        return file, plan_batch(file.spec)
+        plan = plan_batch(file.spec)
+    log.debug("planned a batch", file=str(path), arms=len(plan.arms))
+    return file, plan
 
 
 def text_of(path: Path) -> str:

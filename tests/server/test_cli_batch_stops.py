@@ -1,23 +1,18 @@
 """Ctrl-C while a huge specification is read: the command ends without looking through all of it."""
 
-import gc
 import os
 import signal
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from persona_mcp.server import cli_run
 from tests.command_line import Cli
-from tests.processes import LOOK_S, eventually
+from tests.processes import end, start
 
 TALKS = 20_000
-READ, PLANNED = "document_of", "plan_batch"
-"""Functions that read a file's YAML, and after that plan what it asks for."""
+READING, PLANNED = "reading a specification", "planned a batch"
+"""What is logged before a file is read, and after what it asks for is planned: seconds later."""
 
 
 @pytest.fixture
@@ -31,29 +26,6 @@ def huge(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.fixture
-def unwatched() -> Iterator[None]:
-    """Nobody watches the collector: Python drops what is raised in who does, a Ctrl-C too.
-
-    Hypothesis watches it in every process that runs tests; a command's process has no such.
-    """
-    watching = gc.callbacks.copy()
-    gc.callbacks.clear()
-    yield
-    gc.callbacks.extend(watching)
-
-
-def under_way(function: str) -> bool:
-    """Tell whether a thread of this process is in a function."""
-    for frame in sys._current_frames().values():
-        inner: FrameType | None = frame
-        while inner is not None:
-            if inner.f_code.co_name == function:
-                return True
-            inner = inner.f_back
-    return False
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -63,22 +35,24 @@ def under_way(function: str) -> bool:
     ],
 )
 def test_ctrl_c_ends_the_look_at_a_huge_specification(
-    cli: Cli, huge: str, unwatched: None, arguments: tuple[str, ...]
+    cli: Cli, huge: str, arguments: tuple[str, ...]
 ) -> None:
-    over, went_on = threading.Event(), []
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    words = (huge if word == "FILE" else word for word in arguments)
 
-    def interrupt() -> None:
-        eventually(lambda: under_way(READ), "the file to be read")
-        os.kill(os.getpid(), signal.SIGINT)
-        while not over.wait(LOOK_S):
-            went_on.append(under_way(PLANNED))
+    # In a process of its own: what watches the code of tests does not bear a Ctrl-C anywhere.
+    process = start("dialogue", *words, **{**given, "PERSONA_LOG__LEVEL": "DEBUG"})
+    told: list[str] = []
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            told.append(line)
+            if READING in line:
+                process.send_signal(signal.SIGINT)
+    finally:
+        out, _ = end(process)
 
-    interrupting = threading.Thread(target=interrupt)
-    interrupting.start()
-    done = cli("dialogue", *(huge if given == "FILE" else given for given in arguments))
-    over.set()
-    interrupting.join()
-
-    assert (done.code, done.out, done.err) == (cli_run.INTERRUPTED, "", "stopped\n")
-    assert not any(went_on)
+    assert (process.returncode, out, told[-1]) == (cli_run.INTERRUPTED, "", "stopped\n"), told
+    assert any(READING in line for line in told)
+    assert not any(PLANNED in line for line in told)
     assert not Path("out").exists()
