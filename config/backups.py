@@ -93,9 +93,9 @@ def back_up(settings: Settings, folder: Path, told: Told) -> Backup:
     folder = folder.expanduser().absolute()
     source = settings.data_dir
     if folder.exists():
-        raise InvalidParams.one("FOLDER", "a folder that is not there yet", folder)
+        raise InvalidParams.one("FOLDER", "a folder that is not there yet", str(folder))
     if folder.resolve().is_relative_to(source.resolve()):
-        raise InvalidParams.one("FOLDER", "a folder outside the data folder", folder)
+        raise InvalidParams.one("FOLDER", "a folder outside the data folder", str(folder))
     if not (source / DATABASE).exists():
         raise NotFound(
             "there is no database in the data folder yet: nothing to back up", kind="database"
@@ -189,15 +189,17 @@ def read_backup(folder: Path) -> Backup:
         made = Backup(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         known = made.format == FORMAT and DATABASE in made.files
     except (OSError, ValueError, TypeError) as error:
-        raise InvalidParams.one("FOLDER", f"a backup: a folder with {MANIFEST}", folder) from error
+        raise InvalidParams.one(
+            "FOLDER", f"a backup: a folder with {MANIFEST}", str(folder)
+        ) from error
     if not known:
-        raise InvalidParams.one("FOLDER", f"a backup of format {FORMAT}", folder)
+        raise InvalidParams.one("FOLDER", f"a backup of format {FORMAT}", str(folder))
     for name, expected in made.files.items():
         file = folder / name
         inside = file.resolve().is_relative_to(folder.resolve())
         if not inside or not file.is_file() or identity(file) != expected:
             raise InvalidParams.one(
-                "FOLDER", f"a backup whose {name} is whole and unchanged", folder
+                "FOLDER", f"a backup whose {name} is whole and unchanged", str(folder)
             )
     return made
 

@@ -74,7 +74,7 @@ async def taken(parts: Parts, given: RelationshipInput) -> Act:
     if text:
         return act_of(text, role, await parts.appraiser.appraise(text))
     raise InvalidParams.one(
-        "quality", "required, where there is neither a text nor an appraisal", None
+        "quality", "required, where there is neither a text nor an appraisal", "nothing"
     )
 
 
@@ -112,7 +112,7 @@ def concerned(connection: Connection, state: RelationshipRun) -> RelationshipUpd
     views = tuple(moved_views(actor, receiver, state))
     if not views:
         allowed = "both, or the one of the two that is a persona's view: a human's is not kept"
-        raise InvalidParams.one("direction", allowed, state.get("direction"))
+        raise InvalidParams.one("direction", allowed, state.get("direction") or "nothing")
     seen = [personas.find(connection, world_id, name) for name in state.get("witnesses") or ()]
     acted = (actor, receiver) if state["act"].role == "joint" else (actor,)
     aside = tuple(

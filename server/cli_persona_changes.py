@@ -54,7 +54,7 @@ def update(
         for field in fields:
             if field not in PersonaSpec.model_fields:  # the operation has others, too
                 raise InvalidParams.one(
-                    field, known_names(schema_of(PersonaSpec), field), fields[field]
+                    field, known_names(schema_of(PersonaSpec), field), str(fields[field])
                 )
 
     async def work(ask: Ask, given: Arguments) -> Shown:

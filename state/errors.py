@@ -103,7 +103,7 @@ class InvalidParams(PersonaError):
         )
 
     @classmethod
-    def one(cls, field: str, allowed: str, given: Any) -> "InvalidParams":
+    def one(cls, field: str, allowed: str, given: str | float | None) -> "InvalidParams":
         """Make the error of one fault, as `of` does.
 
         Args:

@@ -41,6 +41,14 @@ def test_a_folder_that_is_no_backup_is_refused(cli: Cli, tmp_path: Path) -> None
     assert "FOLDER: allowed is a backup: a folder with backup.json" in done.err
 
 
+def test_a_folder_that_is_there_is_refused_in_json_too(cli: Cli, tmp_path: Path) -> None:
+    cli.good("list")
+
+    done = cli("db", "backup", str(tmp_path), "--json")
+
+    assert done.json["error"]["data"]["given"] == str(tmp_path)
+
+
 def test_a_backup_is_told_by_its_moment_and_its_size() -> None:
     files = {name: {"sha256": "", "bytes": 1500} for name in ("persona.db", "checkpoints.db")}
 

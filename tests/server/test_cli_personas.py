@@ -83,6 +83,12 @@ def test_a_change_that_is_wrong_is_refused_with_its_field(
     assert cli.good("show", "aria", "--json").json["version"] == 1
 
 
+def test_a_date_in_yaml_for_a_field_that_is_not_there_is_refused_in_json(cli: Cli) -> None:
+    done = cli("update", "aria", "--set", "born=2020-01-01", "--json")
+
+    assert done.json["error"]["data"]["given"] == "2020-01-01"
+
+
 def test_what_would_go_is_shown_and_nothing_goes(cli: Cli) -> None:
     cli.good("ask", "Aria", "Good evening.")
 

@@ -272,6 +272,8 @@ async def test_what_a_failed_run_was_given_is_not_found_by_the_next_one_on_its_t
             await run(at_first)
         with pytest.raises(RuntimeError, match="persona 'nobody' not found"):
             await run(later)
+        with pytest.raises(RuntimeError, match=r"quality: .*, given was nothing"):
+            await run(both)
         done = await run({**both, "text": "You saved my life."})
         with pytest.raises(RuntimeError, match="actor_id"):
             await run({"receiver_id": "noor", "quality": 0.5})
