@@ -14,7 +14,7 @@ from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.loading import summaries_of
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.prompts import about
-from persona_mcp.state import conversations, effects, relationship, visual
+from persona_mcp.state import conversations, effects, visual
 from persona_mcp.state.dialogue import Standing, plan_of
 from persona_mcp.state.dialogues import read_standing
 from persona_mcp.state.interventions import happenings
@@ -122,11 +122,8 @@ def read_scene(
     own, other = standing.member(speaker), standing.partner(speaker).persona
     seen = replace(standing.conversation, persona_id=speaker, user_id=other.id)
     laws, now = parts.laws.effects, standing.now
-    arrows = [
-        effects.read_arrow(connection, world_id, *pair)
-        for pair in ((speaker, other.id), (other.id, speaker))
-    ]
-    arrow, reverse = (relationship.decay(a, now, laws.relationships) if a else None for a in arrows)
+    pair = [speaker, other.id]
+    arrows = effects.arrows_among(connection, world_id, pair, now, laws.relationships)
     window = conversations.window(
         connection, world_id, seen.id, speaker, head, parts.limits.window_turns
     )
@@ -138,11 +135,11 @@ def read_scene(
         persona=its.persona,
         conversation=seen,
         window=tuple(window),
-        arrow=arrow,
+        arrow=arrows.get((speaker, other.id)),
         feelings=own.feelings,
         answers=conversations.spoken(connection, world_id, seen.id, speaker),
         summaries=summaries_of(connection, parts, world_id, seen, head, window),
-        reverse=reverse,
+        reverse=arrows.get((other.id, speaker)),
         sights=visual.sights(connection, world_id, speaker, seen.scene, now),
         card=its.card,
         lore=its.lore,

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from persona_mcp.nodes.carded import played
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Scene
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
-from persona_mcp.state import conversations, effects, feelings, personas, relationship, visual
+from persona_mcp.state import conversations, effects, feelings, personas, visual
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.summaries import Outgrown, recent
 from persona_mcp.state.summarising import Summary
@@ -37,8 +37,8 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         conversation = conversations.get(connection, world_id, ids["conversation_id"])
         persona = personas.find(connection, world_id, conversation.persona_id)
         user_id, laws = conversation.user_id, parts.laws.effects
-        arrow = effects.read_arrow(connection, world_id, persona.id, user_id)
-        reverse = effects.read_arrow(connection, world_id, user_id, persona.id)
+        pair = [persona.id, user_id]
+        arrows = effects.arrows_among(connection, world_id, pair, now, laws.relationships)
         window = conversations.window(
             connection, world_id, conversation.id, persona.id, follows, parts.limits.window_turns
         )
@@ -49,14 +49,14 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
             persona=its.persona,
             conversation=conversation,
             window=tuple(window),
-            arrow=relationship.decay(arrow, now, laws.relationships) if arrow else None,
+            arrow=arrows.get((persona.id, user_id)),
             feelings=feelings.read_feelings(connection, world_id, persona, now, laws),
             # Counted only where it matters: the count takes longer as the conversation grows.
             answers=conversations.spoken(connection, world_id, conversation.id, persona.id)
             if runtime.context.routing == "score"
             else 0,
             summaries=summaries_of(connection, parts, world_id, conversation, follows, window),
-            reverse=relationship.decay(reverse, now, laws.relationships) if reverse else None,
+            reverse=arrows.get((user_id, persona.id)),
             sights=visual.sights(connection, world_id, persona.id, conversation.scene, now),
             card=its.card,
             lore=its.lore,

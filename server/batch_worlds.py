@@ -17,6 +17,7 @@ class Worlds:
         """Use what dialogues are held with, its embedder for what is known at the beginning too."""
         self.host = host
         self._begun: tuple[Cast, float, bytes] | None = None
+        self._read: tuple[bytes, float] = b"", 0.0
 
     async def begin(self, cast: Cast, starts_at: float) -> bytes:
         """Make the world that a run begins in; the runs of an arm begin alike, in one world.
@@ -31,7 +32,9 @@ class Worlds:
 
     async def time_in(self, frozen: bytes) -> float:
         """Return when the last thing in a world happened, in seconds since the epoch, UTC."""
-        return await asyncio.to_thread(small_world.latest, frozen)
+        if self._read[0] is not frozen:
+            self._read = frozen, await asyncio.to_thread(small_world.latest, frozen)
+        return self._read[1]
 
     async def fold(self, frozen: bytes, store: BatchStore, jobs: Sequence[Job]) -> bytes:
         """Make the dialogues of a wave, which are all kept, part of the world they began in."""

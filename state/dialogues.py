@@ -1,7 +1,7 @@
 """Talks between personas in SQL: begun, read as they stand, and ended with their pauses."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, String, bindparam, func, insert, select, update
@@ -209,7 +209,9 @@ def read_standing(
         NotFound: One of its personas is not there any more.
     """
     plan = plan_of(conversation.plan or {})
-    found = [member_of(connection, world_id, id) for id in conversation.participants]
+    everybody = [*conversation.participants, *plan.witnesses]
+    there = {one.id: one for one in personas.those(connection, world_id, everybody)}
+    found = [member_of(there, id) for id in conversation.participants]
     last = head or conversation.head_exchange_id
     most = window + plan.stale_turns
     rows = LAST_TURNS.all(connection, world=world_id, key=conversation.id, most=most)
@@ -233,7 +235,7 @@ def read_standing(
         views=views_of(connection, world_id, found, now, params),
         said=spent.said,
         narrated=narrated(connection, world_id, conversation.id) if plan.interventions else {},
-        heard_by=tuple(personas.those(connection, world_id, plan.witnesses)),
+        heard_by=tuple(there[id] for id in sorted(there) if id in plan.witnesses),
     )
 
 
@@ -243,16 +245,15 @@ def narrated(connection: Connection, world_id: str, conversation_id: str) -> Cou
     return Counter(row.content for row in rows)
 
 
-def member_of(connection: Connection, world_id: str, persona_id: str) -> Persona:
+def member_of(there: Mapping[str, Persona], persona_id: str) -> Persona:
     """Return one of a talk, by its id alone.
 
     Raises:
         NotFound: It is not there any more, whoever else may be called so.
     """
-    found = personas.those(connection, world_id, [persona_id])
-    if not found:
+    if persona_id not in there:
         raise NotFound.of("persona", persona_id)
-    return found[0]
+    return there[persona_id]
 
 
 def views_of(
@@ -264,11 +265,8 @@ def views_of(
 ) -> dict[tuple[str, str], Shown]:
     """Return how each of some personas sees each other one that it has met."""
     laws = params.relationships
-    met = arrows_among(connection, world_id, [one.id for one in members])
-    return {
-        pair: relationship.shown(relationship.decay(arrow, now, laws), laws)
-        for pair, arrow in met.items()
-    }
+    met = arrows_among(connection, world_id, [one.id for one in members], now, laws)
+    return {pair: relationship.shown(arrow, laws) for pair, arrow in met.items()}
 
 
 def end_conversation(

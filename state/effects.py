@@ -61,15 +61,29 @@ def read_arrow(connection: Connection, world_id: str, from_id: str, to_id: str) 
 
 
 def arrows_among(
-    connection: Connection, world_id: str, ids: Sequence[str]
+    connection: Connection,
+    world_id: str,
+    ids: Sequence[str],
+    now: float,
+    params: RelationshipParams,
 ) -> dict[tuple[str, str], Arrow]:
-    """Return the arrows between some personas as they stood after their last events.
+    """Return the arrows between some personas and users as time has left them.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        ids: Whose.
+        now: Seconds since the epoch, UTC; not before their last events.
+        params: The constants.
 
     Returns:
         By (who, whom); those who never met have none.
     """
     rows = statements.ARROWS.all(connection, world=world_id, ids=list(ids))
-    return {(row.from_id, row.to_id): Arrow(**row.arrow) for row in rows}
+    return {
+        (row.from_id, row.to_id): relationship.decay(Arrow(**row.arrow), now, params)
+        for row in rows
+    }
 
 
 def add_relationship_change(
