@@ -235,11 +235,11 @@ async def local_engine(model: TimedModel, made: Made) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def processes(seconds: float, made: Made) -> AsyncIterator[Engine]:
+async def processes(seconds: float, dialogues: int, made: Made) -> AsyncIterator[Engine]:
     """Hold dialogues in a process for each processor."""
     share = ModelSpec(name="openai:timed", slots=SLOTS)
     engine = await open_processes(
-        Settings(_env_file=None), share, None, made, (*TIMED_WORKER, str(seconds))
+        Settings(_env_file=None), share, dialogues, None, made, (*TIMED_WORKER, str(seconds))
     )
     try:
         yield engine
@@ -267,7 +267,7 @@ async def waited(seconds: float, engine: EngineName, dialogues: int, turns: int 
     """Measure a batch whose model takes so long for each reply."""
     model, spec = TimedModel(seconds), specification(dialogues, turns)
     here = engine == "local"
-    opened = partial(local_engine, model) if here else partial(processes, seconds)
+    opened = partial(local_engine, model) if here else partial(processes, seconds, dialogues)
     with tempfile.TemporaryDirectory(prefix="persona-batch-") as folder:
         summary, cpu_s = await held(opened, spec, Path(folder), lambda event: None)
     check(summary)

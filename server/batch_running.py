@@ -183,10 +183,10 @@ async def engine_for(
     if how.engine == "local":
         return LocalEngine(host, pool, how.workers, made)
     if how.engine == "processes":
-        return await open_processes(settings, asked.model, how.workers, made)
+        return await open_processes(settings, asked.model, asked.plan.total, how.workers, made)
     from persona_mcp.server.ray_cluster import open_ray  # noqa: PLC0415 - an extra
 
-    return await open_ray(settings, asked.model, how.workers, made)
+    return await open_ray(settings, asked.model, asked.plan.total, how.workers, made)
 
 
 async def cast_in(folder: BatchFolder, asked: Asked) -> Casts:

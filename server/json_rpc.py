@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -112,10 +113,11 @@ def request_of(value: Any) -> Entry:
     if not is_id(id):
         return refusal(None, "id", "text, a finite number or null", shorten(id))
     if value.get("jsonrpc") != VERSION:
-        return refusal(id, "jsonrpc", f'"{VERSION}"', shorten(value.get("jsonrpc")))
+        return refusal(id, "jsonrpc", f'"{VERSION}"', given_as(value, "jsonrpc"))
     method, params = value.get("method"), value.get("params")
     if not isinstance(method, str):
-        return refusal(id, "method", "text, as rpc.discover lists it", shorten(method))
+        allowed = "text, as rpc.discover lists it"
+        return refusal(id, "method", allowed, given_as(value, "method"))
     if isinstance(params, list):
         allowed = "an object with the arguments by name"
         fault = {"field": "params", "allowed": allowed, "given": shorten(params)}
@@ -123,6 +125,11 @@ def request_of(value: Any) -> Entry:
     if params is not None and not isinstance(params, dict):
         return refusal(id, "params", "an object, or left out", shorten(params))
     return Request(id, method, params or {}, notification)
+
+
+def given_as(frame: Mapping[str, Any], member: str) -> str:
+    """Write the value of a member, in short; what is not there is nothing, which null is not."""
+    return shorten(frame[member]) if member in frame else "nothing"
 
 
 def is_id(value: Any) -> bool:

@@ -49,6 +49,7 @@ KILLED_S = 10.0
 async def open_processes(
     settings: Settings,
     model: ModelSpec,
+    dialogues: int,
     workers: int | None = None,
     made: Made | None = None,
     command: Sequence[str] = COMMAND,
@@ -58,7 +59,8 @@ async def open_processes(
     Args:
         settings: In effect; the workers take them over.
         model: Who writes the replies; its places are shared out to the workers.
-        workers: How many, at most one for each place; None for one a processor.
+        dialogues: How many there are to be held, >= 1.
+        workers: How many, at most one for each place and dialogue; None for one a processor.
         made: Keeps each call of the model as it comes.
         command: Runs `worker_process.main`.
 
@@ -69,7 +71,7 @@ async def open_processes(
         raise NotConfigured(
             "the engine processes needs pipes that Windows does not have; use --engine ray, or WSL"
         )
-    shares = shared_out(settings.llm, model, workers or processors())
+    shares = shared_out(settings.llm, model, min(workers or processors(), dialogues))
     at_once = enough_for(open_pool(settings.llm, model))
     engine = WorkerEngine(ProcessCrew(settings, command), shares, at_once, made)
     await engine.begin()

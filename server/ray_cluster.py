@@ -38,6 +38,7 @@ SPARE_CALLS = 8
 async def open_ray(
     settings: Settings,
     model: ModelSpec,
+    dialogues: int,
     workers: int | None = None,
     made: Made | None = None,
 ) -> WorkerEngine:
@@ -46,7 +47,8 @@ async def open_ray(
     Args:
         settings: In effect; the workers take them over.
         model: Who writes the replies; its places are shared out to the workers.
-        workers: How many, at most one for each place; None for one a processor.
+        dialogues: How many there are to be held, >= 1.
+        workers: How many, at most one for each place and dialogue; None for one a processor.
         made: Keeps each call of the model as it comes.
 
     Raises:
@@ -57,7 +59,8 @@ async def open_ray(
     if ours:
         await asyncio.to_thread(connect, ray, workers)
     processors = int(ray.cluster_resources().get("CPU", 1))
-    shares = shared_out(settings.llm, model, workers or max(1, processors))
+    most = min(workers or max(1, processors), dialogues)
+    shares = shared_out(settings.llm, model, most)
     at_once = enough_for(open_pool(settings.llm, model))
     kind = ray.remote(RayWorker).options(
         num_cpus=1,

@@ -30,6 +30,7 @@ WAVES = {
     ],
 }
 TURNS = 24
+ONE_TALK = {"dialogues": [{"participants": ["ada", "bo"]}]}
 
 
 @pytest.fixture
@@ -111,6 +112,25 @@ def test_workers_end_when_who_started_them_is_killed(cli: Cli, spec: str, compil
 
     assert workers
     eventually(lambda: not any(map(is_running, workers)), "the end of the workers")
+
+
+def test_no_more_workers_are_started_than_there_are_dialogues(
+    cli: Cli, tmp_path: Path, compiled: None
+) -> None:
+    alone = written(tmp_path / "alone.yaml", specification(repeats=1, waves=[ONE_TALK]))
+    cli.server.default = cli.server.named("silence")
+    given = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    engine = ("--engine", "processes", "--workers", "3")
+
+    process = start(*("dialogue", "run", alone, "--out", "out", *engine), **given)
+    try:
+        eventually(lambda: cli.server.requests, "the model to be asked")
+        workers = children(TITLES["processes"])
+    finally:
+        process.kill()
+        end(process)
+
+    assert len(workers) == 1
 
 
 def is_running(pid: int) -> bool:

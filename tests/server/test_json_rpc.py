@@ -134,6 +134,17 @@ def test_an_envelope_that_is_wrong_is_refused_and_told_what_is_allowed(
     assert told["error"]["data"]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("frame", "given"),
+    [({"id": 1}, "nothing"), ({"id": 1, "jsonrpc": None}, "null"), (call(method=5), "5")],
+)
+def test_what_is_not_there_is_told_from_null(frame: Any, given: str) -> None:
+    entry = one(frame)
+
+    assert isinstance(entry, Refused)
+    assert entry.error.message.endswith(f"given was {given}")
+
+
 def test_a_notification_with_arguments_by_place_is_not_answered() -> None:
     entry = one(call(params=[1]))
 

@@ -78,7 +78,7 @@ def cluster() -> Iterator[None]:
 async def workers_of(
     opened: Opened, server: ModelServer, made: Any = None
 ) -> AsyncIterator[WorkerEngine]:
-    engine = await opened(SETTINGS, model_of(server), 2, made)
+    engine = await opened(SETTINGS, model_of(server), 2, 2, made)
     try:
         yield engine
     finally:
@@ -284,7 +284,7 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "ray", None)
 
     with pytest.raises(NotConfigured, match=r"pip install 'persona-mcp\[ray\]'"):
-        await open_ray(SETTINGS, ModelSpec())
+        await open_ray(SETTINGS, ModelSpec(), 1)
 
 
 def test_what_ray_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
