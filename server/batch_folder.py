@@ -5,6 +5,7 @@ Outputs are written beside and moved into place, so no file is ever half there.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -35,6 +36,7 @@ HALF = frozenset(f"{name}{NEW}" for name in (SPEC, CAST, MANIFEST))
 OURS = frozenset({SPEC, CAST, RECORDING, MANIFEST, TIMINGS, LOCK, FORKS, NEW, *OUTPUTS, *STORED})
 OURS |= HALF
 """All that may lie in the folder of a batch."""
+WORKED_ON = "another process works on that batch now; wait for it, or stop it with Ctrl-C"
 
 
 def world_path(data_dir: Path, world_id: str) -> Path:
@@ -121,6 +123,8 @@ async def begin_folder(
         NotFound: This batch is finished there, and its store is gone.
         StorageUnavailable: It cannot be written.
     """
+    if not (path / LOCK).exists():  # what is refused is refused before there is one
+        check_folder(path, spec, resume=resume, force=force)
     with writable(path):
         path.mkdir(parents=True, exist_ok=True)
     with locked(path):
@@ -179,8 +183,41 @@ def check_store(path: Path) -> None:
         )
 
 
+def check_folder(path: Path, spec: bytes, *, resume: bool, force: bool) -> None:
+    """Look whether `begin_folder` could be given a folder; nothing is made. Blocks.
+
+    Raises:
+        PersonaError: As `begin_folder`.
+    """
+    with writable(path):
+        nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if nearest != path:
+            return
+        if (path / LOCK).exists() and is_locked(path):
+            raise Conflict(WORKED_ON)
+        sha256 = hashlib.sha256(spec).hexdigest()
+        goes_on = is_begun(path, sha256, resume=resume, force=force)
+    if goes_on and (path / MANIFEST).exists():
+        check_store(path)
+
+
 def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) -> None:
     """See to it that a folder holds this batch and nothing else.
+
+    Raises:
+        Conflict: As `begin_folder`.
+    """
+    if not is_begun(path, sha256, resume=resume, force=force):
+        clear(path)
+        write_file(path / SPEC, [spec])
+
+
+def is_begun(path: Path, sha256: str, *, resume: bool, force: bool) -> bool:
+    """Tell whether this batch is there and gone on with, or else whether it may begin there.
 
     Raises:
         Conflict: As `begin_folder`.
@@ -196,7 +233,7 @@ def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) 
                 "this batch was begun in that folder already: add --resume to go on with it, or "
                 "--force to begin anew"
             )
-        return
+        return True
     strange = sorted(there - OURS)
     marks = {STORE, MANIFEST} if strange else {STORE, MANIFEST, SPEC}
     if there and not there & marks:  # no batch, whatever its files are called
@@ -210,8 +247,7 @@ def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) 
             f"that folder holds another batch ({why}): give another --out, or --force to throw the "
             "other one away"
         )
-    clear(path)
-    write_file(old, [spec])
+    return False
 
 
 def clear(path: Path) -> None:
@@ -237,9 +273,7 @@ def locked(path: Path) -> Iterator[None]:
         with writable(path):
             lock.acquire(timeout=0)
     except Timeout:
-        raise Conflict(
-            "another process works on that batch now; wait for it, or stop it with Ctrl-C"
-        ) from None
+        raise Conflict(WORKED_ON) from None
     try:
         yield
     finally:

@@ -15,7 +15,14 @@ from rich.table import Table
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.spec_files import SpecFile, read_plan
 from persona_mcp.server.batch_check import needs_folder, reader
-from persona_mcp.server.batch_folder import MANIFEST, SPEC, is_locked, open_folder, spec_in
+from persona_mcp.server.batch_folder import (
+    MANIFEST,
+    SPEC,
+    check_folder,
+    is_locked,
+    open_folder,
+    spec_in,
+)
 from persona_mcp.server.batch_manifest import counts_in, read_manifest
 from persona_mcp.server.batch_outputs import REPORT
 from persona_mcp.server.batch_progress import Display, Events, Silence, display, duration
@@ -59,8 +66,14 @@ def run_file(
     as_json: bool,
 ) -> None:
     """Run a batch; exits with 3 if a dialogue failed, and with 130 after Ctrl-C."""
+
+    def can_begin(spec: bytes) -> None:
+        check_engine(engine)
+        check_folder(out, spec, resume=resume or retry_failed, force=force)
+
     if dry_run:
-        command_module("cli_batch_check").check(file, model, as_json, asks=False)
+        check = command_module("cli_batch_check").check
+        check(file, model, as_json, asks=False, first=can_begin)
         return
 
     async def work(settings: Settings, terminal: Terminal, spec: SpecFile, plan: BatchPlan) -> None:
@@ -80,12 +93,21 @@ def run_file(
         ended(shown, terminal, summary, engine, file, out)
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
-        if engine not in ENGINES:
-            raise InvalidParams.one("--engine", ", ".join(ENGINES), engine)
+        check_engine(engine)
         # Before the event loop runs: in a thread beside it a Ctrl-C waits for the thread's end.
         runner.run(work(settings, terminal, *read_plan(file)))
 
     run_loop(loop, as_json=as_json, busy=True, llm=llm(model))
+
+
+def check_engine(name: str) -> None:
+    """Look whether there is an engine of that name.
+
+    Raises:
+        InvalidParams: There is none.
+    """
+    if name not in ENGINES:
+        raise InvalidParams.one("--engine", ", ".join(ENGINES), name)
 
 
 def with_name(model: ModelSpec, name: str | None) -> ModelSpec:

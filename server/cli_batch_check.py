@@ -1,6 +1,7 @@
 """The command that checks a specification and tells what a batch would come to."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from persona_mcp.config.settings import Settings
@@ -12,7 +13,14 @@ from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.batch_plan import BatchPlan
 
 
-def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) -> None:
+def check(
+    file: Path,
+    model: str | None,
+    as_json: bool,
+    *,
+    asks: bool = True,
+    first: Callable[[bytes], None] | None = None,
+) -> None:
     """Check a specification, and show what it comes to.
 
     Args:
@@ -20,6 +28,7 @@ def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) ->
         model: In place of the one that it names.
         as_json: Print one JSON object instead.
         asks: The model is asked once, to estimate the time.
+        first: Given the specification's bytes before it is checked; what it raises is told.
     """
 
     async def work(settings: Settings, terminal: Terminal, spec: SpecFile, plan: BatchPlan) -> None:
@@ -38,6 +47,9 @@ def check(file: Path, model: str | None, as_json: bool, *, asks: bool = True) ->
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         # Before the event loop runs: in a thread beside it a Ctrl-C waits for the thread's end.
-        runner.run(work(settings, terminal, *read_plan(file)))
+        spec, plan = read_plan(file)
+        if first is not None:
+            first(spec.text.encode())
+        runner.run(work(settings, terminal, spec, plan))
 
     run_loop(loop, as_json=as_json, llm=llm(model))

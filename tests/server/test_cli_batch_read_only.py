@@ -1,4 +1,4 @@
-"""How far a batch is, in a folder that its reader cannot write to."""
+"""A folder that its reader cannot write to: how far its batch is, and that none can begin there."""
 
 import json
 import os
@@ -47,15 +47,20 @@ def closed(folder: Path) -> Path:
     return folder
 
 
-def status(folder: Path) -> Any:
-    """Ask how far a batch is as somebody who cannot write there."""
+def as_a_reader(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on batches as somebody who cannot write there."""
     reader = AS_A_READER if os.geteuid() == 0 else ()
-    done = subprocess.run(
-        [*reader, PERSONA, "dialogue", "status", str(folder), "--json"],
+    return subprocess.run(
+        [*reader, PERSONA, "dialogue", *arguments],
         env=environment(),
         capture_output=True,
         encoding="utf-8",
     )
+
+
+def status(folder: Path) -> Any:
+    """Ask how far a batch is as somebody who cannot write there."""
+    done = as_a_reader("status", str(folder), "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -94,3 +99,14 @@ def test_a_batch_whose_process_was_killed_is_told_of_with_its_newest_calls(
     killed.chmod(0o755)
 
     assert (found["status"], found["done"], found["calls_under_way"]) == ("stopped", 1, 1)
+
+
+def test_a_dry_run_says_that_its_folder_could_not_be_written(out: Path, tmp_path: Path) -> None:
+    closed(out)
+    spec = str(tmp_path / "batch.yaml")
+
+    for folder, name in ((out, "out"), (out / "below", "below")):
+        done = as_a_reader("run", spec, "--out", str(folder), "--dry-run")
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"'{name}' cannot be used (Permission denied)" in done.stderr
