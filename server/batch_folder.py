@@ -226,7 +226,8 @@ def is_begun(path: Path, sha256: str, *, resume: bool, force: bool) -> bool:
     old = path / SPEC
     same = old.exists() and hashlib.sha256(old.read_bytes()).hexdigest() == sha256
     # Nothing was held: somebody could not be cast, or no model answered.
-    unused = STORE in there and there <= {SPEC, CAST, *STORED} and is_unused(path)
+    bare = STORE in there and there <= {SPEC, CAST, *STORED}
+    unused = bare and not force and is_unused(path)
     if same and not force and not unused:
         if not resume and not (path / MANIFEST).exists():
             raise Conflict(

@@ -108,6 +108,16 @@ async def test_a_batch_whose_specification_is_gone_is_not_thrown_away(tmp_path: 
         assert await folder.store.fact("begun") is None
 
 
+async def test_force_throws_a_batch_away_whose_store_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / SPEC).write_bytes(ONE)
+    (tmp_path / "run.db").write_bytes(b"no database")
+    with pytest.raises(StorageUnavailable, match="damaged"):
+        await begun(tmp_path, resume=True)
+
+    async with begin_folder(tmp_path, ONE, force=True) as folder:
+        assert await folder.store.fact("begun") is None
+
+
 async def test_the_store_of_a_finished_batch_is_not_made_anew(tmp_path: Path) -> None:
     await begun(tmp_path)
     (tmp_path / MANIFEST).write_text("{}")
