@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ from persona_mcp.state.errors import BadSnapshot, PersonaError
 INPUTS = (SPEC, CAST, RECORDING)
 """What a batch is held again from."""
 TABLE, JSON_LINES, JSON = ".parquet", ".jsonl", ".json"
-SHOWN = 60
-"""Characters of a value that are shown."""
+SHOWN, BEFORE = 60, 20
+"""Characters of a value that are shown, and of those that come before where it parts."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def differences(path: Path, again: Path, manifest: Manifest, made: Manifest) -> 
     left_out = {MADE_WITH, SUM, "files"}
     for name in sorted({*manifest, *made} - left_out):
         if manifest.get(name) != made.get(name):
-            what = f"{shown(manifest.get(name))} there, {shown(made.get(name))} again"
+            what = words(manifest.get(name), made.get(name))
             found.append(Difference(MANIFEST, None, name, what))
     return found
 
@@ -285,14 +285,24 @@ def rows_of(file: Any) -> Iterator[dict[str, Any]]:
 
 
 def words(there: Any, again: Any) -> str:
-    """Write two values that should be one."""
-    return f"{shown(there)} there, {shown(again)} again"
+    """Write two values that should be one; of long ones the piece where they part."""
+    one, other = written(there), written(again)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    part = sum(1 for _ in same)
+    start = part - BEFORE if part > SHOWN - BEFORE else 0
+    return f"{piece(one, start)} there, {piece(other, start)} again"
 
 
-def shown(value: Any) -> str:
-    """Write a value, not all of a long one."""
-    text = value.decode("utf-8", "replace").rstrip("\n") if isinstance(value, bytes) else None
-    text = json.dumps(value, ensure_ascii=False, default=str) if text is None else text
+def written(value: Any) -> str:
+    """Write a value."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").rstrip("\n")
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def piece(text: str, start: int) -> str:
+    """Return a text from somewhere on, not all of a long one."""
+    text = f"…{text[start:]}" if start else text
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

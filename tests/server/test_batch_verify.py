@@ -15,7 +15,7 @@ from persona_mcp.server.batch_verify import (
     first_in,
     first_in_lines,
     other_versions,
-    shown,
+    words,
 )
 from persona_mcp.server.prompt_texts import prompts_sha256
 from tests.batches import lines, results, specification, written
@@ -285,7 +285,25 @@ def test_lines_and_values_are_compared() -> None:
         "2 there, 3 again",
     )
     assert first_in([1], [1, 2], "a") == ("a.1", "null there, 2 again")
-    assert shown("x" * 100).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("there", "again", "told"),
+    [
+        ("short", "shirt", '"short" there, "shirt" again'),
+        ("x" * 100, "y" * 100, f'"{"x" * 58}… there, "{"y" * 58}… again'),
+        (
+            "a" * 100 + "one" + "b" * 100,
+            "a" * 100 + "two" + "b" * 100,
+            f"…{'a' * 20}one{'b' * 35}… there, …{'a' * 20}two{'b' * 35}… again",
+        ),
+        ("a" * 100, "a" * 90, f'…{"a" * 30}" there, …{"a" * 20}" again'),
+    ],
+)
+def test_of_long_values_the_piece_is_told_in_which_they_part(
+    there: str, again: str, told: str
+) -> None:
+    assert words(there, again) == told
 
 
 def test_a_batch_is_told_from_one_with_another_text_in_its_prompts(
