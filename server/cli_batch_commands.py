@@ -132,7 +132,10 @@ def fork(
         ),
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", help="Hold the rest so often, each by another lot.", min=1)
+        int,
+        typer.Option(
+            "--repeats", help="Hold the rest so often: by its own lot, then by others.", min=1
+        ),
     ] = 1,
     model: Model = None,
     as_json: AsJson = False,
