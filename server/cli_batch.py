@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -90,7 +91,7 @@ def run_file(
             )
             with closing(shown), stopped_by_ctrl_c(stopping, terminal):
                 summary = await run_in_folder(out, asked, how, shown.told, stopping)
-        ended(shown, terminal, summary, engine, file, out)
+        ended(shown, terminal, summary, engine, again(file, out, engine, model), out)
 
     def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
         check_engine(engine)
@@ -132,8 +133,16 @@ def stopped_by_ctrl_c(stopping: asyncio.Event, terminal: Terminal) -> Iterator[N
         signal.signal(signal.SIGINT, usual)
 
 
+def again(file: Path, out: Path, engine: str, model: str | None) -> str:
+    """Write the command that goes on with a batch as it was begun; how it goes on is missing."""
+    words = ["persona", "dialogue", "run", str(file), "--out", str(out)]
+    words += ["--engine", engine] if engine != ENGINES[0] else []
+    words += ["--model", model] if model is not None else []
+    return shlex.join(words)
+
+
 def ended(
-    shown: Display, terminal: Terminal, summary: Summary, engine: str, file: Path, out: Path
+    shown: Display, terminal: Terminal, summary: Summary, engine: str, command: str, out: Path
 ) -> None:
     """Tell what came of a batch, and exit as it ended.
 
@@ -150,7 +159,7 @@ def ended(
     if isinstance(shown, Events):
         shown.told(event)
     else:
-        show_summary(terminal, summary, file, out)
+        show_summary(terminal, summary, command, out)
         if advice := pace(summary, engine, processors()):
             terminal.err.print(advice, style=DIM)
     if summary.stopped:
@@ -178,20 +187,20 @@ def show_under_way(terminal: Terminal, calls: int) -> None:
         terminal.out.print(f"{what} of dialogues under way are kept, too: they go on from there")
 
 
-def show_summary(terminal: Terminal, summary: Summary, file: Path, out: Path) -> None:
-    """Write what came of a batch in a table, and what to do next."""
+def show_summary(terminal: Terminal, summary: Summary, command: str, out: Path) -> None:
+    """Write what came of a batch in a table, and what to do next: the command, with one option."""
     table = Table("dialogues", "done", "failed", "turns", "model calls", "time")
     counts = (summary.total, summary.done, summary.failed, summary.turns, summary.calls)
     table.add_row(*map(str, counts), duration(summary.wall_s))
     terminal.out.print(table)
     if summary.stopped:
         show_under_way(terminal, calls_under_way(out))
-        terminal.out.print(f"stopped; go on with: persona dialogue run {file} --out {out} --resume")
+        terminal.out.print(f"stopped; go on with: {command} --resume")
         return
     if summary.failed:
         terminal.out.print(
-            f"what failed is told by: persona dialogue status {out}; "
-            f"hold it again with: persona dialogue run {file} --out {out} --retry-failed"
+            f"what failed is told by: {shlex.join(['persona', 'dialogue', 'status', str(out)])}; "
+            f"hold it again with: {command} --retry-failed"
         )
     report = out / REPORT
     terminal.out.print(f"report: {report}" if report.exists() else f"results: {out}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import threading
 from dataclasses import replace
@@ -14,7 +15,7 @@ import typer
 from persona_mcp.server import cli_run
 from persona_mcp.server.batch_progress import Bar, Events, Lines, display, duration
 from persona_mcp.server.batches import Summary
-from persona_mcp.server.cli_batch import SOME_FAILED, pace
+from persona_mcp.server.cli_batch import SOME_FAILED, again, pace
 from persona_mcp.server.cli_batch_check import check
 from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
@@ -206,6 +207,25 @@ def test_another_model_or_embedder_does_not_go_on(
 
     assert "begun with the model openai:test, now it is openai:b" in other.err
     assert "begun with the embedder openai-words, now it is openai-more" in embedder.err
+
+
+def test_the_command_that_is_told_to_go_on_with_is_taken_as_it_is_printed(
+    cli: Cli, spec: str
+) -> None:
+    cli.server.script(*["hashed"] * 3, "400")
+    file = Path("my batch.yaml")
+    file.write_bytes(Path(spec).read_bytes())
+    arguments = ("--out", "my results", "--model", "openai:b")
+
+    failed = cli("dialogue", "run", str(file), *arguments)
+    _, _, printed = failed.out.partition("hold it again with: persona ")
+    words = shlex.split(printed.splitlines()[0])
+
+    assert failed.code == SOME_FAILED
+    assert words == ["dialogue", "run", str(file), *arguments, "--retry-failed"]
+    cli.good(*words)
+    told = again(Path("a"), Path("b"), "processes", None)
+    assert told == "persona dialogue run a --out b --engine processes"
 
 
 def test_ctrl_c_stops_at_turns_and_going_on_comes_to_the_same_bytes(cli: Cli, spec: str) -> None:
