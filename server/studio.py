@@ -37,10 +37,10 @@ from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.state.errors import PersonaError
+from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
-from persona_mcp.state.fields import Text
+from persona_mcp.state.fields import Reference, Text
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.validation import validate
 from persona_mcp.state.watching import Unwatched
@@ -97,10 +97,13 @@ class Message(BaseModel):
     message: Annotated[Text, Field(min_length=1, max_length=20000)]
 
 
-class Which(BaseModel):
-    """Which talk goes on in Studio; its form does not ask for it."""
+class Further(BaseModel):
+    """Which talk goes on in Studio, and how; its form neither asks for it nor checks it."""
 
     conversation_id: str
+    asked_speaker: Reference | None = None
+    direction: Annotated[Text, Field(max_length=20000)] = ""
+    turns: int = 1
 
 
 class Visit:
@@ -158,22 +161,26 @@ class Visit:
         """Accept a turn of a talk between personas, which is to be there.
 
         Raises:
-            InvalidParams: No talk is named.
+            InvalidParams: No talk is named, or who is to speak has no part in it.
             NotFound: There is no such talk.
             Conflict: It has ended, another run goes on with it, or it is a chat with a user.
         """
         service = self._service
-        named = {"conversation_id": id} if (id := state.get("conversation_id")) else {}
+        given = {name: state[name] for name in Further.model_fields if state.get(name)}
+        further = validate(Further, given)
         asked = Advance(
             world_id=state.get("world_id") or service.settings.world,
-            conversation_id=validate(Which, named).conversation_id,
+            conversation_id=further.conversation_id,
             request_id=new_id(),
-            speaker=state.get("asked_speaker"),
-            direction=state.get("direction") or "",
+            speaker=further.asked_speaker,
+            direction=further.direction,
         )
         if self._lease is None:  # else this run has made a turn of it already
             await check(service, asked)
         talk = await service.conversations.get(asked.world_id, asked.conversation_id)
+        if asked.speaker is not None and asked.speaker not in talk.participants:
+            allowed = f"one of {', '.join(talk.participants)}, who talk there"
+            raise InvalidParams.one("asked_speaker", allowed, asked.speaker)
         standing = await standing_of(service, asked.world_id, talk)
         exchange = await accept(service, asked, asked.request_ids[0], standing)
         return await self._take(asked.world_id, exchange)

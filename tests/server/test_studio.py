@@ -187,6 +187,30 @@ async def test_a_turn_of_a_talk_between_personas_is_made_in_studio(cli: Cli) -> 
     assert [(e["status"], e["message"]) for e in told["exchanges"]] == [("done", "It rains.")]
 
 
+async def test_a_turn_that_cannot_be_made_as_it_is_asked_for_in_studio_is_refused(
+    cli: Cli,
+) -> None:
+    two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
+    async with studio.checkpointer():
+        service = await studio.OPENED.service()
+        where = (await call_operation(service, "conversation_start", two))["conversation_id"]
+        for given, told in (
+            ({"asked_speaker": "kira"}, "asked_speaker: allowed is one of aria, noor, who talk"),
+            ({"asked_speaker": 5}, "asked_speaker: allowed is text"),
+            ({"direction": 5}, "direction: allowed is text"),
+            ({"turns": "many"}, "turns: allowed is whole number"),
+            ({"conversation_id": 5}, "conversation_id: allowed is text"),
+        ):
+            async with studio.dialogue(runtime(live=True)) as graph:
+                with pytest.raises(RuntimeError, match=told) as raised:
+                    await graph.ainvoke({"conversation_id": where, **given}, context=KNOBS)
+            assert type(raised.value).__name__ == "InvalidParams"
+        found = await call_operation(service, "conversation_get", {"conversation_id": where})
+
+    assert (found["turns"], found["exchanges"]) == ([], [])
+    assert not [r for r in cli.server.requests if "chat" in r.path], "no model was asked"
+
+
 async def test_several_turns_of_a_talk_are_made_in_one_run_in_studio(cli: Cli) -> None:
     two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
     async with studio.checkpointer():
