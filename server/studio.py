@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI
 from langgraph.graph import StateGraph
 from langgraph_sdk.runtime import ServerRuntime
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from persona_mcp.config import checkpoints
@@ -41,8 +41,9 @@ from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.fields import Reference, Text
+from persona_mcp.state.host_prompts import HostReply
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.validation import validate
+from persona_mcp.state.validation import refusal, validate
 from persona_mcp.state.watching import Unwatched
 
 STUDIO = "https://smith.langchain.com"
@@ -75,6 +76,12 @@ class Opened:
 OPENED = Opened()
 
 
+def readable(error: PersonaError) -> RuntimeError:
+    """Return an error of ours, by its name, as one whose message Studio's server tells."""
+    made: RuntimeError = type(type(error).__name__, (RuntimeError,), {})(error.message)
+    return made
+
+
 class Shown(Unwatched):
     """Lets errors of ours be read in Studio, whose server tells messages of a few types alone."""
 
@@ -83,12 +90,31 @@ class Shown(Unwatched):
         """Watch a node.
 
         Raises:
-            RuntimeError: For an error of ours, by its name.
+            RuntimeError: For an error of ours, by its name, and for a reply that is none.
         """
         try:
             yield
         except PersonaError as error:
-            raise type(type(error).__name__, (RuntimeError,), {})(error.message) from error
+            raise readable(error) from error
+        except ValidationError as error:
+            if error.title != HostReply.__name__:
+                raise
+            raise readable(refusal(HostReply, error)) from None
+
+
+class Knobs(ChatContext):
+    """The knobs as Studio gives them; wrong ones are told in our words."""
+
+    def __init__(self, **given: Any) -> None:
+        """Take them; null counts as left out.
+
+        Raises:
+            RuntimeError: One is wrong.
+        """
+        try:
+            super().__init__(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise readable(refusal(ChatContext, error)) from None
 
 
 class Message(BaseModel):
@@ -214,6 +240,8 @@ class Visit:
 
 def shown(builder: StateGraph[Any, Any, Any, Any], name: str) -> Any:
     """Compile a graph whose errors can be read in Studio."""
+    if builder.context_schema is ChatContext:
+        builder.context_schema = Knobs
     return watched(builder, name, Shown()).compile(name=name)
 
 

@@ -54,8 +54,13 @@ def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
     try:
         return model.model_validate(present, strict=True)
     except ValidationError as error:
-        found = error.errors(include_url=False)[:ERRORS_READ]
-        raise InvalidParams.of(distinct([fault(model, dict(e), where) for e in found])) from None
+        raise refusal(model, error, where) from None
+
+
+def refusal(model: type[BaseModel], error: ValidationError, where: str = "") -> InvalidParams:
+    """Say in our words what a model refused."""
+    found = error.errors(include_url=False)[:ERRORS_READ]
+    return InvalidParams.of(distinct([fault(model, dict(e), where) for e in found]))
 
 
 def unwritable(raw: Mapping[str, Any]) -> Iterator[tuple[Path, str, object]]:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -254,6 +255,59 @@ async def test_what_is_wrong_can_be_read_in_studio(cli: Cli) -> None:
             with pytest.raises(RuntimeError, match=told) as raised:
                 await graph.ainvoke(given, context=context)
             assert type(raised.value).__name__ == error
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"token_budget": 0}, "token_budget: allowed is whole number 1..32768, given was 0"),
+        ({"token_budget": "many"}, 'token_budget: allowed is whole number 1..32768, given was "m'),
+        ({"temperature": 5}, "temperature: allowed is number 0..2, given was 5"),
+        ({"seed": -1}, "seed: allowed is whole number 0 or more, given was -1"),
+        ({"seed": -1, "temperature": 5}, "temperature: allowed is number 0..2"),
+        ({"sed": 1}, "sed: allowed is another name (did you mean seed?"),
+    ],
+)
+async def test_a_wrong_knob_is_told_in_studio_as_anything_that_is_wrong(
+    cli: Cli, knobs: dict[str, Any], told: str
+) -> None:
+    async with studio.checkpointer(), studio.conversation(runtime(live=True)) as graph:
+        with pytest.raises(RuntimeError, match=re.escape(told)) as raised:
+            await graph.ainvoke({"message": "Hello."}, context={**KNOBS, **knobs})
+
+    assert type(raised.value).__name__ == "InvalidParams"
+    assert not [r for r in cli.server.requests if "chat" in r.path], "no model was asked"
+
+
+async def test_a_knob_that_is_null_in_studio_is_one_that_is_left_out(cli: Cli) -> None:
+    async with studio.checkpointer(), studio.conversation(runtime(live=True)) as graph:
+        ended = await graph.ainvoke({"message": "Hello."}, context={**KNOBS, "token_budget": None})
+
+    assert ended["reply"]
+
+
+async def test_a_written_reply_that_is_none_is_refused_in_studio_and_may_be_written_anew(
+    cli: Cli,
+) -> None:
+    config = {"configurable": {"thread_id": "t6"}}
+    async with studio.checkpointer() as saver:
+
+        async def run(given: Any) -> Any:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                return await graph.ainvoke(given, config, context={**KNOBS, "host": True})
+
+        await run({"message": "My dog is called Rex."})
+        for given, told in (
+            ({"response": ""}, "response: allowed is text of 1..20000 characters"),
+            ({"reply": "Rex!"}, "response is required"),
+            ("Rex!", "arguments: allowed is object"),
+        ):
+            with pytest.raises(RuntimeError, match=told):
+                await run(Command(resume=given))
+        ended = await run(Command(resume={"response": "Rex! A king's name for a dog."}))
+
+    assert ended["reply"] == "Rex! A king's name for a dog."
 
 
 async def test_what_happened_needs_no_ids_and_is_not_what_happens_next_on_its_thread(
