@@ -223,7 +223,7 @@ class OllamaProvider(Provider):
 class OpenAIProvider(Provider):
     """A model of any server that speaks OpenAI's chat completions."""
 
-    unreachable = f"check PERSONA_LLM__OPENAI_URL; {DOCTOR}"
+    unreachable = f"check PERSONA_LLM__OPENAI_URL, or `endpoints` of the batch; {DOCTOR}"
 
     def __init__(self, settings: LLMSettings, name: str) -> None:
         """Name the model; address and key come from the settings."""
