@@ -13,6 +13,7 @@ from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import Arguments, Ask, Shown, carry_out, counted
+from persona_mcp.server.cli_memory_changes import save
 from persona_mcp.server.cli_run import FAILED
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of
@@ -162,12 +163,7 @@ def export(
     async def work(ask: Ask, given: Arguments) -> Shown:
         done: dict[str, Any] = await ask("persona_export", given)
         data = base64.b64decode(done["data"])
-        try:
-            await asyncio.to_thread(file.write_bytes, data)
-        except OSError as error:
-            raise InvalidParams.one(
-                "FILE", "a file that can be written", f"{file}: {error.strerror}"
-            ) from error
+        await asyncio.to_thread(save, file, data, "FILE")
         kept = ("persona_id", "name", "mime", "bytes", "sha256", "warnings")
         return {"file": str(file), **{key: done[key] for key in kept}}
 

@@ -274,24 +274,25 @@ def joined(pages: list[str], form: str) -> str:
     return "[" + ",\n".join(one for one in lists if one) + "]\n"
 
 
-def save(path: Path, text: str, option: str) -> None:
+def save(path: Path, content: str | bytes, option: str) -> None:
     """Write a file whole or not at all; what had this name is replaced.
 
     Args:
         path: The file.
-        text: What is written.
+        content: What is written, text in UTF-8.
         option: Where the user named the file, for the error.
 
     Raises:
         InvalidParams: It cannot be written.
     """
     part = part_of(path)
+    data = content.encode() if isinstance(content, str) else content
     try:
         if path.exists() and not path.is_file():  # such as /dev/null, which is not to be replaced
-            path.write_text(text, encoding="utf-8", newline="")
+            path.write_bytes(data)
             return
         try:
-            part.write_text(text, encoding="utf-8", newline="")
+            part.write_bytes(data)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -112,10 +112,7 @@ def write(file: Path, picture: bytes) -> None:
     Raises:
         InvalidParams: It cannot be written there.
     """
-    try:
-        file.write_bytes(picture)
-    except OSError as error:
-        raise InvalidParams.one("--plot", "a file that can be written", str(file)) from error
+    command_module("cli_memory_changes").save(file, picture, "--plot")
 
 
 async def answered(store: Store, asked: Asked) -> Answer:

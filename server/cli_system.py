@@ -13,7 +13,6 @@ from persona_mcp.config.loading import list_settings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams
 
 HELD = "; another process has Chroma's folder open: end it and run this again to rebuild that too"
 
@@ -65,12 +64,7 @@ def graph(name: str, svg: Path | None) -> None:
         if svg is None:
             terminal.out.print(pictures.mermaid(name).rstrip(), soft_wrap=True)
             return
-        drawn = pictures.svg(name)
-        try:
-            svg.write_text(drawn, encoding="utf-8")
-        except OSError as error:
-            fault = {"field": "--svg", "allowed": "a file that can be written", "given": str(svg)}
-            raise InvalidParams.of([fault]) from error
+        command_module("cli_memory_changes").save(svg, pictures.svg(name), "--svg")
         terminal.out.print(f"wrote {svg}")
 
     run(work)

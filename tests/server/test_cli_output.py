@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.batches import specification, written
+from tests.cards import V2, as_png
 from tests.processes import PERSONA, environment, model_server, variables
 
 FULL = "error: standard output cannot be written (No space left on device)\n"
@@ -56,6 +57,25 @@ def test_a_command_without_an_output_does_what_it_does(tmp_path: Path, redirecte
 
     assert (done.returncode, done.stderr) == (0, "")
     assert ("Aria" in done.stdout) is (redirected == "list 2>&-")
+
+
+@pytest.mark.parametrize("command", ["export 'Mira Holm'", "graph conversation --svg"])
+def test_a_file_that_there_is_no_room_for_leaves_the_one_that_was_there(
+    tmp_path: Path, command: str
+) -> None:
+    card, there = tmp_path / "large.png", tmp_path / "there.png"
+    card.write_bytes(as_png(("chara", V2)) + bytes(200_000))
+    there.write_text("what was there")
+    assert shell(tmp_path / "data", f"import {card}").returncode == 0
+    blocks = 150 if command.startswith("export") else 2  # the database needs some, too
+    little = f"ulimit -f {blocks}; PYTHONDONTWRITEBYTECODE=1"  # those files would be cut off, too
+
+    done = shell(tmp_path / "data", f'--version; {little} "$0" {command} {there}')
+
+    assert done.returncode == 1
+    assert "allowed is a file that can be written, given was" in done.stderr
+    assert there.read_bytes() == b"what was there"
+    assert sorted(tmp_path.glob("*.p*")) == [card, there]
 
 
 def test_an_error_without_a_place_to_tell_it_is_a_code_only(tmp_path: Path) -> None:
