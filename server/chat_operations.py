@@ -294,13 +294,16 @@ async def conversation_get(call: Call, arguments: ConversationGetArguments) -> C
 
 def whose_summary(found: Conversation) -> str:
     """Return whose summary of a conversation is shown where no viewer is named."""
-    return found.persona_id or plan_of(found.plan or {}).first_speaker
+    if found.kind == "dialogue" and found.plan:
+        return plan_of(found.plan).first_speaker
+    return found.persona_id or found.participants[0]  # a talk that was imported has no plan
 
 
 def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownTurn:
     """Show a turn; score and tokens stand with the persona's own."""
     reply = turn.speaker_id == exchange.persona_id
     outcome, trace = exchange.outcome, traces[exchange.id]
+    score = outcome["continue_score"] if reply else None
     return ShownTurn(
         turn_number=turn.number,
         speaker_id=turn.speaker_id,
@@ -308,7 +311,7 @@ def shown_turn(turn: Turn, exchange: Exchange, traces: dict[str, Any]) -> ShownT
         exchange_id=turn.exchange_id,
         status=exchange.status,
         response_type=outcome["response_type"] if reply else None,
-        continue_score=round(outcome["continue_score"]) if reply else None,
+        continue_score=None if score is None else round(score),
         tokens_used=outcome["tokens_used"] if reply else None,
         created_at=rfc3339(turn.created_at),
         witnesses=list(turn.witnesses),

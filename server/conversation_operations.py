@@ -209,7 +209,8 @@ class Course(Result):
     )
     score_terms: dict[str, float] = Field(description="What the score is made of")
     tokens_remaining: int | None = Field(
-        description="Of the talk's budget; null for a chat with a user, where each call has its own"
+        description="Of the talk's budget; null for a chat with a user, where each call has its "
+        "own, and for a talk that was imported without one"
     )
     should_continue: bool = Field(
         description="If not, the next speaker takes its leave, and the talk ends"
@@ -229,8 +230,8 @@ async def course_of(call: Call, found: Conversation) -> Course:
     spent = await store.database.read(read_spent, world_id, found)
     active, speaker, left = found.status == "active", found.user_id, None
     score, terms, going_on = spent.score, spent.score_terms, active
-    if found.kind == "dialogue":
-        left = max(0, plan_of(found.plan or {}).token_budget - spent.tokens_used)
+    if found.kind == "dialogue" and found.plan:  # the original server's talks have none
+        left = max(0, plan_of(found.plan).token_budget - spent.tokens_used)
     if found.kind == "dialogue" and active:
         standing = await standing_of(store, world_id, found)
         speaker = next_speaker(standing, store.laws.continuation)

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from persona_mcp.server.cli_original import OnlyPlanned
+from persona_mcp.server.service import Service
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.original import moment_of, read_original
-from persona_mcp.state.original_import import Imported
+from persona_mcp.state.original_import import Imported, import_original
+from tests.calls import call
 from tests.command_line import Cli
 from tests.originals import A, make_original
+from tests.worlds import NOW
 
 
 @pytest.fixture
@@ -164,3 +167,21 @@ def test_what_was_imported_is_as_it_was(cli: Cli, folder: Path) -> None:
     assert by_text["What m1 says about iron."]["importance"] == 0.8
     assert by_text["What m2 says about iron."]["visibility"] == "public"
     assert saved["counts"] == copied["restored"]
+
+
+@pytest.mark.anyio
+async def test_an_imported_talk_is_read_like_any_other(service: Service, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "personas.db")) as db, db:
+        db.execute("UPDATE conversation_turns SET continue_score = NULL WHERE turn_number = 1")
+    laws = service.laws.effects
+    await service.database.write(import_original, "main", read_original(folder), laws, NOW)
+    [listed] = (await call(service, "conversation_list"))["conversations"]
+    talk = {"conversation_id": listed["id"]}
+
+    transcript = await call(service, "conversation_get", **talk)
+    status = await call(service, "conversation_status", **talk)
+
+    assert [turn["content"] for turn in transcript["turns"]] == ["Is it hot?", "It is iron."]
+    assert [turn["continue_score"] for turn in transcript["turns"]] == [None, 55]
+    assert (status["status"], status["turn_count"], status["continue_score"]) == ("ended", 2, 55)
+    assert status["tokens_remaining"] is None
