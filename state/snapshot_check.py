@@ -29,6 +29,7 @@ from persona_mcp.state.appraisal import Appraisal, Deltas
 from persona_mcp.state.arrow import Arrow, Bond, Kind, Priors
 from persona_mcp.state.card_files import Carrier
 from persona_mcp.state.cards import Spec, persona_of, read_card
+from persona_mcp.state.dialogue import Plan
 from persona_mcp.state.emotion import EmotionalState, Impulses
 from persona_mcp.state.errors import BadSnapshot
 from persona_mcp.state.exchange import ConversationKind
@@ -37,7 +38,7 @@ from persona_mcp.state.ids import name_key
 from persona_mcp.state.interaction import InteractionState
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.snapshot_rows import RESTING, Row, Rows, key_of
-from persona_mcp.state.snapshot_tables import KEPT, PLACE, Kept
+from persona_mcp.state.snapshot_tables import BY_NAME, KEPT, PLACE, Kept
 from persona_mcp.state.table_base import ID
 from persona_mcp.state.validation import shorten
 
@@ -46,6 +47,12 @@ LONGEST_FILE = 48 * 1024 * 1024
 """Of a card, or of the file that carried it, in base64."""
 DEEPEST = 32
 INT64 = 2**63
+LARGEST = 1e12
+"""Of a number that the laws compute with, either way; what they make of larger ones overflows."""
+GROWING = frozenset({"contact", "disclosure", "interactions", "minutes"})
+"""Values of arrows, and what events add to them, that are never below zero."""
+BUDGETS = {"token_budget": (51, 32768), "max_duration": (30, 86400), "max_turns": (1, 500)}
+"""Of the plan of a talk, from and to."""
 PAIR = 2
 TIMES = frozenset({"at", "as_of", "first_meeting", "last_interaction", "cooldown_until"})
 """Names of times, beside those that end in `_at`."""
@@ -103,9 +110,28 @@ def shaped(kind: type[Any]) -> Any:
         for name in filter(is_time, value):
             if value[name] is not None and not 0 <= value[name] <= LAST_MOMENT:
                 raise ValueError(f"{name} from 0 to {LAST_MOMENT}")
+        for name, number in value.items():
+            low = 0 if name in GROWING else -LARGEST
+            if isinstance(number, int | float) and not low <= number <= LARGEST:
+                raise ValueError(f"{name} from {low:g} to {LARGEST:g}")
         return value
 
     return Annotated[dict[str, Any], AfterValidator(check)]
+
+
+def storable(text: str) -> str:
+    """Refuse a text that PostgreSQL does not take."""
+    if "\0" in text:
+        raise ValueError("text without NUL characters")
+    return text
+
+
+def numbers(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse an object that holds anything but numbers."""
+    for name, number in value.items():
+        if type(number) not in (int, float) or not -LARGEST <= number <= LARGEST:
+            raise ValueError(f"a number for {name:.80}")
+    return value
 
 
 def readable_card(text: str) -> str:
@@ -134,9 +160,13 @@ SPECIAL: Mapping[str, Any] = {
     "conversations.status": Literal["active", "ended"],
     "energy_spent.share": Share,
     "exchanges.finish_reason": Literal["stop", "length"] | None,
+    "exchanges.score_terms": Annotated[dict[str, Any], AfterValidator(numbers)] | None,
     "exchanges.status": Literal[tuple(sorted(RESTING))],
     "memories.emotional_valence": Annotated[float, Field(ge=-1, le=1)],
     "memories.importance": Share,
+    "memories.importance_terms": Annotated[
+        dict[str, Any], AfterValidator(numbers), BeforeValidator(from_pairs)
+    ],
     "memories.related_personas": Parties,
     "memories.visibility": Literal["private", "shared", "public"],
     "memory_vectors.vector": Annotated[File, AfterValidator(finite_vector)],
@@ -178,6 +208,8 @@ def checked(tables: Mapping[str, Any]) -> Rows:
     rows = {kept.name: checked_table(kept, tables[kept.name]) for kept in KEPT}
     for persona in rows["personas"]:
         check_persona(persona)
+    for talk in rows["conversations"]:
+        check_talk(talk)
     check_vectors(rows)
     return rows
 
@@ -255,7 +287,7 @@ def text_of(column: Column[Any]) -> Any:
     if column.type is ID:
         return Annotated[str, Field(pattern=ID_PATTERN)]
     length = None if isinstance(column.type, Text) else getattr(column.type, "length", None)
-    return Annotated[str, Field(max_length=length or LONGEST_TEXT)]
+    return Annotated[str, Field(max_length=length or LONGEST_TEXT), AfterValidator(storable)]
 
 
 def check_persona(row: Row) -> None:
@@ -277,6 +309,40 @@ def check_persona(row: Row) -> None:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         raise wrong(kept, row, path, first["msg"].lower(), first.get("input")) from None
+
+
+def check_talk(row: Row) -> None:
+    """Make sure that a chat has its two, and that a talk between personas can be looked at.
+
+    Such a talk without a plan has ended: it was imported.
+
+    Raises:
+        BadSnapshot: It is not so.
+    """
+    kept = BY_NAME["conversations"]
+    if row["kind"] == "chat":
+        for name in ("persona_id", "user_id"):
+            if row[name] is None:
+                raise wrong(kept, row, name, "an id, since it is a chat", None)
+        return
+    if not row["participants"]:
+        raise wrong(kept, row, "participants", "those who talk", [])
+    if not row["plan"] and row["status"] == "ended":
+        return
+    known = {
+        name: value for name, value in (row["plan"] or {}).items() if name in Plan.model_fields
+    }
+    try:
+        Plan.model_validate_json(json.dumps(known), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(["plan", *(str(part) for part in first["loc"])])
+        raise wrong(kept, row, path, first["msg"].lower(), first.get("input")) from None
+    for name, (low, high) in BUDGETS.items():
+        if not low <= known[name] <= high:
+            raise wrong(kept, row, f"plan.{name}", f"{low}..{high}", known[name])
+    if known["first_speaker"] not in row["participants"]:
+        raise wrong(kept, row, "plan.first_speaker", "one of participants", known["first_speaker"])
 
 
 def check_vectors(rows: Rows) -> None:

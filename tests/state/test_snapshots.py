@@ -228,6 +228,7 @@ BROKEN: dict[str, Any] = {
     "a number is text": lambda t: t["tables"]["memories"][0].update(importance="0.5"),
     "a number is out of range": lambda t: t["tables"]["memories"][0].update(importance=1.5),
     "a number is too large for SQL": lambda t: t["tables"]["turns"][0].update(number=2**70),
+    "a text has a NUL": lambda t: t["tables"]["turns"][0].update(content="a\x00b"),
     "a truth is a number": lambda t: t["tables"]["memories"][0].update(pinned=1),
     "an id is no id": lambda t: t["tables"]["turns"][0].update(speaker_id="../x"),
     "a name is too long": lambda t: t["tables"]["conversations"][0].update(topic="x" * 201),
@@ -291,6 +292,31 @@ BROKEN: dict[str, Any] = {
         lambda t: t["tables"]["persona_versions"][0].update(spec={"name": "Before", "charisma": 99})
     ),
     "a version has no name": lambda t: t["tables"]["persona_versions"][0].update(spec={}),
+    "an arrow is beyond computing": (
+        lambda t: t["tables"]["relationship_states"][0]["arrow"].update(affinity_latent=1e308)
+    ),
+    "an arrow has less than no contact": (
+        lambda t: t["tables"]["relationship_states"][0]["arrow"].update(contact=-1e308)
+    ),
+    "an event takes contact away": (
+        lambda t: t["tables"]["relationship_events"][0]["deltas"].update(contact=-1.0)
+    ),
+    "there is more energy than can be computed": (
+        lambda t: t["tables"]["persona_states"][0]["interaction"].update(energy=1e308)
+    ),
+    "a term of a score is text": (
+        lambda t: t["tables"]["exchanges"][0].update(score_terms={"time": "x"})
+    ),
+    "a term of an importance is none": (
+        lambda t: t["tables"]["memories"][0].update(importance_terms=[["novelty", None]])
+    ),
+    "a chat is with nobody": lambda t: t["tables"]["conversations"][0].update(persona_id=None),
+    "a talk has no plan": lambda t: talk_of(t).update(plan=None),
+    "a talk's budget is text": lambda t: talk_of(t)["plan"].update(token_budget="x"),
+    "a talk's budget is none that can be": lambda t: talk_of(t)["plan"].update(token_budget=0),
+    "nobody is in a talk": lambda t: talk_of(t).update(participants=[]),
+    "a talk is begun by somebody else": lambda t: talk_of(t)["plan"].update(first_speaker="user"),
+    "a whisper of a talk is none": lambda t: talk_of(t)["plan"].update(whispers=[{"turn": 0}]),
     "an arrow first met after all time": (
         lambda t: t["tables"]["relationship_states"][0]["arrow"].update(first_meeting=1e18)
     ),
@@ -303,6 +329,15 @@ BROKEN: dict[str, Any] = {
     "there are no tables": lambda t: t.update(tables=[]),
     "there is something else": lambda t: t.update(more=1),
 }
+
+
+def talk_of(told: Any) -> Any:
+    """Have the first conversation be a talk between personas, and return it."""
+    who = [row["id"] for row in told["tables"]["personas"]][:2]
+    plan = {"token_budget": 1000, "max_duration": 600.0, "max_turns": 20, "seed": 5}
+    its: dict[str, Any] = told["tables"]["conversations"][0]
+    its |= {"kind": "dialogue", "participants": who, "plan": {**plan, "first_speaker": who[0]}}
+    return its
 
 
 def nested(levels: int) -> Any:
@@ -321,6 +356,16 @@ async def test_a_file_that_does_not_hold_together_is_refused_and_changes_nothing
         await load(database, rows_of(open_file(file)), wish("old"))
 
     assert await in_sql(database, "old") == before
+
+
+async def test_a_talk_between_personas_loads_with_its_plan(database: Database) -> None:
+    made(database)
+    file = edited(await payload(database), talk_of)
+
+    await load(database, rows_of(open_file(file)), wish())
+
+    loaded = json.loads(await payload(database, "new"))["tables"]["conversations"][0]
+    assert (loaded["kind"], loaded["plan"]["token_budget"]) == ("dialogue", 1000)
 
 
 TIMES = [
