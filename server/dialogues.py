@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue import Standing, sampling_seed
 from persona_mcp.state.dialogues import busy, holder_of, read_standing
-from persona_mcp.state.errors import InternalError, PersonaError
+from persona_mcp.state.errors import InternalError, NotFound, PersonaError
 from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id, new_id
@@ -165,7 +166,8 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
         raise InternalError("something went wrong on our side; the log has the cause") from error
     finally:
         if lease is not None:
-            await asyncio.shield(service.exchanges.let_go(lease))
+            with suppress(NotFound):  # its world was emptied or deleted; what is raised says so
+                await asyncio.shield(service.exchanges.let_go(lease))
     return made
 
 

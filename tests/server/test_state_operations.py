@@ -1,5 +1,6 @@
 """Worlds saved and loaded from outside: state_save, state_load, state_list, state_export."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -20,7 +21,7 @@ from persona_mcp.state.errors import (
     NotFound,
 )
 from tests.calls import call, dump, rows, say
-from tests.doubles import ScriptedModel
+from tests.doubles import Hangs, ScriptedModel
 from tests.talks import go_on, start
 from tests.worlds import make_world
 
@@ -301,6 +302,26 @@ async def test_a_handle_of_a_persona_that_a_load_took_away_is_of_nobody_again(
     assert again["turn_number"] == 2
     there = await call(service, "conversation_get", session_id=other)
     assert there["conversation_id"] == again["conversation_id"]
+
+
+async def test_a_turn_whose_world_is_replaced_meanwhile_is_told_to_be_sent_again(
+    service: Service, model: ScriptedModel
+) -> None:
+    hangs = Hangs("The boats ", "are all out tonight.")
+    model.add(hangs)
+    talk = await start(service)
+    await call(service, "state_save")
+    turn = asyncio.create_task(go_on(service, talk))
+    await hangs.reached.wait()
+
+    await call(service, "state_load", confirm=True)
+    hangs.release.set()
+
+    with pytest.raises(Conflict, match="send it again") as told:
+        await turn
+    assert told.value.data["retryable"]
+    model.add("The boats are back in.")
+    assert (await go_on(service, talk))["turn_count"] == 1
 
 
 async def test_handles_of_other_worlds_are_left_alone_by_a_load(
