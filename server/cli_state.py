@@ -219,9 +219,13 @@ def read_in(file: Path) -> str:
         size = file.stat().st_size
         if size > FILE_BYTES:
             raise InvalidParams.one(FILE, allowed, f"{file} ({size} bytes)")
-        return base64.b64encode(file.read_bytes()).decode()
+        with file.open("rb") as opened:
+            data = opened.read(FILE_BYTES + 1)
     except OSError as error:
         raise InvalidParams.one(FILE, allowed, f"{file} ({error.strerror})") from error
+    if len(data) > FILE_BYTES:  # a pipe or a device says nothing of its size
+        raise InvalidParams.one(FILE, allowed, f"{file} (more bytes)")
+    return base64.b64encode(data).decode()
 
 
 def in_words(counts: Shown) -> str:

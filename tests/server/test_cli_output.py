@@ -78,6 +78,14 @@ def test_a_file_that_there_is_no_room_for_leaves_the_one_that_was_there(
     assert sorted(tmp_path.glob("*.p*")) == [card, there]
 
 
+def test_a_saved_state_without_an_end_is_refused(tmp_path: Path) -> None:
+    done = shell(tmp_path, '--version; ulimit -v 6000000; "$0" state load /dev/zero --into copy')
+
+    assert done.returncode == 1
+    allowed = "FILE: allowed is a file of at most 268435456 bytes that can be read"
+    assert done.stderr == f"error: {allowed}, given was /dev/zero (more bytes)\n"
+
+
 def test_an_error_without_a_place_to_tell_it_is_a_code_only(tmp_path: Path) -> None:
     assert shell(tmp_path, "show Nobody >/dev/full 2>/dev/full").returncode == 1
     assert shell(tmp_path, "show Nobody 2>&-").returncode == 1
