@@ -13,7 +13,7 @@ from rich.text import Text
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import Arguments, Ask, Shown, carry_out, counted
-from persona_mcp.server.cli_memory_changes import save
+from persona_mcp.server.cli_files import save
 from persona_mcp.server.cli_run import FAILED
 from persona_mcp.server.terminal import Terminal, open_terminal
 from persona_mcp.server.wire import problem_of

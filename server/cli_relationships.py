@@ -8,6 +8,7 @@ from typing import Any
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import Shown, check_alone, in_options
+from persona_mcp.server.cli_files import save
 from persona_mcp.server.cli_run import command_module, run
 from persona_mcp.server.operations import call_operation, rounded
 from persona_mcp.server.relationship_curves import DIMENSIONS, Curve, curve_of
@@ -78,7 +79,8 @@ def show(
             except InvalidParams as error:
                 raise in_options(error) from error
         if asked.plot is not None:
-            write(asked.plot, answer.draw(plots, asked.plot.suffix[1:].lower()))
+            picture = answer.draw(plots, asked.plot.suffix[1:].lower())
+            save(asked.plot, picture, "--plot")
         if as_json:
             terminal.print_json({**answer.found, **({"plot": str(asked.plot)} if plots else {})})
         elif asked.plot is not None:
@@ -104,15 +106,6 @@ def plots_for(file: Path) -> Any:
         if error.name != "matplotlib":
             raise
         raise NotConfigured(f"--plot needs matplotlib, which is not installed: {INSTALL}") from None
-
-
-def write(file: Path, picture: bytes) -> None:
-    """Write a picture, over the one that was there.
-
-    Raises:
-        InvalidParams: It cannot be written there.
-    """
-    command_module("cli_memory_changes").save(file, picture, "--plot")
 
 
 async def answered(store: Store, asked: Asked) -> Answer:

@@ -18,8 +18,8 @@ from persona_mcp.server.cli_calls import (
     confirm,
     counted,
 )
-from persona_mcp.server.cli_memory_changes import check_file
-from persona_mcp.server.cli_memory_changes import save as write_file
+from persona_mcp.server.cli_files import check_file
+from persona_mcp.server.cli_files import save as write_file
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams
 

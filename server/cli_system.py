@@ -11,6 +11,7 @@ from rich.table import Table
 
 from persona_mcp.config.loading import list_settings
 from persona_mcp.config.settings import Settings
+from persona_mcp.server.cli_files import save
 from persona_mcp.server.cli_run import FAILED, command_module, llm, run
 from persona_mcp.server.terminal import Terminal
 
@@ -64,7 +65,7 @@ def graph(name: str, svg: Path | None) -> None:
         if svg is None:
             terminal.out.print(pictures.mermaid(name).rstrip(), soft_wrap=True)
             return
-        command_module("cli_memory_changes").save(svg, pictures.svg(name), "--svg")
+        save(svg, pictures.svg(name), "--svg")
         terminal.out.print(f"wrote {svg}")
 
     run(work)
