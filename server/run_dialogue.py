@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 SHARDS = 32
 """Personas whose vectors stay in memory: all of a dialogue's."""
+FEW = 60
+"""Memories up to which a search scores all of a persona's: to choose among them takes longer."""
 Told = Callable[[TurnTold], None]
 
 
@@ -132,9 +134,10 @@ class Talk:
 
     def _parts_of(self, host: DialogueHost) -> Parts:
         index = ExactIndex(self._database, host.embedder.model_id, SHARDS)
+        memories = MemorySearch(self._database, index, host.embedder, host.retrieval, few=FEW)
         return Parts(
             database=self._database,
-            memories=MemorySearch(self._database, index, host.embedder, host.retrieval),
+            memories=memories,
             model=self.model,
             appraiser=host.appraiser(self.model),
             laws=host.laws,

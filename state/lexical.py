@@ -42,6 +42,14 @@ class Statistics:
     having: Mapping[str, int]
 
 
+def counted(query: str, texts: Sequence[str]) -> Statistics:
+    """Count texts, all that there are, and those that have each word of a query."""
+    stems = {term: set(map(stem, words_of(term))) for term in terms_of(query)}
+    found = [stems_of(text).keys() for text in texts]
+    having = {term: sum(its <= one for one in found) for term, its in stems.items()}
+    return Statistics(len(texts), having)
+
+
 def spaced(text: str) -> str:
     """Return a text's words with spaces between, without case and accents."""
     text = text.casefold()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Integer,
     Select,
@@ -23,10 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
+from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.memory import ANYTHING, Sought
 from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_words import WordQuery, WordSearch
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
+from persona_mcp.state.vector_index import OPEN
 
 M = tables.Memory
 W = tables.MemoryWitness
@@ -87,6 +90,16 @@ def picked() -> Subquery:
     """
     by_id = select(M.seq).where(M.world_id == WORLD, M.id.in_(listed("ids")))
     return union(by_id, listed_numbers("seqs")).subquery()
+
+
+def reachable() -> CompoundSelect[int]:
+    """Return the query for all that a reader may know at most, by their `seq`s.
+
+    Two indexes know it; left alone, SQLite reads the whole world.
+    """
+    own = select(M.seq).where(M.world_id == WORLD, M.persona_id == READER)
+    is_open = or_(*(M.visibility == visibility for visibility in OPEN))
+    return own.union(select(M.seq).where(M.world_id == WORLD, is_open))
 
 
 def sought_for() -> ColumnElement[bool]:
@@ -180,12 +193,14 @@ class Found(NamedTuple):
     vector: bytes | None
 
 
-def candidates_query() -> Select[*tuple[Any, ...]]:
+def candidates_query(its: Subquery) -> Select[*tuple[Any, ...]]:
     """Return the query for what a search reads of some memories that the reader may know.
 
     Archived ones too: they are found no more, but still tell what their neighbours are about.
+
+    Args:
+        its: Their `seq`s.
     """
-    its = picked()
     its_vector = and_(
         V.world_id == M.world_id,
         V.memory_id == M.id,
@@ -200,7 +215,11 @@ def candidates_query() -> Select[*tuple[Any, ...]]:
     )
 
 
-CANDIDATES = Prepared(candidates_query())
+CANDIDATES = Prepared(candidates_query(picked()))
+REACHABLE = Prepared(
+    select(func.count()).select_from(reachable().limit(bindparam("most", type_=INTEGER)).subquery())
+)
+EVERYTHING = Prepared(candidates_query(reachable().subquery()))
 
 
 def search_words(
@@ -274,3 +293,24 @@ def read_candidates(
     )
     # SQLite would carry texts and vectors through its sorting.
     return sorted(map(Found._make, rows))
+
+
+def read_few(
+    connection: Connection, world_id: str, reader: str, model_id: str, most: int
+) -> list[Found] | None:
+    """Read all memories that the reader may know, in order of their ids, with their vectors.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        reader: Who asks.
+        model_id: Whose vectors.
+        most: If there may be more than so many, none is read.
+
+    Returns:
+        None where none is read.
+    """
+    its = reading(world_id, reader)
+    if REACHABLE.scalar(connection, most=most + 1, world=world_id, reader=reader) > most:
+        return None
+    return sorted(map(Found._make, EVERYTHING.all(connection, model=model_id, **its)))

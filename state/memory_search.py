@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -11,7 +12,7 @@ from persona_mcp.state import memories
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
-from persona_mcp.state.lexical import bm25
+from persona_mcp.state.lexical import Statistics, bm25, counted
 from persona_mcp.state.memories import Found
 from persona_mcp.state.memory import ANYTHING, Memory, Recall, Recalled, Sought
 from persona_mcp.state.memory_params import RetrievalParams
@@ -46,6 +47,40 @@ class Nearest(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the memories.
+
+    Attributes:
+        world_id: Where.
+        reader: Who asks.
+        text: What.
+        vector: Its meaning; None where words alone count.
+        degraded: Why they do; empty where they do not.
+        model_id: Of the embedder.
+        limit: How many are wanted, at most.
+        sought: Which ones.
+        withhold: Tells which of those that are found are left out.
+        params: The weights.
+    """
+
+    world_id: str
+    reader: str
+    text: str
+    vector: Vector | None
+    degraded: str
+    model_id: str
+    limit: int
+    sought: Sought
+    withhold: Withhold | None
+    params: RetrievalParams
+
+    @property
+    def candidates(self) -> int:
+        """Return how many candidates each side gives."""
+        return max(self.params.candidates, self.limit)
+
+
 class MemorySearch:
     """Searches the memories of a world for one reader."""
 
@@ -56,13 +91,25 @@ class MemorySearch:
         embedder: Embedder,
         params: RetrievalParams,
         index_s: float = INDEX_S,
+        few: int = 0,
     ) -> None:
-        """Search this database through this index, which has `index_s` seconds for an answer."""
+        """Search a database through an index.
+
+        Args:
+            database: Where the memories are.
+            index: Of their vectors.
+            embedder: Of what is asked.
+            params: The weights.
+            index_s: Limit of the index's answer, in seconds.
+            few: Of up to so many that a reader may know, all are scored; no index is asked. 0 for
+                never.
+        """
         self._database = database
-        self._index_s = index_s
         self._index = index
         self._embedder = embedder
         self._params = params
+        self._index_s = index_s
+        self._few = few
 
     async def search(
         self,
@@ -87,60 +134,40 @@ class MemorySearch:
             StorageUnavailable: The database did not answer. An embedder or index that fails
                 makes the answer `degraded`: words alone.
         """
-        params, text = self._params, query[: self._params.query_chars]
-        most, model_id = max(params.candidates, limit), self._embedder.model_id
-        all_of_them = sought == ANYTHING
-        vector, near, degraded = await self._by_meaning(
-            world_id, reader, text, most if all_of_them else 0
+        text = query[: self._params.query_chars]
+        vector, degraded = await self._embedded(text)
+        model_id, params = self._embedder.model_id, self._params
+        asked = Asked(
+            world_id, reader, text, vector, degraded, model_id, limit, sought, withhold, params
         )
+        if self._few and vector is not None:
+            found = await self._database.read(of_few, asked, self._few)
+            if found is not None:
+                return found
+        near: list[str] | None = None
+        if sought == ANYTHING and vector is not None:
+            try:
+                near = await self._nearest(world_id, vector, reader, asked.candidates)
+            except PersonaError as error:
+                asked = replace(asked, vector=None, degraded=in_words(error))
+        return await self._database.read(of_best, asked, near)
 
-        def read(connection: Connection) -> Recall:
-            words = memories.search_words(connection, text, world_id, reader, most, sought, params)
-            close = near
-            if not all_of_them and vector is not None:
-                some = memories.sought_vectors(connection, world_id, reader, model_id, sought)
-                close = nearest(some, vector, most)
-            around = memories.neighbours(connection, world_id, close, words)
-            rows = memories.read_candidates(
-                connection, world_id, reader, model_id, close, {*words, *around}
-            )
-            known = statistics(connection, text, world_id, reader)
-            pool = pool_of(rows, bm25(text, [r.indexed_text for r in rows], known, params), vector)
-            # What stands around a turn counts for it, whether it is sought itself or not.
-            wanted = {row.id for row in rows if is_sought(row, reader, sought)}
-            best = rank(text, pool, params, limit, wanted)
-            ids = [one.candidate.id for one in best]
-            found = {m.id: m for m in read_memories(connection, world_id, ids)}
-            left_out = withhold(connection, ids) if withhold and ids else frozenset[str]()
-            hits = (recalled(one, found[one.candidate.id]) for one in best)
-            told = tuple(hit for hit in hits if hit.memory.id not in left_out)
-            return Recall(told, degraded, left_out)
-
-        return await self._database.read(read)
-
-    async def _by_meaning(
-        self, world_id: str, reader: str, text: str, most: int
-    ) -> tuple[Vector | None, list[str], str]:
+    async def _embedded(self, text: str) -> tuple[Vector | None, str]:
+        """Embed what is asked, or say why it could not be."""
         try:
-            # One after the other: of two at once, the second would run on after the first failed.
-            vector = await self._embedder.embed_query(text)
-            if not most:
-                return vector, [], ""
-            hits = await self._nearest(world_id, vector, reader, most)
+            return await self._embedder.embed_query(text), ""
         except PersonaError as error:
-            log.warning("search by words alone", reason=error.message, code=error.code)
-            return None, [], error.message
-        return vector, [hit.memory_id for hit in hits], ""
+            return None, in_words(error)
 
-    async def _nearest(self, world_id: str, vector: Vector, reader: str, most: int) -> list[Hit]:
-        """Ask the index, within its limit.
+    async def _nearest(self, world_id: str, vector: Vector, reader: str, most: int) -> list[str]:
+        """Ask the index, within its limit, for the ids of what is near.
 
         Raises:
             StorageUnavailable: It did not answer in time, or failed.
         """
         try:
             async with asyncio.timeout(self._index_s) as clock:
-                return await self._index.search(world_id, vector, reader, most)
+                hits = await self._index.search(world_id, vector, reader, most)
         except TimeoutError as error:
             if not clock.expired():
                 raise
@@ -148,6 +175,66 @@ class MemorySearch:
                 f"the dense index did not answer a search within {self._index_s:g} s "
                 "(PERSONA_INDEX__REQUEST_S); `persona doctor` tells more"
             ) from error
+        return [hit.memory_id for hit in hits]
+
+
+def in_words(error: PersonaError) -> str:
+    """Log that a search is one by words alone, and return why."""
+    log.warning("search by words alone", reason=error.message, code=error.code)
+    return error.message
+
+
+def of_few(connection: Connection, asked: Asked, few: int) -> Recall | None:
+    """Score all that the reader may know; None if that is more than so many."""
+    rows = memories.read_few(connection, asked.world_id, asked.reader, asked.model_id, few)
+    if rows is None:
+        return None
+    own = [row.indexed_text for row in rows if row.persona_id == asked.reader]
+    return recall_of(connection, asked, rows, counted(asked.text, own))
+
+
+def of_best(connection: Connection, asked: Asked, near: Sequence[str] | None) -> Recall:
+    """Score the best by meaning, the best by words, and what stands around them.
+
+    Args:
+        connection: An open transaction.
+        asked: What for.
+        near: Ids of the nearest, from the index; None where it was not asked.
+    """
+    its = asked.world_id, asked.reader
+    most, sought = asked.candidates, asked.sought
+    words = memories.search_words(connection, asked.text, *its, most, sought, asked.params)
+    close = near or []
+    if sought != ANYTHING and asked.vector is not None:
+        some = memories.sought_vectors(connection, *its, asked.model_id, sought)
+        close = nearest(some, asked.vector, most)
+    around = memories.neighbours(connection, asked.world_id, close, words)
+    rows = memories.read_candidates(connection, *its, asked.model_id, close, {*words, *around})
+    return recall_of(connection, asked, rows, statistics(connection, asked.text, *its))
+
+
+def recall_of(
+    connection: Connection, asked: Asked, rows: Sequence[Found], known: Statistics
+) -> Recall:
+    """Score candidates and read the best.
+
+    Args:
+        connection: An open transaction.
+        asked: What for.
+        rows: The candidates.
+        known: Of the reader's own memories.
+    """
+    lexical = bm25(asked.text, [row.indexed_text for row in rows], known, asked.params)
+    pool = pool_of(rows, lexical, asked.vector)
+    # What stands around a turn counts for it, whether it is sought itself or not.
+    wanted = {row.id for row in rows if is_sought(row, asked.reader, asked.sought)}
+    best = rank(asked.text, pool, asked.params, asked.limit, wanted)
+    ids = [one.candidate.id for one in best]
+    found = {m.id: m for m in read_memories(connection, asked.world_id, ids)}
+    left_out = asked.withhold(connection, ids) if asked.withhold and ids else frozenset[str]()
+    hits = (recalled(one, found[one.candidate.id]) for one in best)
+    told = tuple(hit for hit in hits if hit.memory.id not in left_out)
+    return Recall(told, asked.degraded, left_out)
 
 
 def is_sought(row: Found, reader: str, sought: Sought) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_mcp.state.lexical import Statistics, bm25, stem, words_of
+from persona_mcp.state.lexical import Statistics, bm25, counted, stem, words_of
 from persona_mcp.state.memory_params import RetrievalParams
 
 PARAMS = RetrievalParams(lexical_k1=0.9, lexical_b=0.4)
@@ -50,6 +50,12 @@ def test_words_are_those_of_the_full_text_index(text: str, words: list[str]) -> 
 
 def test_forms_of_a_word_have_one_stem() -> None:
     assert {stem(word) for word in ("sail", "sails", "sailing", "sailed")} == {"sail"}
+
+
+def test_texts_are_counted_that_have_a_word_in_any_form() -> None:
+    texts = ["The harbour froze", "Harbours freeze", "A dog", ""]
+
+    assert counted("the Harbour's dogs", texts) == Statistics(4, {"Harbour": 2, "dogs": 1})
 
 
 @given(st.text(max_size=40), st.lists(st.text(max_size=80), max_size=4), st.integers(0, 5))

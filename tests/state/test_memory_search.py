@@ -17,13 +17,14 @@ from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_search import MemorySearch
 from persona_mcp.state.memory_store import read_memories
 from persona_mcp.state.synced_index import SyncedIndex
-from persona_mcp.state.vector_index import Hit
+from persona_mcp.state.vector_index import Hit, Kind
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
 from tests.state.test_memories import CASES, EVERYBODY
 
 pytestmark = pytest.mark.anyio
 
+FEW = 100
 LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
 
 
@@ -32,13 +33,14 @@ def embedder() -> FickleEmbedder:
     return FickleEmbedder()
 
 
-@pytest.fixture(params=["exact", "chroma"])
+@pytest.fixture(params=["exact", "chroma", "of few"])
 async def index(
     request: pytest.FixtureRequest, settings: Settings, database: Database, world: str
 ) -> AsyncIterator[SyncedIndex]:
-    kind = IndexSettings(kind=request.param)
-    opened = await open_index(settings.model_copy(update={"index": kind}), database, "double-64")
-    assert opened.kind == request.param
+    kind: Kind = "chroma" if request.param == "chroma" else "exact"
+    its = IndexSettings(kind=kind)
+    opened = await open_index(settings.model_copy(update={"index": its}), database, "double-64")
+    assert opened.kind == kind
     synced = SyncedIndex(database, opened, "double-64", LIMITS.batch)
     yield synced
     await synced.aclose()
@@ -50,8 +52,14 @@ def indexer(database: Database, index: SyncedIndex, embedder: FickleEmbedder) ->
 
 
 @pytest.fixture
-def memories(database: Database, index: SyncedIndex, embedder: FickleEmbedder) -> MemorySearch:
-    return MemorySearch(database, index, embedder, RetrievalParams())
+def memories(
+    request: pytest.FixtureRequest,
+    database: Database,
+    index: SyncedIndex,
+    embedder: FickleEmbedder,
+) -> MemorySearch:
+    few = FEW if request.node.callspec.params["index"] == "of few" else 0
+    return MemorySearch(database, index, embedder, RetrievalParams(), few=few)
 
 
 class HangingIndex:
@@ -70,6 +78,44 @@ async def test_an_index_that_hangs_is_given_up_and_words_find_what_they_can(
     recall = await memories.search("main", "mara", "harbour", 10)
 
     assert recall.degraded.startswith("the dense index did not answer a search within 0.05 s")
+
+
+async def test_few_memories_are_all_scored_and_the_index_is_not_asked(
+    database: Database, embedder: FickleEmbedder, indexer: Indexer
+) -> None:
+    memories = MemorySearch(
+        database, HangingIndex(), embedder, RetrievalParams(), index_s=0.05, few=2
+    )
+    await remember(database, "m1", "The frozen harbour of that winter.")
+    await remember(database, "m2", "A dog barked.", visibility="public", persona_id="tobin")
+    await index_all(indexer)
+
+    few = await memories.search("main", "mara", "frozen harbour", 10)
+    await remember(database, "m3", "It was cold.")
+    more = await memories.search("main", "mara", "frozen harbour", 10)
+
+    assert few.degraded == ""
+    assert [hit.memory.id for hit in few.hits] == ["m1", "m2"]
+    assert few.hits[0].similarity > few.hits[1].similarity
+    assert more.degraded.startswith("the dense index did not answer")
+
+
+async def test_few_memories_score_as_they_do_by_the_index(
+    database: Database, embedder: FickleEmbedder, index: SyncedIndex, indexer: Indexer
+) -> None:
+    for number, text in enumerate(("The harbour froze.", "Was it cold?", "Ships lay in the ice.")):
+        await remember(database, f"m{number}", text, values={"turn_number": number})
+        await remember(database, f"t{number}", text, persona_id="tobin", visibility="public")
+    await index_all(indexer)
+    chosen, few = (
+        MemorySearch(database, index, embedder, RetrievalParams(), few=most) for most in (0, FEW)
+    )
+
+    for query in ("Was the harbour cold?", "ice", "nothing of it", "?"):
+        told = [(await one.search("main", "mara", query, 10)).hits for one in (chosen, few)]
+        scores = [{hit.memory.id: hit.score for hit in hits} for hits in told]
+        assert scores[1] == pytest.approx(scores[0])
+        assert list(scores[1]) == list(scores[0])
 
 
 async def index_all(indexer: Indexer) -> None:
