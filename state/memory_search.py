@@ -144,7 +144,7 @@ class MemorySearch:
             found = await self._database.read(of_few, asked, self._few)
             if found is not None:
                 return found
-        near: list[str] | None = None
+        near: Sequence[str] = ()
         if sought == ANYTHING and vector is not None:
             try:
                 near = await self._nearest(world_id, vector, reader, asked.candidates)
@@ -193,18 +193,18 @@ def of_few(connection: Connection, asked: Asked, few: int) -> Recall | None:
     return recall_of(connection, asked, rows, counted(asked.text, own))
 
 
-def of_best(connection: Connection, asked: Asked, near: Sequence[str] | None) -> Recall:
+def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall:
     """Score the best by meaning, the best by words, and what stands around them.
 
     Args:
         connection: An open transaction.
         asked: What for.
-        near: Ids of the nearest, from the index; None where it was not asked.
+        near: Ids of the nearest, from the index; none where it was not asked.
     """
     its = asked.world_id, asked.reader
     most, sought = asked.candidates, asked.sought
     words = memories.search_words(connection, asked.text, *its, most, sought, asked.params)
-    close = near or []
+    close = near
     if sought != ANYTHING and asked.vector is not None:
         some = memories.sought_vectors(connection, *its, asked.model_id, sought)
         close = nearest(some, asked.vector, most)
