@@ -1,5 +1,6 @@
 """What the MCP door proposes while an argument of a prompt or of an address is written."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST = 100
 """MCP allows no more in one answer."""
+BEGUN = re.compile("[A-Za-z0-9_-]{0,64}")
+"""What an id may begin with; a database takes neither NUL characters nor endless patterns."""
 Given = Mapping[str, str]
 Begun = tuple[list[str], int]
 """Values that begin so, the likeliest first, and how many there are."""
@@ -77,11 +80,15 @@ async def others(store: "Store", begun: str, given: Given) -> Begun:
 
 async def conversations(store: "Store", begun: str, given: Given) -> Begun:
     """Propose conversations of the caller's usual world by their id, the last used first."""
+    if not BEGUN.fullmatch(begun):
+        return [], 0
     return await store.conversations.begun(home_of(store), begun, MOST)
 
 
 async def memories(store: "Store", begun: str, given: Given) -> Begun:
     """Propose memories of the caller's usual world by their id, the newest first."""
+    if not BEGUN.fullmatch(begun):
+        return [], 0
     return await store.memory_store.begun(home_of(store), begun, MOST)
 
 
