@@ -32,6 +32,7 @@ from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.graphs.watching import watched
 from persona_mcp.nodes.parts import ChatContext, ChatIds
+from persona_mcp.server.admission import check_world
 from persona_mcp.server.app import create_app
 from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
@@ -40,7 +41,7 @@ from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
-from persona_mcp.state.fields import Reference, Text
+from persona_mcp.state.fields import Id, Reference, Text
 from persona_mcp.state.host_prompts import HostReply
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.validation import refusal, validate
@@ -121,6 +122,7 @@ class Message(BaseModel):
     """What is said in Studio; its form does not check it."""
 
     message: Annotated[Text, Field(min_length=1, max_length=20000)]
+    world_id: Id | None = None
 
 
 class Further(BaseModel):
@@ -130,6 +132,7 @@ class Further(BaseModel):
     asked_speaker: Reference | None = None
     direction: Annotated[Text, Field(max_length=20000)] = ""
     turns: int = 1
+    world_id: Id | None = None
 
 
 class Visit:
@@ -148,14 +151,16 @@ class Visit:
 
         Raises:
             InvalidParams: Nothing is said, or too much.
-            NotFound: The persona or the conversation is not there.
+            NotFound: The world, the persona or the conversation is not there.
             Conflict: Another run of the conversation does not end.
         """
         service = self._service
         if state.get("answer") is not None:
             return await self._go_on(state)
-        said = validate(Message, {"message": state.get("message")}).message
-        world_id = state.get("world_id") or service.settings.world
+        where = state.get("world_id") or None
+        said = validate(Message, {"message": state.get("message"), "world_id": where})
+        world_id = said.world_id or service.settings.world
+        await check_world(service, world_id)
         conversation_id = state.get("conversation_id")
         persona, user_id = context.persona_id, service.settings.user
         if conversation_id:
@@ -166,7 +171,7 @@ class Visit:
                 world_id=world_id,
                 persona=persona,
                 user_id=user_id,
-                message=said,
+                message=said.message,
                 conversation_id=conversation_id,
                 context=context,
             )
@@ -188,19 +193,20 @@ class Visit:
 
         Raises:
             InvalidParams: No talk is named, or who is to speak has no part in it.
-            NotFound: There is no such talk.
+            NotFound: There is no such world or talk.
             Conflict: It has ended, another run goes on with it, or it is a chat with a user.
         """
         service = self._service
         given = {name: state[name] for name in Further.model_fields if state.get(name)}
         further = validate(Further, given)
         asked = Advance(
-            world_id=state.get("world_id") or service.settings.world,
+            world_id=further.world_id or service.settings.world,
             conversation_id=further.conversation_id,
             request_id=new_id(),
             speaker=further.asked_speaker,
             direction=further.direction,
         )
+        await check_world(service, asked.world_id)
         if self._lease is None:  # else this run has made a turn of it already
             await check(service, asked)
         talk = await service.conversations.get(asked.world_id, asked.conversation_id)

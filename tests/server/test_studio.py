@@ -212,6 +212,12 @@ async def test_a_turn_that_cannot_be_made_as_it_is_asked_for_in_studio_is_refuse
     assert not [r for r in cli.server.requests if "chat" in r.path], "no model was asked"
 
 
+async def test_a_talk_of_a_world_that_is_not_there_names_the_world_in_studio(cli: Cli) -> None:
+    async with studio.checkpointer(), studio.dialogue(runtime(live=True)) as graph:
+        with pytest.raises(RuntimeError, match="world 'moon' not found"):
+            await graph.ainvoke({"conversation_id": "c", "world_id": "moon"}, context=KNOBS)
+
+
 async def test_several_turns_of_a_talk_are_made_in_one_run_in_studio(cli: Cli) -> None:
     two = {"persona1_id": "aria", "persona2_id": "noor", "seed": 5}
     async with studio.checkpointer():
@@ -251,6 +257,8 @@ async def test_what_is_wrong_can_be_read_in_studio(cli: Cli) -> None:
             ({"message": "Hello."}, {"persona_id": "Nor"}, "NotFound", "did you mean Noor"),
             ({"message": ""}, KNOBS, "InvalidParams", "message: allowed is "),
             ({"world_id": "main"}, KNOBS, "InvalidParams", "message: allowed is text"),
+            ({"message": "Hello.", "world_id": "moon"}, KNOBS, "NotFound", "world 'moon' not"),
+            ({"message": "Hello.", "world_id": 5}, KNOBS, "InvalidParams", "world_id: allowed is"),
         ):
             with pytest.raises(RuntimeError, match=told) as raised:
                 await graph.ainvoke(given, context=context)
