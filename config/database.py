@@ -153,7 +153,8 @@ def upgrade_database(settings: Settings) -> tuple[str | None, str]:
             return upgrade_alone(settings)
     except OSError as error:
         raise StorageUnavailable(
-            "the data folder cannot be written; set PERSONA_DATA_DIR to one that can"
+            f"the data folder cannot be written: {settings.data_dir} ({error.strerror or error}); "
+            "set PERSONA_DATA_DIR to one that can"
         ) from error
     except DBAPIError as error:
         raise not_upgraded(settings, error) from error

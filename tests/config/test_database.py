@@ -183,8 +183,10 @@ def test_a_database_that_is_locked_is_not_upgraded(tmp_path: Path) -> None:
 def test_a_data_folder_that_cannot_be_made_is_told_about(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(StorageUnavailable, match="set PERSONA_DATA_DIR"):
-        upgrade_database(settings_in(tmp_path / "file" / "folder"))
+    folder = tmp_path / "file" / "folder"
+    told = f"the data folder cannot be written: {folder} .*; set PERSONA_DATA_DIR"
+    with pytest.raises(StorageUnavailable, match=told):
+        upgrade_database(settings_in(folder))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
