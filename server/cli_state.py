@@ -212,7 +212,7 @@ def read_in(file: Path) -> str:
     """Read a file as state_load takes it.
 
     Raises:
-        InvalidParams: It cannot be read, or is too large.
+        InvalidParams: It cannot be read, is empty, or is too large.
     """
     allowed = f"a file of at most {FILE_BYTES} bytes that can be read"
     try:
@@ -225,6 +225,8 @@ def read_in(file: Path) -> str:
         raise InvalidParams.one(FILE, allowed, f"{file} ({error.strerror})") from error
     if len(data) > FILE_BYTES:  # a pipe or a device says nothing of its size
         raise InvalidParams.one(FILE, allowed, f"{file} (more bytes)")
+    if not data:
+        raise InvalidParams.one(FILE, "a file from persona state save or export", f"{file} (empty)")
     return base64.b64encode(data).decode()
 
 

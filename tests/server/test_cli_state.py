@@ -87,6 +87,7 @@ def test_a_merge_lists_what_is_different(cli: Cli) -> None:
     [
         (("load", "missing.json"), "FILE: allowed is a file of at most"),
         (("load", "."), "FILE: allowed is a file of at most"),
+        (("load", "/dev/null"), "/dev/null (empty)"),
         (("load", "--version", "0"), "--version: allowed is whole number 1"),
         (("save", "--include", "dreams"), "--include: allowed is one of personas"),
         (("export", "x.json"), "snapshot 'default' not found"),
