@@ -24,14 +24,13 @@ from persona_mcp.server.challenge import REALM
 from persona_mcp.server.mcp import LOST
 from persona_mcp.server.mcp_context import CORRELATION
 from persona_mcp.server.websocket import FOREIGN, turn_away
-from persona_mcp.server.wire import problem_of, status_of
+from persona_mcp.server.wire import problem_of, status_of, unreadable
 from persona_mcp.state.correlation import correlation, new_correlation_id
 from persona_mcp.state.errors import (
     Forbidden,
     InternalError,
     InvalidRequest,
     LimitExceeded,
-    ParseError,
     PersonaError,
 )
 
@@ -182,7 +181,7 @@ async def read_arguments(request: Request, limit: int) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ParseError("the body is not JSON in UTF-8, or is nested too deep") from error
+        raise unreadable("the body is not JSON in UTF-8", error) from error
     if not isinstance(found, dict):
         raise InvalidRequest("the body: allowed is a JSON object with the arguments by name")
     return found

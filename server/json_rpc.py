@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from persona_mcp.server.wire import problem_of
+from persona_mcp.server.wire import problem_of, unreadable
 from persona_mcp.state.errors import InvalidParams, InvalidRequest, ParseError, PersonaError
 from persona_mcp.state.fields import deeper_than
 from persona_mcp.state.validation import shorten
@@ -94,7 +94,7 @@ def decoded(text: str, most_bytes: int) -> Any:
     try:
         found = json.loads(text, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
-        raise ParseError("the frame is not JSON, or is nested too deep") from error
+        raise unreadable("the frame is not JSON", error) from error
     if deeper_than(found, MOST_LEVELS):
         raise ParseError(f"the frame: allowed are {MOST_LEVELS} levels of objects and arrays")
     return found
@@ -102,7 +102,7 @@ def decoded(text: str, most_bytes: int) -> Any:
 
 def no_number(word: str) -> NoReturn:
     """Refuse NaN and Infinity, which Python reads and JSON does not have."""
-    raise ValueError(word)
+    raise json.JSONDecodeError("no number of JSON", word, 0)
 
 
 def request_of(value: Any) -> Entry:

@@ -1,10 +1,11 @@
 """The one map from our errors to the wires: JSON-RPC codes, HTTP statuses, MCP's error results."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from persona_mcp.state.correlation import current_correlation_id
-from persona_mcp.state.errors import LimitExceeded, PersonaError
+from persona_mcp.state.errors import LimitExceeded, ParseError, PersonaError
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,15 @@ def problem_of(error: PersonaError) -> dict[str, Any]:
         "message": error.message,
         "data": {key: value for key, value in data.items() if value is not None},
     }
+
+
+def unreadable(what: str, error: Exception) -> ParseError:
+    """Say why `json.loads` failed; `what` says that it is not JSON.
+
+    Of what is JSON all the same it refuses nesting, and numbers of too many digits: these by a
+    plain ValueError, where whatever is wrong with the text is a kind of its own.
+    """
+    if type(error) is ValueError:
+        most = sys.get_int_max_str_digits()
+        return ParseError(f"a number: allowed are {most} digits; send it shorter, or as text")
+    return ParseError(f"{what}, or is nested too deep")

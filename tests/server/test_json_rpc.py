@@ -171,6 +171,13 @@ def test_what_is_not_json_or_too_deep_is_refused(text: str) -> None:
     assert (entry.id, entry.error.code) == (None, "parse_error")
 
 
+def test_a_number_of_too_many_digits_is_told_as_that() -> None:
+    [entry] = parse('{"id": 1' + "0" * 5000 + "}", MOST).entries
+
+    assert isinstance(entry, Refused)
+    assert "a number: allowed are 4300 digits" in entry.error.message
+
+
 def test_a_number_that_json_cannot_write_is_no_id() -> None:
     [entry] = parse('{"jsonrpc": "2.0", "id": 1e999, "method": "persona.list"}', MOST).entries
 

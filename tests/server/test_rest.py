@@ -114,6 +114,14 @@ async def test_a_body_that_is_nested_too_deep_is_refused(service: Service) -> No
         assert (await client.post(LIST)).status_code == 200
 
 
+async def test_a_number_of_too_many_digits_is_told_as_that(service: Service) -> None:
+    async with served(service) as found, found.client() as client:
+        answer = await client.post(LIST, content=b'{"limit": ' + b"9" * 5000 + b"}", headers=JSON)
+
+    told = error_of(answer, 400, "parse_error")["message"]
+    assert told.startswith("a number: allowed are 4300 digits")
+
+
 async def test_a_body_that_comes_in_pieces_has_the_same_limit(client: httpx.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(10):
