@@ -18,6 +18,8 @@ REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Unicode's categories Cc (control characters, but tab and newline) and Cs (surrogates)."""
 METADATA_BYTES = 4096
 METADATA_DEPTH = 4
+FIRST_MOMENT = -62135596800
+"""The first second of the year 1, since the epoch, UTC: what is earlier has no date."""
 LAST_MOMENT = 253402300799
 """The last second of the year 9999, since the epoch, UTC: what is later has no date."""
 
@@ -73,7 +75,7 @@ def moment(value: object) -> float:
     """Read a time in RFC 3339 as seconds since the epoch, UTC.
 
     Raises:
-        ValueError: It is no such time, or has no offset.
+        ValueError: It is no such time, has no offset, or has in UTC no year of 1 to 9999.
     """
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -81,7 +83,10 @@ def moment(value: object) -> float:
         found = None
     if found is None or found.tzinfo is None:
         raise ValueError("a time in RFC 3339 with its offset, as 2026-11-25T12:00:00Z")
-    return found.timestamp()
+    at = found.timestamp()
+    if not FIRST_MOMENT <= at <= LAST_MOMENT:
+        raise ValueError("a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z")
+    return at
 
 
 Text = Annotated[str, BeforeValidator(clean_text)]
