@@ -1,6 +1,7 @@
 """What is kept, by its address, and what is proposed while an address is written."""
 
 import json
+from itertools import product
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -155,3 +156,12 @@ async def test_a_world_is_completed_by_its_id_or_name(service: Service, era: Era
 
     assert by_name == ["elsewhere"]
     assert everything == ["elsewhere", "main"]
+
+
+async def test_what_begins_no_id_is_not_completed(service: Service, model: ScriptedModel) -> None:
+    model.add(REPLY)
+    await say(service, "My cat is called Biscuit.")
+    async with connected(served(service), "auto") as client:
+        for ref, start in product((CONVERSATION, MEMORY), ("x" * 60_000, "\0", "%")):
+            found = await client.complete(ref, {"name": "id", "value": start})
+            assert found.completion.values == []
