@@ -20,7 +20,8 @@ from langchain_chroma import Chroma
 from persona_mcp.state.chroma_home import FAULTS, ChromaHome
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.vector_index import OPEN, Hit, Kind, VectorEntry, ranked
+from persona_mcp.state.memory import OPEN
+from persona_mcp.state.vector_index import Hit, Kind, VectorEntry, ranked
 
 R = TypeVar("R")
 T = TypeVar("T")

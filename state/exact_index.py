@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, sel
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Vector, dots
+from persona_mcp.state.memory import OPEN
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.tables import Memory, MemoryVector
 from persona_mcp.state.vector_index import (
     DECIMALS,
-    OPEN,
     Hit,
     Kind,
     VectorEntry,

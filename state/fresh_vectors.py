@@ -7,9 +7,9 @@ import numpy as np
 
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.exact_index import Shard, top, unit_length
+from persona_mcp.state.memory import OPEN
 from persona_mcp.state.vector_index import (
     DECIMALS,
-    OPEN,
     Hit,
     VectorEntry,
     other_length,

@@ -25,11 +25,10 @@ from sqlalchemy.orm import aliased
 
 from persona_mcp.state import tables
 from persona_mcp.state.dialect import INTEGER
-from persona_mcp.state.memory import ANYTHING, Sought
+from persona_mcp.state.memory import ANYTHING, OPEN, Sought
 from persona_mcp.state.memory_params import RetrievalParams
 from persona_mcp.state.memory_words import WordQuery, WordSearch
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
-from persona_mcp.state.vector_index import OPEN
 
 M = tables.Memory
 W = tables.MemoryWitness

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 DAY_S = 86_400.0
+OPEN = ("public", "shared")
+"""Visibilities of which others are given candidates; who was there is for the caller to check."""
 HEARSAY = "hearsay"
 """The type of what was told; it stays that for good, however often it is passed on."""
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, String, bindparam, case, cast, func, or_, select
 
 from persona_mcp.state import tables
+from persona_mcp.state.memory import OPEN
 from persona_mcp.state.prepared import Prepared
-from persona_mcp.state.vector_index import OPEN
 
 M = tables.Memory
 P = tables.Persona

@@ -13,8 +13,6 @@ from persona_mcp.state.errors import StorageUnavailable
 
 Kind = Literal["chroma", "exact"]
 
-OPEN = ("public", "shared")
-"""Visibilities of which others are given candidates; who was there is for the caller to check."""
 DECIMALS = 6
 """Of a similarity: what is nearer than float32 can tell apart is a tie."""
 
