@@ -28,7 +28,7 @@ def check(
         model: In place of the one that it names.
         as_json: Print one JSON object instead.
         asks: The model is asked once, to estimate the time.
-        first: Given the specification's bytes before it is checked; what it raises is told.
+        first: Given the bytes of a specification that can be held; what it raises is told.
     """
 
     async def work(settings: Settings, terminal: Terminal, spec: SpecFile, plan: BatchPlan) -> None:
