@@ -16,6 +16,8 @@ class Worlds:
     def __init__(self, host: DialogueHost) -> None:
         """Use what dialogues are held with, its embedder for what is known at the beginning too."""
         self.host = host
+        # Runs begin at the same time: the first one makes what they all need.
+        self._making = asyncio.Lock()
         self._begun: tuple[Cast, float, bytes] | None = None
         self._read: tuple[bytes, float] = b"", 0.0
 
@@ -26,15 +28,17 @@ class Worlds:
             InvalidParams: The cast does not fit into one world.
             ModelError: The embedder did not answer.
         """
-        if self._begun is None or self._begun[0] is not cast or self._begun[1] != starts_at:
-            self._begun = cast, starts_at, await self.host.begin_world(cast, starts_at)
-        return self._begun[2]
+        async with self._making:
+            if self._begun is None or self._begun[0] is not cast or self._begun[1] != starts_at:
+                self._begun = cast, starts_at, await self.host.begin_world(cast, starts_at)
+            return self._begun[2]
 
     async def time_in(self, frozen: bytes) -> float:
         """Return when the last thing in a world happened, in seconds since the epoch, UTC."""
-        if self._read[0] is not frozen:
-            self._read = frozen, await asyncio.to_thread(small_world.latest, frozen)
-        return self._read[1]
+        async with self._making:
+            if self._read[0] is not frozen:
+                self._read = frozen, await asyncio.to_thread(small_world.latest, frozen)
+            return self._read[1]
 
     async def fold(self, frozen: bytes, store: BatchStore, jobs: Sequence[Job]) -> bytes:
         """Make the dialogues of a wave, which are all kept, part of the world they began in."""

@@ -62,7 +62,8 @@ async def kept(settings: Settings, chosen: ChatModel, encoder: Embedder) -> list
                 await tried("index", lambda: index(service)),
             ]
     except PersonaError as error:
-        return [Finding("data folder", False, f"{settings.data_dir}: {error.message}")]
+        folder, said = str(settings.data_dir), error.message
+        return [Finding("data folder", False, said if folder in said else f"{folder}: {said}")]
 
 
 async def tried(part: str, check: Callable[[], Awaitable[str]]) -> Finding:

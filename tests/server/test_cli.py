@@ -254,6 +254,7 @@ def test_the_doctor_notices_a_data_folder_that_cannot_be_used(cli: Cli) -> None:
     assert (wrong["part"], wrong["ok"]) == ("data folder", False)
     assert [other["part"] for other in others] == ["embedder", "model"]
     assert "PERSONA_DATA_DIR" in wrong["detail"]
+    assert wrong["detail"].count(str(cli.data_dir)) == 1, "named once"
 
 
 def test_the_doctor_says_what_to_do_about_a_damaged_database(cli: Cli) -> None:
