@@ -31,6 +31,8 @@ LOOKS = 20
 PATIENCE_S = 3600.0
 METRICS = "/metrics"
 WARM_UP = 0.3
+LEAST_EXCHANGES = 3000
+"""Until then caches fill, which looks like a leak."""
 FILES_MORE, THREADS_MORE = 20, 8
 """How many more a process may hold at the end than after the warm-up."""
 KEPT = ("persona.db", "checkpoints.db")
@@ -179,6 +181,8 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=SESSIONS)
     parser.add_argument("--index", choices=INDEXES, default=INDEXES[0], help="dense index")
     given = parser.parse_args()
+    if given.exchanges < LEAST_EXCHANGES:
+        parser.error(f"--exchanges: at least {LEAST_EXCHANGES}, since caches fill until then")
     with tempfile.TemporaryDirectory(prefix="persona-soak-") as folder:
         work = soak(Path(folder), given.exchanges, given.sessions, given.index)
         looks = asyncio.run(work)
