@@ -30,12 +30,17 @@ def card_of(file: bytes) -> bytes:
     """Return the JSON of the card in a CHARX.
 
     Raises:
-        BadSnapshot: It is no whole zip, holds no card, or one of its names or sizes is not allowed.
+        BadSnapshot: It is no whole zip, holds no card, something in it is damaged, or one of its
+            names or sizes is not allowed.
     """
     with opened(file) as archive:
         if CARD not in archive.namelist():
             raise bad_card(f"the CHARX has no {CARD} at its root")
-        return read(archive, CARD, JSON_BYTES)
+        card = read(archive, CARD, JSON_BYTES)
+        # All of it goes out again with an export, which is too late to learn that it cannot.
+        if damaged := archive.testzip():
+            raise bad_card(f"'{damaged[:60]}' in the CHARX is damaged")
+        return card
 
 
 def names_of(file: bytes) -> set[str]:
