@@ -293,7 +293,7 @@ def prepared(settings: Settings) -> PersonaSqliteSaver:
     limits = settings.database
     with FileLock(settings.data_dir / "checkpoints.lock", timeout=limits.upgrade_s):
         connection = sqlite3.connect(
-            settings.data_dir / "checkpoints.db", limits.busy_s, check_same_thread=False
+            settings.data_dir / "checkpoints.db", timeout=limits.busy_s, check_same_thread=False
         )
         try:
             for pragma in (

@@ -20,7 +20,10 @@ ENTRIES, MOST = 5000, 200
 """Entries of a book that are looked at, and of those that enter."""
 RECURSIONS = 5
 EXPRESSION_S, SCAN_S = 0.05, 0.25
-"""How long one expression, and the whole search, may take, in seconds; the rest is not found."""
+"""How long one expression, and the whole search, may take, in seconds; the rest is not found.
+
+The search is timed by its thread's own clock: what is found must not depend on what else runs.
+"""
 EXPRESSION_CHARS, EXPRESSIONS = 1000, 100
 """Length of an expression, and how many are tried for one prompt."""
 DECORATOR = re.compile(r"^\s*@@@?\w[^\n]*(?:\n|$)")
@@ -64,7 +67,7 @@ def lore_of(book: Book, heard: Sequence[str], tokens: Callable[[str], int]) -> l
 def matched(book: Book, texts: Sequence[str]) -> list[Entry]:
     """Return the entries that the texts ask for, and, in a recursive book, what those ask for."""
     left = [entry for entry in book.entries[:ENTRIES] if entry.enabled and told(entry)]
-    found, scan = list[Entry](), Scan("\n".join(texts), time.monotonic() + SCAN_S)
+    found, scan = list[Entry](), Scan("\n".join(texts), time.thread_time() + SCAN_S)
     for _ in range(1 + (RECURSIONS if book.recursive_scanning else 0)):
         asked = [entry.constant or scan.finds(entry) for entry in left]
         fresh = [entry for entry, wanted in zip(left, asked, strict=True) if wanted]
@@ -80,7 +83,7 @@ class Scan:
     """Looks for keys in a text: so many expressions, so long, and no more."""
 
     def __init__(self, text: str, until: float) -> None:
-        """Look until a time of the monotonic clock."""
+        """Look until a time of the thread's own clock."""
         self._expressions = EXPRESSIONS
         self._until = until
         self.look_at(text)
@@ -91,7 +94,7 @@ class Scan:
 
     def finds(self, entry: Entry) -> bool:
         """Tell whether the text has one of an entry's keys, and of its second ones if it asks."""
-        if time.monotonic() > self._until:
+        if time.thread_time() > self._until:
             return False
         if entry.use_regex:
             return any(self._matches(key) for key in entry.keys)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from persona_mcp.config.database import upgrade_database
@@ -24,6 +25,12 @@ DATABASE = os.environ.get("PERSONA_TEST_DATABASE", "sqlite")
 
 # A shell that runs the tests in the background switches Ctrl-C off for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_file_that_unfolds_without_end_is_refused_soon() -> None:
         parse(bomb + "name: *a59\n", "bomb.yaml")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(max_size=40)
     | st.from_regex(r"name: (!!(int|float|bool|null|binary|set|omap|pairs|timestamp) )?.{0,20}")

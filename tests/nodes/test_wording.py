@@ -159,7 +159,7 @@ felt = st.builds(
 
 
 @given(st.none() | arrows, st.none() | arrows, felt, st.floats(0, 100))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_law_no_digit_of_a_relationship_or_a_feeling_enters_a_prompt(
     there: Arrow | None, back: Arrow | None, emotions: EmotionalState, fatigue: float
 ) -> None:
@@ -177,7 +177,7 @@ def test_law_no_digit_of_a_relationship_or_a_feeling_enters_a_prompt(
 
 
 @given(arrows, st.floats(-20, 0), st.floats(0.01, 20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_law_more_affinity_is_never_colder_and_more_trust_never_more_closed(
     arrow: Arrow, colder: float, more: float
 ) -> None:

@@ -93,7 +93,6 @@ def test_no_call_is_answered_outside_of_the_description(
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.explicit, Phase.generate],

@@ -53,7 +53,7 @@ def test_nothing_is_drawn_of_what_never_happened() -> None:
 
 
 @given(gaps, st.floats(0, 100 * DAY))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_curve_is_exact_at_each_of_its_points_and_goes_on_until_now(
     between: list[float], since: float
 ) -> None:
@@ -80,7 +80,7 @@ def test_an_event_has_a_point_before_it_and_one_after_it() -> None:
 
 
 @given(gaps, st.floats(0, 100 * DAY))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_law_a_scale_keeps_the_order_of_times_and_fills_its_room(
     between: list[float], since: float
 ) -> None:

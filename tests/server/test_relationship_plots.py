@@ -130,7 +130,7 @@ def test_who_has_most_to_do_with_each_other_stand_next_to_each_other() -> None:
 
 
 @given(st.integers(3, 30))
-@settings(max_examples=28, deadline=None)
+@settings(max_examples=28)
 def test_law_the_arrows_of_a_pair_are_apart_and_no_arrow_runs_through_a_third(count: int) -> None:
     ids, radius = [str(number) for number in range(count)], 0.21 * max(9, count)
     circle = Circle(ids, radius)

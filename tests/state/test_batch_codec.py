@@ -117,7 +117,7 @@ CASTS = st.builds(
     kept=ROWS,
 )
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 @few

@@ -133,7 +133,7 @@ def test_a_bootstrap_holds_the_truth_about_as_often_as_it_says() -> None:
     assert held >= 86
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(SHARES, min_size=10, max_size=20), st.integers(0, 2**31))
 def test_a_bootstrap_is_within_0_and_1(clusters: list[tuple[int, int]], seed: int) -> None:
     found = bootstrap_share(clusters, seed)

@@ -14,7 +14,7 @@ from persona_mcp.state.compatibility import (
 )
 from persona_mcp.state.traits import TRAIT_NAMES, big_five
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 traits = st.dictionaries(st.sampled_from(TRAIT_NAMES), st.integers(2, 100))
 topics = st.dictionaries(st.sampled_from(["art", "Art history", "war", "tea"]), st.integers(0, 100))
 level = st.integers(1, 20)

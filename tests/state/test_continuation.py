@@ -45,7 +45,7 @@ RANGES = {
     "resource": (0, 10),
     "emotion": (-5, 5),
 }
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 priorities: st.SearchStrategy[Priority] = st.sampled_from(["urgent", "casual", "business", "none"])
 parties = st.builds(
     Party,

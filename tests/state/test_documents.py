@@ -26,7 +26,7 @@ DOCUMENTS = st.one_of(
     st.text(st.sampled_from("ab.#`=- \n\t漢"), max_size=400),
 )
 MOST = st.integers(1, 60)
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 
 def bare(text: str) -> str:

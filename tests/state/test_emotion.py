@@ -26,7 +26,7 @@ from persona_mcp.state.traits import BigFive
 P = EmotionParams()
 HOUR = 3600.0
 signed, unit = st.floats(-1, 1), st.floats(0, 1)
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 people = st.builds(BigFive, unit, unit, unit, unit, unit)
 states = st.builds(EmotionalState, st.just(0.0), signed, unit, unit, unit, unit)
 pushes = st.builds(Impulses, signed, signed, signed, signed, signed)

@@ -115,9 +115,7 @@ class History:
 WORLDS = itertools.count()
 
 
-@examples(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=12))
 def test_caches_equal_a_fold_of_the_log_to_the_last_bit(file: Settings, steps: Any) -> None:
     history = History(file, f"w{next(WORLDS)}")

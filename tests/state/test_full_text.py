@@ -76,9 +76,7 @@ async def test_a_query_without_a_word_finds_nothing(
     assert await search(database, query) == []
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=60))
 async def test_no_query_is_an_error(database: Database, world: str, query: str) -> None:
     await search(database, query)

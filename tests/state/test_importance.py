@@ -15,7 +15,7 @@ from persona_mcp.state.importance_params import ImportanceParams
 P = ImportanceParams()
 NOBODY = Interests()
 PLAIN = Occasion()
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 
 
 def terms_of(

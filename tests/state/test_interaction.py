@@ -20,7 +20,7 @@ from persona_mcp.state.interaction import (
 P = InteractionParams()
 Talked = tuple[float, int, bool, float | None]
 """Rest before it in seconds, words, whether it speaks, and the last score, if the talk ends."""
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 energy_rests, time_rests = st.floats(20, 200), st.floats(60, 86400)
 gaps = st.floats(0, 1e6)
 states = st.builds(

@@ -47,7 +47,7 @@ from tests.state.test_relationship import (
     unit,
 )
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 AXES = ("warmth", "reliability", "competence", "disclosure")
 firsts = st.builds(Priors, st.floats(-0.4, 0.4), st.floats(-0.1, 0.1))
 acts = st.lists(st.tuples(st.floats(0, 90 * DAY), appraisals, sizes), min_size=1, max_size=12)

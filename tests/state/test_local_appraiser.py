@@ -183,7 +183,7 @@ async def test_a_turning_point_is_known_by_its_words(
 
 
 @given(st.text(), st.text(alphabet="\U0001f600\U0001f622\u4f60 a!", max_size=300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_text_at_all_is_read_within_the_ranges(text: str, symbols: str) -> None:
     cues = load_cues("en")
     for said in (text, symbols, text + symbols):

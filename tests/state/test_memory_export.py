@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_mcp.state.database import Database
@@ -55,7 +55,6 @@ def test_the_first_page_of_csv_alone_names_the_columns() -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_no_cell_of_text_begins_as_a_formula_does_and_none_is_lost(text: str) -> None:
     cell = str(cell_of(text))
 

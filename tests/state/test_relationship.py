@@ -79,7 +79,7 @@ arrows = st.builds(
     trust_prior=st.floats(-0.1, 0.1),
     bond=bonds,
 )
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 
 
 @st.composite

@@ -56,7 +56,7 @@ def test_a_triad_is_balanced_when_its_bonds_multiply_to_plus(
 
 
 @given(graphs)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_balance_is_the_share_of_balanced_triads(arrows: dict[tuple[str, str], float]) -> None:
     def bond(one: str, other: str) -> float:
         return arrows.get((one, other), 0.0) + arrows.get((other, one), 0.0)

@@ -46,7 +46,7 @@ def test_texts_and_numbers_that_are_not_finite_count_as_absent() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(TRAIT_NAMES), st.integers(2, 100), min_size=1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_both_spellings_of_the_same_traits_agree(values: dict[str, int]) -> None:
     small = big_five({name: value / 100 for name, value in values.items()})
     large = big_five({name: float(value) for name, value in values.items()})
@@ -55,7 +55,7 @@ def test_both_spellings_of_the_same_traits_agree(values: dict[str, int]) -> None
 
 
 @given(st.dictionaries(st.sampled_from([*TRAIT_NAMES, "kind", "calm"]), st.floats(-500, 500)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_traits_stay_between_zero_and_one(values: dict[str, float]) -> None:
     traits = big_five(values)
 

@@ -280,7 +280,7 @@ json_values = st.recursive(
 def test_whatever_comes_is_taken_or_told_what_is_wrong(model: type[BaseModel]) -> None:
     names = st.sampled_from([*model.model_fields, "scale", "unknown"])
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.dictionaries(names | st.text(max_size=10), json_values, max_size=6))
     def check(raw: dict[str, Any]) -> None:
         try:

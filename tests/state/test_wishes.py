@@ -21,7 +21,7 @@ strengths = st.floats(-1, 1)
 
 
 @given(strengths, strengths)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_law_a_persona_never_prefers_whom_it_likes_less(one: float, other: float) -> None:
     less, more = sorted((one, other))
 
@@ -29,7 +29,7 @@ def test_law_a_persona_never_prefers_whom_it_likes_less(one: float, other: float
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 100), st.floats(0, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_law_who_is_happier_and_fresher_wants_to_talk_no_less(
     mood: float, other_mood: float, fatigue: float, other_fatigue: float
 ) -> None:
