@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,8 @@ from persona_mcp.state.errors import NotConfigured, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
+Ask = Callable[[MovingWindowRateLimiter, RateLimitItem, Sequence[str]], Awaitable[float | None]]
+"""Asks a limiter about one window: in how many seconds one more may pass."""
 KEPT_LEAST = 1024
 """So many logs are kept before those that are over are looked for."""
 
@@ -124,8 +126,13 @@ class Rates:
         Raises:
             StorageUnavailable: Redis does not answer, and the settings say to refuse then.
         """
-        for item in items_of(rate):
-            wait_s = await self._hit(item, names)
+        items = items_of(rate)
+        if len(items) > 1:  # or what one window refuses would count in those before it
+            waits_s = [await self._ask(full_for, item, names) for item in items]
+            if full := [wait_s for wait_s in waits_s if wait_s is not None]:
+                return max(full)
+        for item in items:
+            wait_s = await self._ask(counted, item, names)
             if wait_s is not None:
                 return wait_s
         return None
@@ -151,11 +158,11 @@ class Rates:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _hit(self, item: RateLimitItem, names: Sequence[str]) -> float | None:
+    async def _ask(self, ask: Ask, item: RateLimitItem, names: Sequence[str]) -> float | None:
         if self._shared is not None and time.monotonic() >= self._rests_until:
             try:
                 async with asyncio.timeout(self._settings.storage_s):
-                    found = await counted(self._shared, item, names)
+                    found = await ask(self._shared, item, names)
             except (StorageError, TimeoutError, OSError) as error:
                 self._rests_until = time.monotonic() + self._settings.storage_rest_s
                 log.warning("rates are not counted together", reason=self._away(error))
@@ -168,7 +175,7 @@ class Rates:
                 "(PERSONA_LIMITS__STORAGE_AWAY=alone has each process count for itself meanwhile)",
                 retry_after_seconds=max(1.0, self._rests_until - time.monotonic()),
             )
-        return await counted(self._alone, item, names)
+        return await ask(self._alone, item, names)
 
     def _away(self, error: BaseException) -> str:
         late = isinstance(error, TimeoutError)
@@ -211,5 +218,21 @@ async def counted(
     """Count one; return the seconds until it may pass, None if it may now."""
     if await limiter.hit(item, *names):
         return None
+    return await left_s(limiter, item, names)
+
+
+async def full_for(
+    limiter: MovingWindowRateLimiter, item: RateLimitItem, names: Sequence[str]
+) -> float | None:
+    """Return the seconds until one more may pass, None if it may now; count nothing."""
+    if await limiter.test(item, *names):
+        return None
+    return await left_s(limiter, item, names)
+
+
+async def left_s(
+    limiter: MovingWindowRateLimiter, item: RateLimitItem, names: Sequence[str]
+) -> float:
+    """Return the seconds until the first that counts does not any more."""
     reset = (await limiter.get_window_stats(item, *names)).reset_time
     return max(0.0, reset - time.time())

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,15 @@ async def counting(url: str = "", **limits: Any) -> AsyncIterator[Rates]:
         yield rates
     finally:
         await rates.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "memory":
+        yield ""
+        return
+    with redis_server() as (_, url):
+        yield url
 
 
 async def test_so_many_pass_and_then_it_is_said_when_the_next_one_may() -> None:
@@ -61,6 +70,26 @@ async def test_of_several_windows_each_one_counts() -> None:
     assert found[:2] == [None, None]
     assert found[2] is not None
     assert found[2] > 3000
+
+
+async def test_what_one_window_refuses_counts_in_none(redis_url: str) -> None:
+    async with counting(redis_url) as rates:
+        found = [await rates.hit("2/hour; 1/minute", "calls") for _ in range(5)]
+        left = [await rates.hit("2/hour", "calls") for _ in range(2)]
+
+    assert found[0] is None
+    assert all(wait_s is not None and wait_s <= 60 for wait_s in found[1:])
+    assert left[0] is None
+    assert left[1] is not None
+
+
+async def test_who_fills_several_windows_is_told_when_all_of_them_let_it_pass() -> None:
+    async with counting() as rates:
+        await rates.hit("1/second; 1/hour", "calls")
+        wait_s = await rates.hit("1/second; 1/hour", "calls")
+
+    assert wait_s is not None
+    assert wait_s > 3500
 
 
 async def test_no_rate_is_any_number() -> None:
