@@ -1,11 +1,12 @@
 """`persona mcp`: MCP over standard input and output."""
 
 import asyncio
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_run import command_module, run
+from persona_mcp.server.cli_run import INTERRUPTED, command_module, run_loop
 from persona_mcp.server.mcp import make_server, serve_stdio
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, InvalidRequest
@@ -33,13 +34,23 @@ def mcp(toolset: str) -> None:
         progress_s = settings.conversation.progress_s
         server = make_server(lambda: asyncio.shield(opened), toolset, progress_s)
         keeper = asyncio.create_task(keep_open(settings, opened, stop))
+        serving = asyncio.create_task(serve_stdio(server))
         try:
-            await serve_stdio(server)
+            await asyncio.wait([serving])  # it cannot be cancelled while a thread reads for it
         finally:
             stop.set()
             await keeper
+        serving.result()
 
-    run(work)
+    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
+        try:
+            runner.run(work(settings, terminal))
+        except KeyboardInterrupt:
+            terminal.err.print("stopped")
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # else the end would wait for the thread that reads, and a client
+
+    run_loop(loop)
 
 
 async def keep_open(

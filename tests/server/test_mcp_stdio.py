@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
+from persona_mcp.server.cli_run import INTERRUPTED
 from persona_mcp.server.operations import operation_named
 from tests.mcp_client import (
     CORE,
@@ -103,6 +105,45 @@ async def test_nothing_but_json_rpc_is_on_stdout_even_when_it_cannot_open(tmp_pa
     assert called["result"]["isError"] is True
     assert "folder" in called["result"]["content"][0]["text"]
     assert (rest, process.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["nothing asked", "a reply under way"])
+async def test_ctrl_c_ends_it_though_its_client_keeps_the_pipe_open(
+    tmp_path: Path, asked: bool
+) -> None:
+    async with ModelServer("hang") as server:
+        process = await asyncio.create_subprocess_exec(
+            PERSONA,
+            "mcp",
+            env=environment(**variables(tmp_path / "data", server.openai_url)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                ask = talk(process.stdin, process.stdout)
+                await ask("initialize", HELLO)
+                message = {"persona_id": "aria", "message": "Hello."}
+                called = {"name": "persona_chat", "arguments": message}
+                if asked:
+                    chat = asyncio.ensure_future(ask("tools/call", called))
+                    await server.arrived(1)
+                process.send_signal(signal.SIGINT)
+                await process.wait()
+                told = (await process.stderr.read()).decode()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            if asked:
+                await asyncio.wait([chat])
+
+    assert (process.returncode, told.splitlines()[-1]) == (INTERRUPTED, "stopped"), told
+    assert "Traceback" not in told
 
 
 HELLO = {
