@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -352,9 +353,13 @@ def main() -> None:
     """Run the command line.
 
     What a command imports is no garbage: looking for some meanwhile took a tenth of the processor
-    time of one that reads one thing. `run_loop` has the collector on again.
+    time of one that reads one thing. And a Ctrl-C meanwhile ends the process: raised within what
+    is not written in Python it would come out as something else, or be lost. `run_loop` has both
+    as usual again.
     """
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     fill_descriptors()
     try:
         app()

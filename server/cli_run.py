@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,7 @@ def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrid
     terminal = open_terminal()
     with correlation(new_correlation_id()), writable(terminal):
         try:
+            raise_at_ctrl_c()
             settings = load_settings(**{k: v for k, v in overrides.items() if v is not None})
             configure_logging(settings.log)
             share_heaps()
@@ -66,6 +68,12 @@ def run_loop(loop: Loop, *, as_json: bool = False, busy: bool = False, **overrid
             log.exception("command failed")
             ours = InternalError("something went wrong on our side; the log above has the cause")
             fail(terminal, ours, as_json)
+
+
+def raise_at_ctrl_c() -> None:
+    """Have a Ctrl-C raised from now on, where it ended the process while modules were imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """What a command imports before it answers: whoever runs it waits for all of that, each time."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from persona_mcp.server.cli_run import INTERRUPTED
 from tests.command_line import Cli
 
 HEAVY = (
@@ -31,6 +33,21 @@ try:
     main()
 finally:
     print("imported:", *(name for name in heavy if name in sys.modules), file=sys.stderr)
+"""
+
+PRESS_CTRL_C = """
+import os, signal, sys
+from persona_mcp.server.cli import main
+
+awaited, sys.argv = sys.argv[1], ["persona", "list"]
+
+class Presses:
+    def find_spec(self, name, path, target=None):
+        if name == awaited:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Presses())
+main()
 """
 
 
@@ -89,3 +106,21 @@ def test_who_opens_a_service_has_the_graphs_imported_before_the_first_message() 
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
 
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("awaited", "code", "told"),
+    [
+        ("persona_mcp.config.settings", -signal.SIGINT, ""),  # the shell makes 130 of it
+        ("persona_mcp.server.persona_operations", INTERRUPTED, "stopped\n"),
+    ],
+    ids=["before the command has begun", "after"],
+)
+def test_ctrl_c_while_modules_are_imported_ends_the_command(
+    cli: Cli, awaited: str, code: int, told: str
+) -> None:
+    command = [sys.executable, "-c", PRESS_CTRL_C, awaited]
+
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
