@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -244,14 +246,30 @@ def put_in_place(made: Backup, folder: Path, target: Path) -> Path | None:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, new / name)
         settle(new)
-        aside = put_aside(target)
-        for name in (DIALOGUES, CHECKPOINTS, DATABASE):  # the truth last
-            if (new / name).exists():
-                os.replace(new / name, target / name)
-        settle(target, deep=False)
+        with undisturbed():
+            aside = put_aside(target)
+            for name in (DIALOGUES, CHECKPOINTS, DATABASE):  # the truth last
+                if (new / name).exists():
+                    os.replace(new / name, target / name)
+            settle(target, deep=False)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return aside
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Take no notice of Ctrl-C and SIGTERM in a block that is soon over, and bad to be cut."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # they are raised in the main thread alone
+        return
+    ends = (signal.SIGINT, signal.SIGTERM)
+    usual = [(end, signal.signal(end, signal.SIG_IGN)) for end in ends]
+    try:
+        yield
+    finally:
+        for end, handler in usual:
+            signal.signal(end, handler)
 
 
 def put_aside(target: Path) -> Path | None:

@@ -10,7 +10,7 @@ from persona_mcp.config import backups
 from persona_mcp.config.backups import Backup
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import confirm
-from persona_mcp.server.cli_run import run, run_loop
+from persona_mcp.server.cli_run import run_loop, tidy_at_sigterm
 from persona_mcp.server.terminal import Terminal
 
 PAGE_BYTES = 4096
@@ -19,16 +19,20 @@ PAGE_BYTES = 4096
 def backup(folder: Path, as_json: bool) -> None:
     """Copy the data folder, with a progress bar."""
 
-    async def work(settings: Settings, terminal: Terminal) -> None:
+    def loop(settings: Settings, terminal: Terminal, _: asyncio.Runner) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-        with Progress(*columns, console=terminal.err, transient=True) as bar:
+        with (
+            Progress(*columns, console=terminal.err, transient=True) as bar,
+            tidy_at_sigterm(),
+        ):
             task = bar.add_task("copying", total=None)
 
             def told(name: str, done: int, total: int) -> None:
                 size, whole = done * PAGE_BYTES, total * PAGE_BYTES
                 bar.update(task, description=name, completed=size, total=whole)
 
-            made = await asyncio.to_thread(backups.back_up, settings, folder, told)
+            # In no thread beside an event loop: there a Ctrl-C waits for the end, and it is made.
+            made = backups.back_up(settings, folder, told)
         if as_json:
             terminal.print_json({"folder": str(folder), **shown(made)})
         else:
@@ -36,14 +40,14 @@ def backup(folder: Path, as_json: bool) -> None:
                 f"wrote {described(made)}, to {folder}; it was checked", soft_wrap=True
             )
 
-    run(work, as_json=as_json)
+    run_loop(loop, as_json=as_json)
 
 
 def restore(folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Check a backup, ask, and put it in place."""
 
-    def loop(settings: Settings, terminal: Terminal, runner: asyncio.Runner) -> None:
-        found = runner.run(asyncio.to_thread(backups.read_backup, folder))
+    def loop(settings: Settings, terminal: Terminal, _: asyncio.Runner) -> None:
+        found = backups.read_backup(folder)
         if dry_run:
             told, aside = "would be put into", None
         else:
@@ -55,7 +59,8 @@ def restore(folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
                         f"Put {described(found)} into {settings.data_dir}, and what is there aside?"
                     ),
                 )
-            found, aside = runner.run(asyncio.to_thread(backups.restore, settings, folder))
+            with tidy_at_sigterm():
+                found, aside = backups.restore(settings, folder)
             told = "is now in"
         if as_json:
             kept = None if aside is None else str(aside)

@@ -23,7 +23,7 @@ from persona_mcp.state.errors import InternalError, InvalidParams, PersonaError
 log = structlog.get_logger(__name__)
 
 FAILED = 1
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 ERROR = "bold red"
 STDIN = "-"
 """In place of a text: it is read from standard input."""
@@ -74,6 +74,16 @@ def raise_at_ctrl_c() -> None:
     """Have a Ctrl-C raised from now on, where it ended the process while modules were imported."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def tidy_at_sigterm() -> Iterator[None]:
+    """Have what a block made removed at SIGTERM, too, which else ends the process where it is."""
+    usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 @contextmanager

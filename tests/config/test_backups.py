@@ -1,6 +1,8 @@
 """Backups of a data folder in use, and putting them back."""
 
+import os
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import pytest
 from filelock import FileLock
 from pydantic import SecretStr
 
-from persona_mcp.config.backups import MANIFEST, back_up, read_backup, restore
+from persona_mcp.config.backups import MANIFEST, back_up, read_backup, restore, undisturbed
 from persona_mcp.config.database import database_path, upgrade_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.errors import (
@@ -215,3 +217,13 @@ def test_a_log_beside_the_old_database_is_not_read_into_the_new_one(
     assert worlds(kept) == ["first"]
     assert not (kept.data_dir / "persona.db-wal").exists()
     assert aside is not None
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_cuts_the_moment_in_which_a_backup_is_put_in_place(end: signal.Signals) -> None:
+    usual = signal.getsignal(end)
+
+    with undisturbed():
+        os.kill(os.getpid(), end)
+
+    assert signal.getsignal(end) is usual

@@ -1,10 +1,19 @@
 """Backups from the command line."""
 
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from persona_mcp.config.backups import FORMAT, Backup
 from persona_mcp.server.cli_backup import described
+from persona_mcp.server.cli_run import INTERRUPTED, TERMINATED
 from tests.command_line import Cli
+from tests.keyboard import plain, typed
+
+MEGABYTE = 1_000_000
 
 
 def names(cli: Cli) -> list[str]:
@@ -32,6 +41,36 @@ def test_a_data_folder_is_backed_up_and_put_back(cli: Cli, tmp_path: Path) -> No
     assert names(cli) == ["Aria", "Kira", "Noor"]
     assert restored["restored"] is True
     assert Path(restored["kept"], "persona.db").is_file()
+
+
+@pytest.fixture
+def much(cli: Cli) -> Path:
+    """A data folder whose backup takes a while."""
+    cli.good("list")
+    with closing(sqlite3.connect(cli.data_dir / "checkpoints.db")) as connection, connection:
+        connection.execute("CREATE TABLE ballast (bytes)")
+        connection.executemany("INSERT INTO ballast VALUES (zeroblob(?))", [(MEGABYTE,)] * 200)
+    return cli.data_dir
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+)
+def test_a_backup_that_is_stopped_leaves_nothing(
+    much: Path, tmp_path: Path, end: signal.Signals, code: int
+) -> None:
+    there = sorted(tmp_path.iterdir())
+
+    ended, shown = typed(
+        ("db", "backup", str(tmp_path / "copy")),
+        [("checkpoints.db", end)],
+        PERSONA_DATA_DIR=str(much),
+    )
+
+    assert ended == code, shown
+    assert "wrote" not in plain(shown)
+    assert "Traceback" not in shown
+    assert sorted(tmp_path.iterdir()) == there
 
 
 def test_a_folder_that_is_no_backup_is_refused(cli: Cli, tmp_path: Path) -> None:
