@@ -34,6 +34,8 @@ FREE = frozenset({"system_health", "system_status", "system_metrics"})
 """These say what is wrong, so they are answered whatever is."""
 STREAMS = "persona"
 """The toolset that a stream counts in."""
+COMPLETIONS = "system"
+"""The toolset that a completion counts in: it must not use up what there is for talking."""
 LEAST_TOKENS = 50
 """With no more than this left, a budget is used up: a reply would only be cut off."""
 BUDGET = "tokens_day"
@@ -141,6 +143,16 @@ class Limits:
         if limited:
             await self._count(STREAMS, caller)
         return await self.streams.take(caller.id if limited else None)
+
+    async def admit_completion(self, caller: Identity) -> None:
+        """Let a completion pass; it is a short read, or one and a call, and needs no place.
+
+        Raises:
+            RateLimited: It is over a rate.
+            StorageUnavailable: As `admit`.
+        """
+        if self._limited(caller):
+            await self._count(COMPLETIONS, caller)
 
     async def admit_model_call(self, caller: Identity) -> None:
         """Let a call of the language model pass.

@@ -31,8 +31,11 @@ async def completion(store: "Store", params: CompleteRequestParams) -> Completio
     Raises:
         Forbidden: The caller may not read.
         NotFound: No world is open to it.
+        RateLimited: It completes too often.
+        StorageUnavailable: The database did not answer.
     """
     check_scope("completion/complete", "read")
+    await store.limits.admit_completion(current_caller())
     await check_world(store, home_of(store))
     given = dict((params.context and params.context.arguments) or {})
     if isinstance(params.ref, PromptReference):

@@ -1,14 +1,18 @@
 """What is kept, by its address, and what is proposed while an address is written."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceTemplateReference, TextResourceContents
 
+from persona_mcp.config.limit_settings import LimitSettings
+from persona_mcp.server.limits import Limits
 from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from tests.calls import call, say
@@ -165,3 +169,17 @@ async def test_what_begins_no_id_is_not_completed(service: Service, model: Scrip
         for ref, start in product((CONVERSATION, MEMORY), ("x" * 60_000, "\0", "%")):
             found = await client.complete(ref, {"name": "id", "value": start})
             assert found.completion.values == []
+
+
+async def test_a_caller_completes_no_more_often_than_its_rate(service: Service, era: Era) -> None:
+    limits = LimitSettings(local=True, rate="", rates={"system": "2/hour"})
+    counting = replace(service, limits=Limits(limits, service.database))
+
+    async with connected(served(counting), era) as client:
+        found = [await completed(client, WORLD, "id", "") for _ in range(2)]
+        with pytest.raises(MCPError, match="come back in") as refused:
+            await completed(client, WORLD, "id", "")
+
+    assert found == [["main"]] * 2
+    assert refused.value.error.data["code"] == "rate_limited"
+    assert refused.value.error.data["limit"] == "rates"
