@@ -16,6 +16,7 @@ from persona_mcp.state.batch_faults import first_of, refused
 from persona_mcp.state.batch_grid import Arm as Arm
 from persona_mcp.state.batch_grid import Arms, grid_faults, only
 from persona_mcp.state.batch_size import check_size, repeats_of
+from persona_mcp.state.batch_time import time_faults
 from persona_mcp.state.batch_waves import SEEDS, Amount, Jobs, Waves
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.drawing import draw
@@ -38,9 +39,12 @@ def plan_batch(spec: DialogueSpec, largest: int | None = None) -> "BatchPlan":
     if not faults:
         check_size(spec, largest)  # before each dialogue is looked at
     if not spec.variations:
-        faults = first_of(chain(faults, cast_faults(spec), wave_faults(spec)))
+        found = chain(faults, time_faults(spec), cast_faults(spec), wave_faults(spec))
+    elif faults:
+        found = chain(faults, cast_faults(spec))
     else:
-        faults = first_of([*faults, *cast_faults(spec)] if faults else arm_faults(spec))
+        found = chain(time_faults(spec), arm_faults(spec))
+    faults = first_of(found)
     if faults:
         raise refused(faults)
     return BatchPlan(spec)
