@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from persona_mcp.nodes.relationship import Act, Participant
 from persona_mcp.state.appraisal import Role
-from persona_mcp.state.fields import Id, Number, Reference, Text
+from persona_mcp.state.fields import FIRST_MOMENT, LAST_MOMENT, Id, Number, Reference, Text
 from persona_mcp.state.happening import Happening, Outcome
 from persona_mcp.state.meeting import Context, Direction, GivenAppraisal, Minutes, Signed, Why
 from persona_mcp.state.persona import Persona
@@ -60,8 +60,8 @@ class RelationshipInput(TypedDict):
     """Personas that perceived it."""
     told_by: NotRequired[Annotated[Reference, of_run(str)]]
     """Who told the receiver what the actor did: then the receiver alone is moved, by hearsay."""
-    at: NotRequired[Annotated[Number, of_run(float)]]
-    """When, in seconds since the epoch, UTC; left out: now."""
+    at: NotRequired[Annotated[Number, Field(ge=FIRST_MOMENT, le=LAST_MOMENT), of_run(float)]]
+    """When, in seconds since the epoch, UTC, within the years 1 to 9999; left out: now."""
 
 
 class Given(BaseModel):

@@ -251,6 +251,8 @@ async def test_nothing_but_what_comes_of_it_is_checkpointed(service: Service) ->
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("at", 1e18),
+        ("at", -1e12),
         ("quality", 1.5),
         ("quality", float("nan")),
         ("quality", float("-inf")),
