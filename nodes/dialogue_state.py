@@ -13,9 +13,9 @@ from persona_mcp.state.interventions import Narrated
 class DialogueInput(ChatIds):
     """What a run is started with; nothing but ids, how many turns, and the stage direction."""
 
-    direction: NotRequired[str]
+    direction: NotRequired[Annotated[str, UntrackedValue(str, guard=False)]]
     """What happens before the first turn; empty for nothing."""
-    turns: NotRequired[int]
+    turns: NotRequired[Annotated[int, UntrackedValue(int, guard=False)]]
     """How many turns, one if left out; fewer if the talk ends."""
     asked_speaker: NotRequired[Annotated[str | None, UntrackedValue(str, guard=False)]]
     """Who is to speak first, if that is not whose turn it is."""
@@ -38,9 +38,9 @@ class DialogueOutput(ChatOutput, total=False):
 class DialogueUpdate(ChatUpdate, DialogueOutput, total=False):
     """What a node may write."""
 
-    direction: str
+    direction: Annotated[str, UntrackedValue(str, guard=False)]
     message: str
-    turns: int
+    turns: Annotated[int, UntrackedValue(int, guard=False)]
     asked_speaker: Annotated[str | None, UntrackedValue(str, guard=False)]
     follows: Annotated[str | None, UntrackedValue(str, guard=False)]
     standing: Annotated[Standing, UntrackedValue(Standing, guard=False)]

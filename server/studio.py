@@ -131,7 +131,7 @@ class Further(BaseModel):
     conversation_id: str
     asked_speaker: Reference | None = None
     direction: Annotated[Text, Field(max_length=20000)] = ""
-    turns: int = 1
+    turns: Annotated[int, Field(ge=1)] = 1
     world_id: Id | None = None
 
 
@@ -197,7 +197,8 @@ class Visit:
             Conflict: It has ended, another run goes on with it, or it is a chat with a user.
         """
         service = self._service
-        given = {name: state[name] for name in Further.model_fields if state.get(name)}
+        there = (name for name in Further.model_fields if state.get(name) not in (None, ""))
+        given = {name: state[name] for name in there}
         further = validate(Further, given)
         asked = Advance(
             world_id=further.world_id or service.settings.world,

@@ -38,14 +38,12 @@ CHECKPOINTED = {
     "world_id",
     "conversation_id",
     "exchange_id",
-    "direction",
     "message",
     "reply",
     "head",
     "attempts",
     "speaker",
     "next_speaker",
-    "turns",
 }
 
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from langgraph.types import Command
@@ -19,16 +18,11 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import RelationshipEvent
 from tests.command_line import Cli
+from tests.studio import KNOBS, runtime
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-KNOBS = {"persona_id": "noor"}
-
-
-def runtime(live: bool) -> Any:
-    """What the Studio server hands to a factory."""
-    return cast("Any", SimpleNamespace(execution_runtime=SimpleNamespace() if live else None))
 
 
 @asynccontextmanager
@@ -200,6 +194,8 @@ async def test_a_turn_that_cannot_be_made_as_it_is_asked_for_in_studio_is_refuse
             ({"asked_speaker": 5}, "asked_speaker: allowed is text"),
             ({"direction": 5}, "direction: allowed is text"),
             ({"turns": "many"}, "turns: allowed is whole number"),
+            ({"turns": -5}, "turns: allowed is whole number 1 or more, given was -5"),
+            ({"turns": 0}, "turns: allowed is whole number 1 or more, given was 0"),
             ({"conversation_id": 5}, "conversation_id: allowed is text"),
         ):
             async with studio.dialogue(runtime(live=True)) as graph:
