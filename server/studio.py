@@ -10,14 +10,14 @@ first opens, and which is closed with the checkpoints, since runs outlive the ap
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import FastAPI
-from langgraph.graph import StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph_sdk.runtime import ServerRuntime
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -38,7 +38,7 @@ from persona_mcp.server.dialogues import Advance, accept, check, standing_of
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.state.errors import InvalidParams, PersonaError
+from persona_mcp.state.errors import Conflict, InvalidParams, PersonaError
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.fields import Id, Reference, Text
@@ -49,6 +49,8 @@ from persona_mcp.state.watching import Unwatched
 
 STUDIO = "https://smith.langchain.com"
 """The page of Studio is served from there, and calls this server from the reader's browser."""
+HOST_WAITS = "wait"
+"""The node of a conversation that goes on when a reply was written; others begin at their first."""
 
 
 class Opened:
@@ -84,7 +86,15 @@ def readable(error: PersonaError) -> RuntimeError:
 
 
 class Shown(Unwatched):
-    """Lets errors of ours be read in Studio, whose server tells messages of a few types alone."""
+    """One run as Studio sees it: it begins where a run may begin, and its errors can be read.
+
+    Studio's server tells messages of a few types alone.
+    """
+
+    def __init__(self, begins: Collection[str]) -> None:
+        """Begin at one of these nodes: checkpoints lack what the others need."""
+        self._begins = begins
+        self._begun = False
 
     @contextmanager
     def node(self, graph: str, node: str) -> Iterator[None]:
@@ -94,6 +104,12 @@ class Shown(Unwatched):
             RuntimeError: For an error of ours, by its name, and for a reply that is none.
         """
         try:
+            if not self._begun and node not in self._begins:
+                raise Conflict(
+                    f"a run cannot be taken up in the middle, at {node}: begin one with an input, "
+                    "from a checkpoint that has no next step"
+                )
+            self._begun = True
             yield
         except PersonaError as error:
             raise readable(error) from error
@@ -249,7 +265,8 @@ def shown(builder: StateGraph[Any, Any, Any, Any], name: str) -> Any:
     """Compile a graph whose errors can be read in Studio."""
     if builder.context_schema is ChatContext:
         builder.context_schema = Knobs
-    return watched(builder, name, Shown()).compile(name=name)
+    begins = {end for start, end in builder.edges if start == START} | {HOST_WAITS}
+    return watched(builder, name, Shown(begins)).compile(name=name)
 
 
 def read_settings() -> Settings:

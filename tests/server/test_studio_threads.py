@@ -7,7 +7,7 @@ import pytest
 from persona_mcp.server import studio
 from persona_mcp.server.operations import call_operation
 from tests.command_line import Cli
-from tests.studio import runtime
+from tests.studio import KNOBS, runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -33,3 +33,30 @@ async def test_what_a_refused_turn_was_asked_for_is_not_asked_of_the_next_one_on
         told = await call_operation(service, "conversation_get", {"conversation_id": where})
 
     assert [turn["content"] for turn in told["turns"]] == [made["reply"]]
+
+
+async def test_a_run_cannot_be_taken_up_in_the_middle_in_studio(cli: Cli) -> None:
+    config = {"configurable": {"thread_id": "t8"}}
+    given: Any = {"message": "My dog is called Rex."}
+    async with studio.checkpointer() as saver:
+
+        async def run(given: Any, where: Any = config) -> Any:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                return await graph.ainvoke(given, where, context=KNOBS)
+
+        async def steps() -> list[Any]:
+            async with studio.conversation(runtime(live=True)) as graph:
+                graph.checkpointer = saver
+                return [state async for state in graph.aget_state_history(config)]
+
+        await run(given)
+        between = {state.next: state.config for state in await steps()}
+        for node in ("retrieve", "generate", "relate", "persist"):
+            told = f"cannot be taken up in the middle, at {node}"
+            with pytest.raises(RuntimeError, match=told) as raised:
+                await run(None, between[node,])
+            assert type(raised.value).__name__ == "Conflict"
+        again = await run(None, between["load",])
+
+    assert again["reply"]
