@@ -69,6 +69,8 @@ class Course:
 
         A dialogue under way counts by its turns, as far as they are of those it may have.
         """
+        if not self._dialogues:
+            return None
         longest = self._turns_max / self._dialogues
         part = sum(min(1.0, turns / longest) for turns, _ in self._under_way.values())
         held = self._done - self._before + part

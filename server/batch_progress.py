@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as ProgressBar
 
+from persona_mcp.server.batch_course import Course
 from persona_mcp.server.batches import Event
 from persona_mcp.server.terminal import Terminal, encodable
+from persona_mcp.state.kept_batch import Progress
 
 LINE_S = 10.0
 """Between two lines, in seconds."""
@@ -29,55 +32,43 @@ class Display(Protocol):
 
 
 class Tally:
-    """What was counted of a batch while it was watched.
-
-    Attributes:
-        total: Dialogues of the batch.
-        over: Those that are over, failed ones too.
-        failed: Those that failed.
-        turns: Said, before it was watched too.
-    """
+    """What was counted of a batch while it was watched."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Count from nothing."""
-        self.total = self.over = self.failed = self.turns = 0
-        self._before, self._tokens = 0, 0
         self._now, self._began = now, now()
+        self._course = Course(0, 0, 0, now)
 
     def count(self, event: Event) -> None:
         """Count an event."""
-        match event["event"]:
-            case "started":
-                self.total, self.turns = event["dialogues"], event["turns"]
-                self.over = self._before = event["done"] + event["failed"]
-                self.failed = event["failed"]
-                self._began = self._now()
-            case "turn":
-                self.turns += 1
-                self._tokens += event["tokens"]
-            case "dialogue_done" | "dialogue_failed":
-                self.over += 1
-                self.failed += event["event"] == "dialogue_failed"
+        if event["event"] == "started":
+            self._began = self._now()
+            self._course = Course(event["dialogues"], event["turns_max"], 0, self._now)
+        self._course.told(event)
+
+    @property
+    def progress(self) -> Progress:
+        """Return how far it is; the tokens are those that were said meanwhile."""
+        return self._course.progress
 
     @property
     def rate(self) -> float:
         """Return how many tokens are said a second."""
         passed = self._now() - self._began
-        return self._tokens / passed if passed > 0 else 0.0
+        return self.progress.tokens_used / passed if passed > 0 else 0.0
 
     @property
-    def left_s(self) -> float | None:
-        """Estimate what time is left, in seconds; None before a dialogue is over."""
-        made = self.over - self._before
-        if not made:
-            return None
-        return (self._now() - self._began) / made * (self.total - self.over)
+    def left(self) -> str:
+        """Say what time is left; empty before a turn was said."""
+        left_s = self.progress.left_s
+        return "" if left_s is None else f"{duration(left_s)} left"
 
     @property
     def words(self) -> str:
         """Say all of it but the dialogues and the time."""
-        failed = f"{self.failed} failed, " if self.failed else ""
-        return f"{failed}{self.turns} turns, {self.rate:.0f} tokens/s"
+        progress = self.progress
+        failed = f"{progress.dialogues_failed} failed, " if progress.dialogues_failed else ""
+        return f"{failed}{progress.turns_done} turns, {self.rate:.0f} tokens/s"
 
 
 class Bar:
@@ -86,22 +77,24 @@ class Bar:
     def __init__(self, terminal: Terminal) -> None:
         """Begin it."""
         self._tally = Tally()
-        self._bar = Progress(
+        self._bar = ProgressBar(
             TextColumn(TEXT),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[words]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=terminal.err,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=None, words="")
+        self._task = self._bar.add_task("", total=None, words="", left="")
         self._bar.start()
 
     def told(self, event: Event) -> None:
         """Move it."""
         tally = self._tally
         tally.count(event)
-        self._bar.update(self._task, total=tally.total, completed=tally.over, words=tally.words)
+        done, total = tally.progress.dialogues_done, tally.progress.dialogues
+        words, left = tally.words, tally.left
+        self._bar.update(self._task, total=total, completed=done, words=words, left=left)
 
     def close(self) -> None:
         """Take it away."""
@@ -128,13 +121,13 @@ class Lines:
             self._terminal.err.print(self._line())
 
     def _line(self) -> str:
-        tally = self._tally
-        left = f", {duration(tally.left_s)} left" if tally.left_s is not None else ""
-        return f"{tally.over}/{tally.total} dialogues, {tally.words}{left}"
+        progress = self._tally.progress
+        far = f"{progress.dialogues_done}/{progress.dialogues} dialogues"
+        return ", ".join(filter(None, (far, self._tally.words, self._tally.left)))
 
     def close(self) -> None:
         """Write how it stands, if anything was begun."""
-        if self._tally.total:
+        if self._tally.progress.dialogues:
             self._terminal.err.print(self._line())
 
 

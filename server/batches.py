@@ -107,6 +107,7 @@ async def run_batch(
             "done": before.done,
             "failed": before.failed,
             "turns": before.turns,
+            "turns_max": plan.turns_max,
         }
     )
     batch = Batch(plan, casts, store, engine, worlds, told, stopping)

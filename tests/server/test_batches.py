@@ -132,7 +132,14 @@ async def test_what_happens_is_told_as_it_happens(tmp_path: Path) -> None:
         await one.run(HashedModel())
 
     first = one.events[0]
-    assert first == {"event": "started", "dialogues": 12, "done": 0, "failed": 0, "turns": 0}
+    assert first == {
+        "event": "started",
+        "dialogues": 12,
+        "done": 0,
+        "failed": 0,
+        "turns": 0,
+        "turns_max": 48,
+    }
     assert [len(one.named(what)) for what in ("turn", "dialogue_done", "wave")] == [48, 12, 4]
     turn, done = one.named("turn")[0], one.named("dialogue_done")[0]
     assert {"dialogue", "turn", "speaker", "tokens", "text"} < set(turn)

@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,9 @@ import pytest
 import typer
 
 from persona_mcp.server import cli_run
-from persona_mcp.server.batch_progress import Bar, Events, Lines, display, duration
 from persona_mcp.server.batches import Summary
 from persona_mcp.server.cli_batch import SOME_FAILED, again, pace
 from persona_mcp.server.cli_batch_check import check
-from persona_mcp.server.terminal import SafeConsole, open_terminal
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.model_server import Behaviour
@@ -444,42 +441,6 @@ def test_a_narrator_comes_in_at_a_turn_and_when_a_condition_holds(cli: Cli) -> N
     assert [text for text in prompts_of(cli, "Bo") if "bell of the church" in text]
     assert [text for text in prompts_of(cli, "Cleo") if "A boat runs aground." in text]
     assert len([row for row in spoken(folder) if row["kind"] == "narrated"]) == 2
-
-
-# How it is shown.
-
-
-def test_a_bar_is_for_terminals_and_lines_for_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
-    now = [0.0]
-    terminal = open_terminal()
-    shown = Lines(terminal, lambda: now[0])
-    shown.told({"event": "started", "dialogues": 4, "done": 1, "failed": 1, "turns": 9})
-    for _ in range(10):
-        shown.told({"event": "turn", "tokens": 30})
-    now[0] = 15.0
-    shown.told({"event": "dialogue_done", "dialogue": 2})
-    shown.close()
-
-    first, second, last = capsys.readouterr().err.splitlines()
-    assert first == "2/4 dialogues, 1 failed, 9 turns, 0 tokens/s"
-    assert second == "3/4 dialogues, 1 failed, 19 turns, 20 tokens/s, 15 s left"
-    assert last == second
-    assert isinstance(display(terminal, as_json=False), Lines)
-    assert isinstance(display(terminal, as_json=True), Events)
-    assert [duration(s) for s in (9.4, 600, 12_000)] == ["9 s", "10 min", "3 h 20 min"]
-
-
-def test_a_bar_moves_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal = open_terminal()
-    console = SafeConsole(file=terminal.err.file, force_terminal=True, width=100)
-    bar = display(replace(terminal, err=console), as_json=False)
-    assert isinstance(bar, Bar)
-    bar.told({"event": "started", "dialogues": 4, "done": 1, "failed": 0, "turns": 9})
-    bar.told({"event": "dialogue_failed", "dialogue": 2, "error": {}})
-    bar.close()
-
-    shown = capsys.readouterr().err
-    assert "dialogues" in shown
 
 
 def test_a_script_in_a_pipe_reads_events_and_the_exit_code(cli: Cli, spec: str) -> None:
