@@ -323,6 +323,21 @@ def test_a_browser_shows_it_without_a_fault_or_a_request(
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_name_and_a_text_of_one_long_word_make_the_page_no_wider(
+    tmp_path: Path, width: int
+) -> None:
+    word = "W" * 80
+    long = outcome_of(job_of(), [Line("ada", word * 10)], {}, summaries={"ada": word * 10})
+    write(tmp_path, [long], plan_of(), cast_of(ada=word, ben="Ben", cy="Cy"))
+
+    with page(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "report.html", width)
+
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+@needs_chromium
 def test_a_point_of_a_curve_shows_the_turn_behind_it(tmp_path: Path) -> None:
     write(tmp_path, [*talks()], plan_of(2, **TWO_ARMS))
 
