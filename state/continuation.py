@@ -27,7 +27,6 @@ __all__ = [
     "score",
     "should_continue",
     "spent",
-    "topics_to_avoid",
 ]
 
 ResponseType = Literal["full_llm", "constrained", "template"]
@@ -266,13 +265,6 @@ def drift_of(best_topics: Sequence[str], topic: str) -> int:
     """
     off = [best.casefold() != topic.casefold() for best in best_topics]
     return sum(now and before for before, now in pairwise(off))
-
-
-def topics_to_avoid(
-    preferences: Mapping[str, float], params: ContinuationParams
-) -> tuple[str, ...]:
-    """List the topics with a preference below 20, by name."""
-    return tuple(sorted(t for t, value in preferences.items() if value < params.avoid_preference))
 
 
 def _time_term(own: Party, talk: Talk, params: ContinuationParams) -> float:

@@ -69,7 +69,6 @@ class ContinuationParams(BaseModel):
     tired_fatigue: Points = Field(50.0, description="Tired above this fatigue, 0..100")
     bored_topic: Points = Field(8.0, description="Bored below this topic term, 0..100")
     bored_preference: Points = Field(30.0, description="Bored below this own preference, 0..100")
-    avoid_preference: Points = Field(20.0, description="Topics below this are avoided, 0..100")
 
     new_share: Factor = Field(
         0.15, description="A turn with a smaller share of new words says nothing new, 0..1"
@@ -79,4 +78,3 @@ class ContinuationParams(BaseModel):
     initiative_energy: Positive = Field(10.0, description="Energy for a point of initiative")
     named_bonus: Weight = Field(4.0, description="Bonus for who was named last turn, 0..100")
     spoke_malus: Weight = Field(6.0, description="Malus for who spoke last, 0..100")
-    interrupt_gap: Weight = Field(3.0, description="Charisma that allows to interrupt, 0..100")

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from persona_mcp.state.continuation import ContinuationParams, ExitReason
-from persona_mcp.state.interaction import Priority
 
 D20 = 20
 WORD_BYTES = 8
@@ -112,13 +111,6 @@ def next_speaker(
         if rest < 0:
             return id
     return ids[-1]
-
-
-def may_interrupt(
-    charisma: int, speaker_charisma: int, priority: Priority, params: ContinuationParams
-) -> bool:
-    """Tell whether one may cut in: charisma above the speaker's + 3, or priority urgent."""
-    return priority == "urgent" or charisma > speaker_charisma + params.interrupt_gap
 
 
 def exit_line(

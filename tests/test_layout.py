@@ -21,6 +21,8 @@ INSTALLED = "node_modules"
 MOST_LINES = 400
 # Run by Alembic from their files, and tested through every upgrade.
 RUN_BY_ALEMBIC = ("migrations",)
+# What tests compare the caches of effects and the schema of a saved state with.
+CALLED_BY_TESTS = {"refold_arrow", "refold_feelings", "columns_kept"}
 TEXTS = ("*.py", "*.md", "*.toml", "*.yaml", "*.yml", "*.json", "*.mako", "Makefile", "run")
 MACHINE_PATHS = re.compile(
     r"(?<![\w.~}/-])/(?:work|root|home/\w|Users/\w|opt|mnt)/|[A-Z]:\\Users\\"
@@ -163,6 +165,24 @@ def test_every_module_is_imported_by_a_test() -> None:
     ]
 
     assert untested == []
+
+
+def test_every_function_of_a_law_or_step_is_used_by_more_than_its_tests() -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for path in sources(*FOLDERS)]
+    used = {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+    }
+    made = {
+        node.name
+        for path in sources("state", "nodes", "graphs")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
+    }
+
+    assert made - used == CALLED_BY_TESTS
 
 
 def test_nothing_is_printed_past_the_terminal() -> None:

@@ -19,7 +19,6 @@ from persona_mcp.state.continuation import (
     route,
     score,
     should_continue,
-    topics_to_avoid,
 )
 from persona_mcp.state.drawing import (
     EXIT_LINES,
@@ -28,7 +27,6 @@ from persona_mcp.state.drawing import (
     exit_line,
     first_speaker,
     initiative,
-    may_interrupt,
     next_speaker,
 )
 from persona_mcp.state.interaction import Priority
@@ -220,10 +218,6 @@ def test_drift_counts_the_turns_that_stay_off_the_topic() -> None:
     assert drift_of([], "art") == 0
 
 
-def test_topics_below_twenty_are_avoided() -> None:
-    assert topics_to_avoid({"war": 19, "gossip": 0, "tea": 20}, P) == ("gossip", "war")
-
-
 @given(st.integers(0, 2**53 - 1), st.text(max_size=5), st.integers(0, 500))
 @quick
 def test_a_draw_is_in_range_and_repeats(seed: int, conversation: str, turn: int) -> None:
@@ -266,16 +260,6 @@ def test_in_a_group_who_was_named_speaks_more_often_and_who_spoke_last_less() ->
 
 def test_a_lot_at_the_very_end_still_finds_a_speaker() -> None:
     assert next_speaker({"a": 1.0, "b": 1.0}, (), None, 1.0, P) == "b"
-
-
-@pytest.mark.parametrize(
-    ("charisma", "priority", "allowed"),
-    [(13, "none", False), (14, "none", True), (1, "urgent", True)],
-)
-def test_only_the_charming_and_the_urgent_interrupt(
-    charisma: int, priority: Priority, allowed: bool
-) -> None:
-    assert may_interrupt(charisma, 10, priority, P) == allowed
 
 
 def test_each_reason_has_at_least_three_lines_of_its_own() -> None:

@@ -15,7 +15,6 @@ from persona_mcp.state.emotion import (
     impulse,
     label,
     of_appraisal,
-    of_contagion,
     of_talk,
     of_topic,
     of_turn,
@@ -170,14 +169,6 @@ def test_a_turn_does_all_of_it_at_once() -> None:
     push = of_turn(Appraisal(warmth=1), BigFive(), 100, 60, 0.3, P)
 
     assert astuple(push) == pytest.approx((0.09, -0.2, -0.045, 0.06, -0.3))
-
-
-def test_moods_are_caught_only_when_contagion_is_on() -> None:
-    owner = BigFive(agreeableness=1)
-
-    assert of_contagion(0.0, 1.0, owner, P) == Impulses()
-    on = EmotionParams(contagion=0.02)
-    assert of_contagion(0.0, 1.0, owner, on).mood == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(
