@@ -21,8 +21,9 @@ def backup(folder: Path, as_json: bool) -> None:
 
     def loop(settings: Settings, terminal: Terminal, _: asyncio.Runner) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+        quiet = not terminal.err.is_terminal
         with (
-            Progress(*columns, console=terminal.err, transient=True) as bar,
+            Progress(*columns, console=terminal.err, transient=True, disable=quiet) as bar,
             tidy_at_sigterm(),
         ):
             task = bar.add_task("copying", total=None)

@@ -73,6 +73,14 @@ def test_a_backup_that_is_stopped_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == there
 
 
+def test_a_backup_in_a_pipe_writes_no_line_of_its_bar(cli: Cli, tmp_path: Path) -> None:
+    cli.good("list")
+
+    done = cli("db", "backup", str(tmp_path / "backup"))
+
+    assert (done.code, done.err) == (0, "")
+
+
 def test_a_folder_that_is_no_backup_is_refused(cli: Cli, tmp_path: Path) -> None:
     done = cli("db", "restore", str(tmp_path), "--yes")
 
