@@ -58,7 +58,9 @@ class ContinuationParams(BaseModel):
         1.3, description="Tokens a word, 1..10"
     )
     tokens_spare: Tokens = Field(16, description="Tokens on top of the word cap, 0..32768")
-    tokens_needed: Tokens = Field(50, description="Fewer tokens left end the talk, 0..32768")
+    tokens_needed: Tokens = Field(
+        50, description="So many tokens left or fewer end the talk, 0..32768"
+    )
     long_talk_answers: Annotated[int, Field(ge=1, le=10000)] = Field(
         10, description="Answers of a persona before its answers shrink, 1..10000"
     )
