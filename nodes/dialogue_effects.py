@@ -21,14 +21,16 @@ from persona_mcp.nodes.remembering import memory_of
 from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Score
-from persona_mcp.state.dialogue import NARRATOR, Standing
+from persona_mcp.state.dialogue import NARRATOR, Member, Standing
 from persona_mcp.state.effects import RelationshipChange
+from persona_mcp.state.emotion import EmotionParams, Impulses, of_contagion
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.memory import NewMemory
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.speaking import addressee
+from persona_mcp.state.traits import big_five
 
 TURNS_ENDED = "time_limit"
 """Why a talk is over whose last turn was said; no line is said beyond it."""
@@ -181,6 +183,16 @@ def feelings_of(parts: Parts, said: Said, hearers: Sequence[Persona]) -> tuple[F
                 reason_of(act),
                 ((cost, 1.0 if speaks else laws.interaction.listener_share),),
                 said.standing.conversation.topic,
+                None if speaks else caught_by(member, said, laws.emotions),
             )
         )
     return tuple(made)
+
+
+def caught_by(member: Member, said: Said, params: EmotionParams) -> Impulses | None:
+    """Compute what a member who hears a turn catches of the speaker's mood; None if that is off."""
+    if not params.contagion:
+        return None
+    speaker = said.scene.feelings.emotion
+    owner = big_five(member.persona.spec.personality_traits)
+    return of_contagion(member.feelings.emotion.mood, speaker.mood, owner, params)

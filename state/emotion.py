@@ -73,6 +73,7 @@ class EmotionParams(BaseModel):
         1.5, description="That cost is times this minus extraversion, 1..5"
     )
     energy_per_hour: Slope = Field(0.2, description="Energy an hour of talk costs, 0..5")
+    contagion: Share = Field(0.0, description="Share of a speaker's mood that is caught, 0 is off")
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,21 @@ def of_talk(minutes: float, owner: BigFive, params: EmotionParams) -> Impulses:
         energy_level=-min(1.0, params.energy_per_hour * hours),
         social_battery=-min(1.0, drained),
     )
+
+
+def of_contagion(own_mood: float, other_mood: float, owner: BigFive, p: EmotionParams) -> Impulses:
+    """Say how a speaker's mood is caught by who hears it: contagion * A * (other - own).
+
+    Off (0) by default. Source: emotional contagion (Hatfield et al. 1993); 0.02 is a mild value,
+    chosen here.
+
+    Args:
+        own_mood: Of who hears it, -1..1.
+        other_mood: Of who speaks, -1..1.
+        owner: Who hears it.
+        p: The share.
+    """
+    return Impulses(mood=p.contagion * owner.agreeableness * (other_mood - own_mood))
 
 
 def of_turn(

@@ -15,6 +15,7 @@ from persona_mcp.state.emotion import (
     impulse,
     label,
     of_appraisal,
+    of_contagion,
     of_talk,
     of_topic,
     of_turn,
@@ -169,6 +170,14 @@ def test_a_turn_does_all_of_it_at_once() -> None:
     push = of_turn(Appraisal(warmth=1), BigFive(), 100, 60, 0.3, P)
 
     assert astuple(push) == pytest.approx((0.09, -0.2, -0.045, 0.06, -0.3))
+
+
+def test_an_agreeable_listener_is_drawn_towards_the_speaker_s_mood() -> None:
+    on, owner = EmotionParams(contagion=0.02), BigFive(agreeableness=0.5)
+
+    assert of_contagion(0.0, 1.0, owner, P) == Impulses()
+    assert of_contagion(0.5, -0.5, owner, on).mood == pytest.approx(-0.01)
+    assert of_contagion(0.5, -0.5, BigFive(agreeableness=0), on).mood == 0.0
 
 
 @pytest.mark.parametrize(
