@@ -1,10 +1,32 @@
-"""Files that commands write where the user says: whole or not at all."""
+"""Files that the user names: read up to a limit; written whole or not at all."""
 
 import errno
 import os
 from pathlib import Path
 
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import InvalidParams, NotFound
+
+
+def read(path: Path, most: int, allowed: str = "a file that can be read") -> bytes:
+    """Read a file, up to one byte more than it may have.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have; a pipe or a device tells nothing of its size before.
+        allowed: What it may be, for the error.
+
+    Raises:
+        NotFound: It is not there.
+        InvalidParams: It cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            return opened.read(most + 1)
+    except FileNotFoundError:
+        raise NotFound.of("file", str(path)) from None
+    except OSError as error:
+        given = f"{path} ({error.strerror})"
+        raise InvalidParams.one("FILE", allowed, given) from error
 
 
 def save(path: Path, content: str | bytes, option: str) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli_calls import (
     Arguments,
@@ -21,13 +23,14 @@ from persona_mcp.server.cli_calls import (
     peek,
     table_of,
 )
-from persona_mcp.server.cli_files import save
-from persona_mcp.server.cli_run import STDIN, read_stdin
+from persona_mcp.server.cli_files import read, save
+from persona_mcp.server.cli_run import FAILED, STDIN, read_stdin
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.errors import InvalidParams
 
 DOCUMENT_BYTES = 4 * 1024 * 1024
 """Of a document, at most; memory_import takes no more."""
+READABLE = "a file that can be read, or - for standard input"
 PAGE = 10_000
 """Memories that an export asks for at once."""
 
@@ -87,8 +90,13 @@ def delete(
     world: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Archive memories, take them apart, or delete them for good after asking."""
+    """Archive memories, take them apart, or delete them for good after asking.
+
+    Raises:
+        typer.Exit: Some are not there; what was done to the others stays done.
+    """
     gone: list[Shown] = []
+    missing: list[str] = []
     done = "deleted for good" if purge else "archived"
 
     async def look(ask: Ask, given: Arguments) -> Shown:
@@ -108,6 +116,11 @@ def delete(
         back = "it" if count == 1 else "them"
         return f"Delete {memories_in_words(count)} for good? Nothing brings {back} back."
 
+    async def work(ask: Ask, given: Arguments) -> Shown:
+        found = await ask("memory_delete", given)
+        missing.extend(found["not_found"])
+        return found
+
     def show(terminal: Terminal, found: Shown) -> None:
         if dry_run and gone:
             terminal.out.print(table_of(gone))
@@ -121,7 +134,9 @@ def delete(
         "dry_run": dry_run,
         "world_id": world,
     }
-    call("memory_delete", arguments, show, as_json, first=ask_first)
+    carry_out(work, arguments, show, as_json, first=ask_first)
+    if missing:
+        raise typer.Exit(FAILED)
 
 
 def show_deleted(terminal: Terminal, found: Shown, done: str) -> None:
@@ -189,7 +204,7 @@ def document(file: str) -> bytes:
     if file == STDIN:
         raw = read_stdin().encode("utf-8", "surrogateescape")
     else:
-        raw = file_bytes(Path(file))
+        raw = read(Path(file), DOCUMENT_BYTES, READABLE)
     if len(raw) > DOCUMENT_BYTES:
         raise InvalidParams.one(
             "FILE", f"at most {DOCUMENT_BYTES} bytes; import it in pieces", len(raw)
@@ -197,25 +212,6 @@ def document(file: str) -> bytes:
     if not raw.strip():
         raise InvalidParams.one("FILE", "text that is not blank", "nothing")
     return raw
-
-
-def file_bytes(path: Path) -> bytes:
-    """Read a file, up to a little more than a document may have.
-
-    Raises:
-        NotFound: There is no such file.
-        InvalidParams: It cannot be read.
-    """
-    try:
-        with path.open("rb") as opened:
-            return opened.read(DOCUMENT_BYTES + 1)
-    except FileNotFoundError:
-        raise NotFound.of("file", str(path)) from None
-    except OSError as error:
-        given = f"{path} ({error.strerror})"
-        raise InvalidParams.one(
-            "FILE", "a file that can be read, or - for standard input", given
-        ) from error
 
 
 def export(

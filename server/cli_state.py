@@ -18,7 +18,7 @@ from persona_mcp.server.cli_calls import (
     confirm,
     counted,
 )
-from persona_mcp.server.cli_files import check_file
+from persona_mcp.server.cli_files import check_file, read
 from persona_mcp.server.cli_files import save as write_file
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams
@@ -212,19 +212,12 @@ def read_in(file: Path) -> str:
     """Read a file as state_load takes it.
 
     Raises:
+        NotFound: It is not there.
         InvalidParams: It cannot be read, is empty, or is too large.
     """
-    allowed = f"a file of at most {FILE_BYTES} bytes that can be read"
-    try:
-        size = file.stat().st_size
-        if size > FILE_BYTES:
-            raise InvalidParams.one(FILE, allowed, f"{file} ({size} bytes)")
-        with file.open("rb") as opened:
-            data = opened.read(FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidParams.one(FILE, allowed, f"{file} ({error.strerror})") from error
-    if len(data) > FILE_BYTES:  # a pipe or a device says nothing of its size
-        raise InvalidParams.one(FILE, allowed, f"{file} (more bytes)")
+    data = read(file, FILE_BYTES)
+    if len(data) > FILE_BYTES:
+        raise InvalidParams.one(FILE, f"a file of at most {FILE_BYTES} bytes", str(file))
     if not data:
         raise InvalidParams.one(FILE, "a file from persona state save or export", f"{file} (empty)")
     return base64.b64encode(data).decode()

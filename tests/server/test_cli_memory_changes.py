@@ -82,7 +82,7 @@ def test_a_memory_is_changed_and_what_changed_is_said(cli: Cli) -> None:
 def test_what_is_deleted_is_archived_and_restored_as_it_says(cli: Cli) -> None:
     id = stored(cli)
 
-    tried = cli.good("memory", "delete", id, "ffff", "--dry-run")
+    tried = cli("memory", "delete", id, "ffff", "--dry-run")
     assert [memory["id"] for memory in exported(cli)] == [id]
     done = cli.good("memory", "delete", id).out
     again = cli.good("memory", "delete", id).out
@@ -93,7 +93,7 @@ def test_what_is_deleted_is_archived_and_restored_as_it_says(cli: Cli) -> None:
 
     assert BISCUIT in tried.out
     assert "1 memory would be archived" in tried.out
-    assert tried.err == "not found: ffff\n"
+    assert (tried.code, tried.err) == (FAILED, "not found: ffff\n")
     assert done.startswith("1 memory archived\n")
     assert again == f"0 memories archived\narchived already: {id}\n"
     assert [memory["id"] for memory in exported(cli)] == [id]

@@ -85,8 +85,8 @@ def test_a_merge_lists_what_is_different(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("load", "missing.json"), "FILE: allowed is a file of at most"),
-        (("load", "."), "FILE: allowed is a file of at most"),
+        (("load", "missing.json"), "file 'missing.json' not found"),
+        (("load", "."), "FILE: allowed is a file that can be read"),
         (("load", "/dev/null"), "/dev/null (empty)"),
         (("load", "--version", "0"), "--version: allowed is whole number 1"),
         (("save", "--include", "dreams"), "--include: allowed is one of personas"),
