@@ -15,6 +15,7 @@ from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.model_pool import ModelPool, open_pool
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.batch import TurnTold
+from persona_mcp.state.continuation import reason_in_words
 from persona_mcp.state.dialogue_spec import ModelSpec
 
 SIGNED = "+.3f"
@@ -78,7 +79,7 @@ def at_turn(arm: Compared) -> str:
 def ended_by(arm: Compared) -> str:
     """Write why an arm ended."""
     error: dict[str, Any] | None = arm["error"]
-    return f"failed: {error.get('message', '')}" if error else str(arm["exit_reason"])
+    return f"failed: {error.get('message', '')}" if error else reason_in_words(arm["exit_reason"])
 
 
 def pairs_of(arms: Sequence[Compared]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from persona_mcp.server.cli_calls import Shown, call
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.continuation import reason_in_words
 
 DIM = "dim"
 
@@ -26,7 +27,8 @@ def show_conversations(terminal: Terminal, found: Shown) -> None:
     for one in found["conversations"]:
         began = one["started_at"].partition(".")[0].replace("T", "\n")
         who = f"{', '.join(one['participants'])}\n{one['topic']}\n{one['id']}"
-        status = "\n".join(filter(None, (one["status"], one["exit_reason"])))
+        ended_by = reason_in_words(one["exit_reason"] or "")
+        status = "\n".join(filter(None, (one["status"], ended_by)))
         table.add_row(began, who, str(one["turn_count"]), status)
     terminal.out.print(table)
     if found["next_cursor"]:

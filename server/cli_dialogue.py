@@ -13,6 +13,7 @@ from persona_mcp.server.dialogues import Advance, advance
 from persona_mcp.server.operations import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.continuation import reason_in_words
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.ids import new_id
 
@@ -69,7 +70,7 @@ def talk(begin: Mapping[str, Any], model: str | None, world: str | None, as_json
         if as_json:
             terminal.print_json(found)
         else:
-            about = f"{found['turn_count']} turns, {found['exit_reason']}"
+            about = f"{found['turn_count']} turns, {reason_in_words(found['exit_reason'])}"
             terminal.out.print(f"({about}; conversation {found['id']})", style=DIM)
 
     run(work, as_json=as_json, llm=llm(model))

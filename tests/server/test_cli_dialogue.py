@@ -32,7 +32,7 @@ def test_a_talk_is_printed_as_it_goes_with_its_end(cli: Cli) -> None:
 
     *lines, last = done.out.splitlines()
     assert lines == [f"Aria: {REPLY}", f"Kira: {REPLY}", f"Aria: {REPLY}"]
-    assert last.startswith("(3 turns, time_limit; conversation ")
+    assert last.startswith("(3 turns, time or turns used up; conversation ")
     assert statuses(cli.data_dir) == [("ended", "time_limit", 3)]
 
 
@@ -73,7 +73,7 @@ def test_conversations_are_listed(cli: Cli) -> None:
     table = cli.good("conversations").out
     found = cli.good("conversations", "--persona", "Kira", "--status", "ended", "--json").json
 
-    assert "aria, kira" in table and "time_limit" in table and "user, noor" in table
+    assert "aria, kira" in table and "turns used up" in table and "user, noor" in table
     assert [one["id"] for one in found["conversations"]] == [talk["id"]]
     assert cli("conversations", "--status", "over").err.startswith("error: --status: allowed is")
 
