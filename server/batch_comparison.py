@@ -7,6 +7,7 @@ from typing import Any
 from persona_mcp.server.terminal import printable
 from persona_mcp.state.batch import Outcome
 from persona_mcp.state.batch_reading import SaidTurn, said
+from persona_mcp.state.continuation import reason_in_words
 
 ORIGINAL = "original"
 SHOWN = ("affinity", "trust", "respect", "intimacy", "strength")
@@ -81,4 +82,4 @@ def transcript_lines(outcome: Outcome, names: Mapping[str, str]) -> Iterator[str
     if outcome.error is not None:
         yield f"(failed: {outcome.error.get('message', '')})"
     else:
-        yield f"(ended: {outcome.exit_reason})"
+        yield f"(ended: {reason_in_words(outcome.exit_reason)})"

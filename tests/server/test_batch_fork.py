@@ -9,6 +9,7 @@ import pytest
 from persona_mcp.server.batch_comparison import compared, parting, transcript
 from persona_mcp.server.cli_batch_fork import at_turn, ended_by, of_pair, pairs_of
 from persona_mcp.state.batch_reading import said
+from persona_mcp.state.continuation import reason_in_words
 from tests.batches import lines, results, specification, written
 from tests.command_line import Cli
 from tests.outcomes import Line, job_of, outcome_of
@@ -54,7 +55,7 @@ def test_the_turns_before_stay_and_the_rest_is_held_anew(cli: Cli, out: Path) ->
     assert (other["name"], other["parts_at"], other["status"]) == ("fork 1", 3, "done")
     assert said_in("fork", "original")[:2] == said_in("fork", "fork-1")[:2]
     assert said_in("fork", "original")[2] != said_in("fork", "fork-1")[2]
-    assert said_in("fork", "fork-1")[-1] == f"(ended: {other['exit_reason']})"
+    assert said_in("fork", "fork-1")[-1] == f"(ended: {reason_in_words(other['exit_reason'])})"
     assert {(one["of"], one["to"]) for one in other["relationships"]} == {
         ("ada", "bo"),
         ("bo", "ada"),
@@ -187,14 +188,15 @@ def test_ways_that_a_dialogue_went_are_laid_side_by_side() -> None:
 
     assert parting(said(one), said(one)) is None
     assert (at_turn(original), at_turn(fork)) == ("-", "2")
-    assert (ended_by(original), ended_by(fork)) == ("time_limit", "failed: the model is gone")
+    ends = ended_by(original), ended_by(fork)
+    assert ends == ("time or turns used up", "failed: the model is gone")
     assert pairs_of([original, fork]) == [("ada", "ben"), ("ben", "ada")]
     assert of_pair(fork, "ada", "ben", "trust") == "-"
     assert of_pair(original, "ada", "ben", "trust").startswith(("+", "-0"))
     assert list(transcript(one, {"ada": "Ada", "ben": "Ben"})) == [
         "1. Ada: Good evening.",
         "2. Ben (to Ada alone): Hush.",
-        "(ended: time_limit)",
+        "(ended: time or turns used up)",
     ]
     assert list(transcript(other, {}))[-1] == "(failed: the model is gone)"
 
