@@ -1,4 +1,4 @@
-"""The small world of a dialogue: made of a cast, frozen to bytes, opened as a copy in memory."""
+"""The small world of a dialogue: made of a cast, and frozen to bytes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,6 @@ from persona_mcp.state import appraisal, compatibility, relationship, tables
 from persona_mcp.state.arrow import Event, Origin
 from persona_mcp.state.batch import Cast, CastMember
 from persona_mcp.state.cards import read_card
-from persona_mcp.state.database import Database
 from persona_mcp.state.dialogue_spec import Tie
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import InvalidParams
@@ -235,11 +234,6 @@ def complete(rows: Mapping[str, Sequence[Row]]) -> Rows:
             its = [{PLACE: place, **row} for place, row in enumerate(its, start=1)]
         found[kept.name] = its
     return found
-
-
-def open_world(frozen: bytes) -> Database:
-    """Open a copy of a frozen world in memory; its transactions run in the caller's thread."""
-    return InlineDatabase(frozen)
 
 
 def latest(frozen: bytes) -> float:

@@ -1,5 +1,6 @@
 """`persona relationships`: tables, lists, curves and pictures, and what it says when it cannot."""
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def known(cli: Cli) -> Cli:
         at = now - 3600 + 60 * number
         happen(database, f"a{number}", "aria", "kira", at=at, why=f"kind {number}")
         happen(database, f"k{number}", "kira", "aria", CRUEL, at=at, why=f"cruel {number}")
+    asyncio.run(database.aclose())
     return cli
 
 

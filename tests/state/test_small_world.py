@@ -9,15 +9,17 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.service import open_service
 from persona_mcp.server.store import laws_of
 from persona_mcp.state import relationship, tables
+from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.batch import Cast
 from persona_mcp.state.dialogue_spec import START, Tie
 from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.feelings import read_feelings
 from persona_mcp.state.folding import fold
+from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.personas import those
-from persona_mcp.state.small_world import begin_world, latest, open_world
+from persona_mcp.state.small_world import begin_world, latest
 from persona_mcp.state.snapshot_rows import Rows, Selection, choose, read_rows
 from tests.calls import call
 from tests.doubles import ScriptedModel, WordEmbedder
@@ -34,19 +36,26 @@ def begun(of: Cast, at: float = START) -> bytes:
 
 
 async def rows_of(frozen: bytes) -> Rows:
-    return await open_world(frozen).read(read_rows, "main")
+    with InlineDatabase(frozen) as world:
+        return await world.read(read_rows, "main")
+
+
+async def arrow_in(frozen: bytes, who: str, whom: str) -> Arrow | None:
+    with InlineDatabase(frozen) as world:
+        return await world.read(read_arrow, "main", who, whom)
 
 
 async def test_it_has_the_cast_and_what_each_of_them_alone_knows() -> None:
-    world = open_world(await host().begin_world(cast(), START))
+    frozen = await host().begin_world(cast(), START)
 
-    found = await world.read(those, "main", ABC)
+    with InlineDatabase(frozen) as world:
+        found = await world.read(those, "main", ABC)
     assert [(one.id, one.name, one.created_at) for one in found] == [
         ("ada", "Ada", START),
         ("ben", "Ben", START),
         ("cleo", "Cleo", START),
     ]
-    rows = await world.read(read_rows, "main")
+    rows = await rows_of(frozen)
     assert {(row["persona_id"], row["content"]) for row in rows["memories"]} == {
         (id, f"{id.title()} buried a silver spoon.") for id in ABC
     }
@@ -65,7 +74,7 @@ async def test_a_tie_is_what_relationship_update_makes_of_such_a_meeting(
     settings: Settings,
 ) -> None:
     tie = Tie(of="ada", to="ben", quality=0.8, minutes=45.0, context="deep_conversation")
-    arrow = await open_world(begun(cast(ties=(tie,)))).read(read_arrow, "main", "ada", "ben")
+    arrow = await arrow_in(begun(cast(ties=(tie,))), "ada", "ben")
     assert arrow is not None
 
     async with open_service(settings, ScriptedModel(), WordEmbedder()) as service:
@@ -89,14 +98,15 @@ async def test_a_tie_is_what_relationship_update_makes_of_such_a_meeting(
 
 
 async def test_ties_are_directed_and_moods_stay_at_rest() -> None:
-    world = open_world(begun(cast(ties=(Tie(of="ada", to="ben", quality=0.8),))))
-    assert await world.read(read_arrow, "main", "ben", "ada") is None
+    frozen = begun(cast(ties=(Tie(of="ada", to="ben", quality=0.8),)))
+    assert await arrow_in(frozen, "ben", "ada") is None
 
     def mood(connection: Connection, one: Persona) -> Any:
         return read_feelings(connection, "main", one, START, LAWS.effects).emotion
 
-    ada, ben, _ = await world.read(those, "main", ABC)
-    assert (await world.read(mood, ada)).mood == (await world.read(mood, ben)).mood
+    with InlineDatabase(frozen) as world:
+        ada, ben, _ = await world.read(those, "main", ABC)
+        assert (await world.read(mood, ada)).mood == (await world.read(mood, ben)).mood
     assert (await rows_of(begun(cast())))["mood_impulses"] == []
 
 
@@ -130,7 +140,7 @@ async def test_it_never_begins_before_the_last_of_what_they_bring() -> None:
     frozen = begun(cast(ties=(Tie(of="cleo", to="ada", quality=0.5),), kept=brought))
 
     assert latest(frozen) == last
-    arrow = await open_world(frozen).read(read_arrow, "main", "cleo", "ada")
+    arrow = await arrow_in(frozen, "cleo", "ada")
     assert arrow is not None and arrow.as_of == last
     assert latest(begun(cast(kept=brought), last + 60.0)) == last + 60.0
 
@@ -160,6 +170,6 @@ def test_a_cast_that_does_not_fit_into_one_world_is_refused(wrong: Cast, field: 
 
 
 async def test_no_work_for_an_index_is_left_in_it() -> None:
-    world = open_world(await host().begin_world(cast(), START))
-    left = await world.read(lambda c: c.execute(select(tables.OutboxEntry)).all())
+    with InlineDatabase(await host().begin_world(cast(), START)) as world:
+        left = await world.read(lambda c: c.execute(select(tables.OutboxEntry)).all())
     assert left == []
