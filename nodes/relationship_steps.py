@@ -157,7 +157,7 @@ async def apply_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
     Reads: world_id, event_id, act, pair, views, teller, minutes, context, turning_point, why, at.
     Writes: happening.
     """
-    at = state.get("at") or parts.now()
+    at = given_of(state).get("at", parts.now())
     occasion = await occasion_of(parts, state, at)
     world_id, views = state["world_id"], state["views"]
     changes = tuple(
@@ -184,10 +184,10 @@ async def apply_act(parts: Parts, state: RelationshipRun) -> RelationshipUpdate:
 
 async def occasion_of(parts: Parts, state: RelationshipRun, at: float) -> Occasion:
     """Say what the act is part of: a turn if there is a text, else a meeting."""
-    laws, act = parts.laws.effects, state["act"]
-    minutes, turning = state.get("minutes"), state.get("turning_point")
-    context = state.get("context") or DEFAULT_CONTEXT
-    why = state.get("why") or ""
+    laws, act, given = parts.laws.effects, state["act"], given_of(state)
+    minutes, turning = given.get("minutes"), given.get("turning_point")
+    context = given.get("context", DEFAULT_CONTEXT)
+    why = given.get("why", "")
     if act.text:
         turning = act.turning_point is not None if turning is None else turning
         size = appraisals.turn_size(laws.relationships, turning_point=turning)

@@ -238,6 +238,23 @@ async def test_another_event_counts_again_at_the_time_of_the_clock(service: Serv
     assert [event["at"] for event in found] == [clock.now - 60 + 60 * n for n in range(3)]
 
 
+async def test_the_second_at_which_time_begins_is_a_time(service: Service) -> None:
+    await run(service, happened("e1", quality=0.8, at=0))
+    await run(service, happened("e2", quality=0.8, at=0.5))
+
+    assert {event["at"] for event in await events(service)} == {0, 0.5}
+
+
+async def test_what_a_form_leaves_empty_is_left_out(service: Service) -> None:
+    empty = dict.fromkeys(("at", "minutes", "turning_point", "direction", "why", "context"), "")
+    await run(service, happened("e1", quality=0.8))
+    await run(service, happened("e2", quality=0.8, **empty))
+
+    names = ("kind", "context", "why", "weight")
+    one, other = ([event[name] for name in names] for event in await events(service))
+    assert one == other
+
+
 async def test_nothing_but_what_comes_of_it_is_checkpointed(service: Service) -> None:
     graph = build_relationship(service.parts).compile(checkpointer=InMemorySaver())
     thread: RunnableConfig = {"configurable": {"thread_id": "t1"}}
