@@ -30,8 +30,9 @@ REST_S = 15.0
 QUEUE_S = 86_400.0
 """Limit of the wait at a server itself: the pool never gives it more than it has places."""
 EMBEDDED_SLOTS_MAX = 64
-TOO_MUCH, BROKEN = 429, 500
-"""HTTP statuses of a server that another one may stand in for: this one, and from this one on."""
+ELSEWHERE, BROKEN = (401, 403, 404, 429), 500
+"""HTTP statuses of a server that another one may stand in for: it lets us not in, has not the
+model, or has too much to do; and from this one on."""
 
 
 @dataclass(eq=False)
@@ -233,9 +234,9 @@ class Seat:
 
 
 def is_down(error: PersonaError) -> bool:
-    """Tell whether a server could not be reached, or has too much to do, or is broken."""
+    """Tell whether a server could not be reached, answers none of our calls now, or is broken."""
     status = error.data.get("status", 0)
-    return error.data.get("stage") == "connect" or status == TOO_MUCH or status >= BROKEN
+    return error.data.get("stage") == "connect" or status in ELSEWHERE or status >= BROKEN
 
 
 def open_pool(settings: LLMSettings, spec: ModelSpec) -> ModelPool:

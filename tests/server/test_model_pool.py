@@ -18,7 +18,7 @@ from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
 from persona_mcp.state.errors import DeadlineExceeded, InvalidParams, ModelError, PersonaError
 from persona_mcp.state.model import ChatModel, Chunk, Message, Sampling
 from tests.doubles import Fails, Hangs, Line, ScriptedModel
-from tests.model_server import ModelServer
+from tests.model_server import Behaviour, ModelServer
 
 pytestmark = pytest.mark.anyio
 
@@ -243,12 +243,14 @@ async def test_an_error_of_the_reply_itself_is_not_asked_of_another() -> None:
         ({"stage": "connect"}, True),
         ({"stage": "first_token", "status": 429}, True),
         ({"stage": "first_token", "status": 502}, True),
-        ({"stage": "first_token", "status": 404}, False),
+        ({"stage": "first_token", "status": 401}, True),
+        ({"stage": "first_token", "status": 404}, True),
+        ({"stage": "first_token", "status": 400}, False),
         ({"stage": "stream"}, False),
         ({}, False),
     ],
 )
-def test_a_server_is_down_if_it_is_not_reached_or_has_too_much_to_do(
+def test_a_server_is_down_if_it_is_not_reached_or_serves_none_of_our_calls(
     data: dict[str, object], down: bool
 ) -> None:
     assert is_down(ModelError("it failed", **data)) is down
@@ -300,6 +302,19 @@ async def test_an_endpoint_where_nobody_listens_is_replaced_by_the_other() -> No
 
     assert replies == ["Well met, traveller, sit down by the fire."] * 3
     assert up.peak == 1
+
+
+async def test_an_endpoint_that_has_not_the_model_is_replaced_by_the_other() -> None:
+    async with ModelServer(default=Behaviour(status=404)) as bare, ModelServer() as up:
+        ends = [Endpoint(url=bare.url, slots=4), Endpoint(url=up.url, slots=1)]
+        pool = open_pool(LLMSettings(), ModelSpec(name="ollama:llama3.1", endpoints=ends))
+        try:
+            replies = [await ask(pool) for _ in range(3)]
+        finally:
+            await pool.aclose()
+
+    assert replies == ["Well met, traveller, sit down by the fire."] * 3
+    assert len(bare.requests) == 1
 
 
 async def test_endpoints_that_are_all_gone_give_the_models_own_error() -> None:
