@@ -94,6 +94,10 @@ def run_faults(spec: DialogueSpec) -> Iterator[Fault]:
     if spec.model.endpoints and spec.model.slots is not None:
         allowed = "slots of each endpoint, where endpoints are named"
         yield fault("model.slots", allowed, str(spec.model.slots))
+    urls = [end.url.rstrip("/") for end in spec.model.endpoints]
+    for number, url in enumerate(urls):
+        if url in urls[:number]:
+            yield fault(f"model.endpoints.{number}.url", "each server once", url)
     for name in ("repeats", "seed"):
         if spec.seeds is not None and name in spec.model_fields_set:
             given = str(getattr(spec, name))

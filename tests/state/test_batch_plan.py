@@ -431,6 +431,8 @@ WRONG: list[tuple[Json, str, str, str]] = [
      "ollama:MODEL or openai:MODEL where endpoints are named", "embedded:x"),
     ({"model": {"slots": 3, "endpoints": [{"url": "http://localhost:1"}]}}, "model.slots",
      "slots of each endpoint", "3"),
+    ({"model": {"endpoints": [{"url": "http://localhost:1"}, {"url": "http://localhost:1/"}]}},
+     "model.endpoints.1.url", "each server once", "http://localhost:1"),
     # the grid
     ({"variations": {"dialogue.scen": ["x"]}}, "variations.dialogue.scen",
      "a path of a field: did you mean scene?", "dialogue.scen"),
