@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 CLOSE_S = 10.0
 """Limit of a worker's own end, in seconds; then it is ended."""
 TRIES = 3
-"""Workers that a dialogue may lose: it may be what ends them."""
+"""Workers that a dialogue may lose: it may be what ends them. The last one holds it alone, so that
+it does not take with it whoever was beside it each time."""
 REPLACED = 3
 """Workers that are started anew, for each there is at the beginning."""
 
@@ -51,6 +52,7 @@ class Hand(ABC):
         slots: How many these are.
         pid: Of its process.
         busy: Dialogues that it holds.
+        kept: For one dialogue alone; no other one is given to it.
     """
 
     def __init__(self, model: ModelSpec, pid: int) -> None:
@@ -59,6 +61,7 @@ class Hand(ABC):
         self.slots = slots_of(model)
         self.pid = pid
         self.busy = 0
+        self.kept = False
 
     @abstractmethod
     def hold(
@@ -133,6 +136,7 @@ class WorkerEngine:
         self._places = asyncio.Semaphore(at_once)
         self._hiring: set[asyncio.Task[None]] = set()
         self._replacements = REPLACED * len(shares)
+        self._change = asyncio.Event()
         self._stopped = False
 
     async def begin(self) -> None:
@@ -162,18 +166,37 @@ class WorkerEngine:
         """
         async with self._places:
             heard = Hearing(work, told, self._made)
-            for _ in range(TRIES):
+            for lost in range(TRIES):
                 if self._stopped:
                     raise Cancelled("the batch was stopped; run it again to go on")
-                hand = await self._least_busy()
-                try:
-                    return await self._held_by(hand, heard)
-                except LostError as error:
-                    self._lost(hand, str(error))
+                with suppress(LostError):
+                    if lost == TRIES - 1:
+                        return await self._held_alone(heard)
+                    return await self._held_by(await self._least_busy(), heard)
             return given_up(work.job)
+
+    async def _held_alone(self, heard: "Hearing") -> Finished:
+        """Have a worker hold a dialogue and nothing else; waits for what it is still at.
+
+        Raises:
+            LostError: The worker is gone.
+        """
+        while True:
+            hand = await self._least_busy()
+            hand.kept = True
+            try:
+                while hand.busy and hand in self.hands:
+                    await self._change.wait()
+                if hand in self.hands:
+                    return await self._held_by(hand, heard)
+            finally:
+                hand.kept = False
+                self._changed()
 
     async def _held_by(self, hand: Hand, heard: "Hearing") -> Finished:
         """Have a worker hold a dialogue, from what is recorded of it on.
+
+        One that is gone is replaced.
 
         Raises:
             LostError: The worker is gone.
@@ -187,21 +210,31 @@ class WorkerEngine:
                         finished = await heard.take(event)
                         if finished is not None:
                             return finished
+            raise LostError("it said nothing more")
+        except LostError as error:
+            self._lost(hand, str(error))
+            raise
         finally:
             hand.busy -= 1
-        raise LostError("it said nothing more")
+            self._changed()
 
     async def _least_busy(self) -> Hand:
-        """Return the worker with the most room; waits for one that is being started.
+        """Return the worker with the most room; waits where none takes a dialogue now.
 
         Raises:
             NotConfigured: None is left.
         """
-        while not self.hands and self._hiring:
-            await asyncio.wait(self._hiring, return_when=asyncio.FIRST_COMPLETED)
-        if not self.hands:
-            raise NotConfigured("no worker is left: the log tells why they ended")
-        return min(self.hands, key=lambda hand: hand.busy / hand.slots)
+        while self.hands or self._hiring:
+            free = [hand for hand in self.hands if not hand.kept]
+            if free:
+                return min(free, key=lambda hand: hand.busy / hand.slots)
+            await self._change.wait()
+        raise NotConfigured("no worker is left: the log tells why they ended")
+
+    def _changed(self) -> None:
+        """Have all who wait for a worker look again."""
+        self._change.set()
+        self._change = asyncio.Event()
 
     def _lost(self, hand: Hand, why: str) -> None:
         """Have a worker that is gone replaced; the first dialogue that meets it does."""
@@ -214,7 +247,11 @@ class WorkerEngine:
             self._replacements -= 1
             task = asyncio.create_task(self._replace(hand.model), name="hire worker")
             self._hiring.add(task)
-            task.add_done_callback(self._hiring.discard)
+            task.add_done_callback(self._hired)
+
+    def _hired(self, task: asyncio.Task[None]) -> None:
+        self._hiring.discard(task)
+        self._changed()
 
     async def _replace(self, share: ModelSpec) -> None:
         try:

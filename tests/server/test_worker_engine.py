@@ -179,6 +179,26 @@ async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_
     assert [written(next_one)] == await alone(server, frozen, [JOBS[1]])
 
 
+async def test_a_dialogue_that_ends_its_workers_does_not_take_others_with_it(
+    opened: Opened, server: ModelServer
+) -> None:
+    frozen = await world()
+    jobs = [job(number, "ada", "ben", max_turns=9) for number in range(4)]
+
+    async def kills(call: RecordedCall) -> None:
+        if call.index == 0:
+            os.kill(engine.hands[0].pid, signal.SIGKILL)
+
+    engine = await opened(SETTINGS, model_of(server), len(jobs), 1, kills)
+    try:
+        held = await asyncio.gather(*(engine.hold(Work(one, frozen), unheard) for one in jobs))
+    finally:
+        await engine.aclose()
+
+    assert [one.outcome.status for one in held] == ["failed", "done", "done", "done"]
+    assert [written(one) for one in held[1:]] == await alone(server, frozen, jobs[1:])
+
+
 async def test_workers_stop_where_a_turn_ends(opened: Opened, server: ModelServer) -> None:
     server.default = Behaviour(hashed=True, delay_s=0.02)
     frozen, told, stops = await world(), list[int](), list[asyncio.Task[None]]()
