@@ -14,6 +14,7 @@ from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.ray_crew import RayCrew, RayWorker
 from persona_mcp.server.worker_engine import WorkerEngine, shared_out
+from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import NotConfigured
 
@@ -68,7 +69,8 @@ async def open_ray(
         max_restarts=0,
         scheduling_strategy="SPREAD",
     )
-    crew = RayCrew(ray, lambda share: kind.remote(settings, share), ours=ours)
+    id = current_correlation_id()
+    crew = RayCrew(ray, lambda share: kind.remote(settings, share, id), ours=ours)
     engine = WorkerEngine(crew, shares, at_once, made)
     await engine.begin()
     return engine

@@ -16,7 +16,8 @@ from persona_mcp.server.dialogue_host import dialogue_host
 from persona_mcp.server.dialogue_worker import Event, Worker
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.worker_engine import Hand, LostError
-from persona_mcp.state.batch import Job, RecordedCall
+from persona_mcp.state.batch import Job, RecordedCall, Work
+from persona_mcp.state.correlation import correlation
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import InternalError, NotConfigured
 
@@ -30,15 +31,21 @@ WORLDS_KEPT = 64
 class RayWorker(Worker):
     """A worker that Ray makes an actor of."""
 
-    def __init__(self, settings: Settings, model: ModelSpec) -> None:
+    def __init__(self, settings: Settings, model: ModelSpec, correlation_id: str | None) -> None:
         """Open what dialogues are held with.
 
         Args:
             settings: In effect where the batch was begun.
             model: This worker's share of the places at the model.
+            correlation_id: Of the command that runs the batch, for the lines of the log.
         """
         configure_logging(settings.log)
         super().__init__(dialogue_host(settings), open_pool(settings.llm, model))
+        self._correlation_id = correlation_id
+
+    async def _held(self, work: Work, events: "asyncio.Queue[Event]") -> None:
+        with correlation(self._correlation_id):  # Ray runs each call in a context of its own
+            await super()._held(work, events)
 
     async def ready(self) -> int:
         """Return the id of this process."""

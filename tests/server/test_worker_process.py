@@ -1,17 +1,21 @@
 """The process of a worker: what it is told over its pipes it does, and what happens it tells."""
 
 import asyncio
+import json
+import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 
-from persona_mcp.config.settings import Settings
+from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.server.dialogue_worker import Faulty, Stopped, Worker
 from persona_mcp.server.model_pool import ModelPool, Post
+from persona_mcp.server.ray_crew import RayWorker
 from persona_mcp.server.worker_frames import (
     LENGTH,
     Alive,
@@ -34,6 +38,17 @@ from tests.small_worlds import cast, host, job
 pytestmark = pytest.mark.anyio
 
 SETTINGS = Settings(_env_file=None)
+
+
+@pytest.fixture
+def usual_logging() -> Iterator[None]:
+    """Leave logging as it was: a worker sets up that of its process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @dataclass
@@ -221,3 +236,19 @@ async def test_a_frame_may_be_larger_than_a_pipe_holds() -> None:
 
     assert await next_frame(reader) == large
     assert LENGTH.unpack(written[: LENGTH.size]) == (len(written) - LENGTH.size,)
+
+
+async def test_what_a_worker_of_ray_logs_is_under_that_id_too(
+    capsys: pytest.CaptureFixture[str], usual_logging: None
+) -> None:
+    nobody = ModelSpec(name="ollama:none", endpoints=[Endpoint(url="http://127.0.0.1:9", slots=1)])
+    logged = SETTINGS.model_copy(update={"log": LogSettings(format="json")})
+    worker = RayWorker(logged, nobody, "batch-7")
+
+    held = [one async for one in worker.hold(job(0, "ada", "ben"), await world(), ())]
+    await worker.close()
+
+    assert isinstance(held[-1][-1], Finished)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = {line["correlation_id"] for line in lines if "left alone" in line["event"]}
+    assert said == {"batch-7"}
