@@ -190,12 +190,8 @@ def check_folder(path: Path, spec: bytes, *, resume: bool, force: bool) -> None:
         PersonaError: As `begin_folder`.
     """
     with writable(path):
-        nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
-        if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if nearest != path:
+        check_place(path)
+        if not path.exists():
             return
         if (path / LOCK).exists() and is_locked(path):
             raise Conflict(WORKED_ON)
@@ -203,6 +199,19 @@ def check_folder(path: Path, spec: bytes, *, resume: bool, force: bool) -> None:
         goes_on = is_begun(path, sha256, resume=resume, force=force)
     if goes_on and (path / MANIFEST).exists():
         check_store(path)
+
+
+def check_place(path: Path) -> None:
+    """Look whether a folder is one that can be written, or could be made; nothing is made. Blocks.
+
+    Raises:
+        OSError: It is not.
+    """
+    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def prepare(path: Path, spec: bytes, sha256: str, *, resume: bool, force: bool) -> None:
@@ -323,7 +332,7 @@ def writable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageUnavailable(
             f"the folder '{path.name}' cannot be used ({error.strerror or 'no folder'}); what is "
-            "kept in it stays: mend that and go on with --resume, or give another --out"
+            "kept in it stays: mend that and try again, or give another --out"
         ) from error
 
 

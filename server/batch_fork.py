@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,15 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.config.spec_files import read_plan
 from persona_mcp.server.batch_changes import Changes, changes_of
 from persona_mcp.server.batch_comparison import ORIGINAL, Compared, compared, transcript
-from persona_mcp.server.batch_folder import FORKS, SPEC, lines, open_folder, writable, write_file
+from persona_mcp.server.batch_folder import (
+    FORKS,
+    SPEC,
+    check_place,
+    lines,
+    open_folder,
+    writable,
+    write_file,
+)
 from persona_mcp.server.batch_manifest import read_manifest
 from persona_mcp.server.batch_replay import open_replay
 from persona_mcp.server.batch_results import BEGUN
@@ -182,13 +191,15 @@ async def open_before(
 async def open_batch(
     path: Path, settings: Settings, embedder: Embedder | None
 ) -> AsyncIterator[tuple[Batch, DialogueHost]]:
-    """Open a batch to read it: its store, or where that is gone its recording, to hold it again.
+    """Open a batch to read it: its store, or its recording, to hold it again.
+
+    The recording where the store is gone, or lies where we cannot lock it.
 
     Raises:
         NotFound: There is no batch, or only a part of one without its store.
         Conflict: Another process runs it, or another embedder is set here.
     """
-    if not (path / STORE).is_file():
+    if not ((path / STORE).is_file() and os.access(path, os.W_OK | os.X_OK)):
         begun = begun_in(await asyncio.to_thread(read_manifest, path))
         async with open_replay(path, begun, settings, embedder) as replay:
             yield replay.batch(lambda _: None), replay.host
@@ -292,14 +303,19 @@ def new_folder(path: Path, asked: Fork, out: Path | None) -> Path:
 
     Raises:
         Conflict: What was asked for holds something already.
+        StorageUnavailable: It cannot be written.
     """
     if out is None:
         name = f"dialogue-{asked.dialogue}-turn-{asked.turn}"
         number = 1
         while (found := path / FORKS / (name if number == 1 else f"{name}-{number}")).exists():
             number += 1
+        if path.exists():  # what is no batch is told as that
+            with writable(path):
+                check_place(found)
         return found
     with writable(out):
+        check_place(out)
         if out.exists() and any(out.iterdir()):
             raise Conflict(f"the folder '{out.name}' is not empty: give another --out")
     return out

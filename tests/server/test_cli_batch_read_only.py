@@ -47,12 +47,12 @@ def closed(folder: Path) -> Path:
     return folder
 
 
-def as_a_reader(*arguments: str) -> subprocess.CompletedProcess[str]:
+def as_a_reader(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command on batches as somebody who cannot write there."""
     reader = AS_A_READER if os.geteuid() == 0 else ()
     return subprocess.run(
         [*reader, PERSONA, "dialogue", *arguments],
-        env=environment(),
+        env=environment(**more),
         capture_output=True,
         encoding="utf-8",
     )
@@ -110,3 +110,20 @@ def test_a_dry_run_says_that_its_folder_could_not_be_written(out: Path, tmp_path
 
         assert (done.returncode, done.stdout) == (1, "")
         assert f"'{name}' cannot be used (Permission denied)" in done.stderr
+
+
+def test_a_batch_is_forked_to_where_one_may_write_and_elsewhere_before_anything_is_held(
+    out: Path, tmp_path: Path
+) -> None:
+    closed(out)
+    which = ("fork", str(out), "--dialogue", "0", "--turn", "4")
+
+    refused = [as_a_reader(*which), as_a_reader(*which, "--out", str(out / "below"))]
+    ours = {name: value for name, value in os.environ.items() if name.startswith("PERSONA_")}
+    forked = as_a_reader(*which[:-1], "0", "--out", str(tmp_path / "fork"), **ours)
+
+    for done, name in zip(refused, ("out", "below"), strict=True):
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"'{name}' cannot be used (Permission denied)" in done.stderr
+        assert "--resume" not in done.stderr and "give another --out" in done.stderr
+    assert forked.returncode == 0, forked.stderr
