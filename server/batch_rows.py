@@ -54,8 +54,12 @@ class Counts:
 def connected(path: Path) -> sqlite3.Connection:
     """Connect to the file; a commit outlives a power cut."""
     connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
