@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -116,11 +115,12 @@ def read_given(arguments: PersonaImportArguments) -> CardFile:
         except (ValueError, RecursionError) as error:
             raise bad_card("its JSON cannot be written as text") from error
     try:
-        return read_file(base64.b64decode(arguments.data, validate=True))
-    except binascii.Error as error:
+        file = base64.b64decode(arguments.data, validate=True)
+    except ValueError as error:  # binascii.Error is one
         raise BadSnapshot(
             "data is not base64; send the bytes of the file in base64, or its JSON as card"
         ) from error
+    return read_file(file)
 
 
 def check_shape(came: CardFile, wanted: Wanted) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import time
 from typing import Annotated
@@ -164,7 +163,7 @@ def decoded(data: str) -> str:
     """
     try:
         raw = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:  # binascii.Error is one
         raise InvalidParams.one("data", "base64, as RFC 4648 has it", shorten(data)) from None
     if len(raw) > DOCUMENT_BYTES:
         raise InvalidParams.one("data", f"at most {DOCUMENT_BYTES} bytes", f"{len(raw)} bytes")

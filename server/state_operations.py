@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import time
 from typing import Annotated, Any
 
@@ -256,7 +255,7 @@ def read_file(data: str | dict[str, Any]) -> Rows:
         return rows_of(open_file(data))
     try:
         file = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:  # binascii.Error is one
         raise InvalidParams.one(
             "data", "base64 of a file, or its JSON as an object", shorten(data)
         ) from None

@@ -5,7 +5,6 @@ the laws read as values (arrows, moods, events) are checked as those values.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Set
 from dataclasses import fields
@@ -71,7 +70,7 @@ def from_base64(value: object) -> object:
         raise ValueError(f"base64 of at most {LONGEST_FILE} characters")
     try:
         return base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise ValueError("base64") from None
 
 

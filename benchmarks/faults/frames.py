@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -96,7 +97,8 @@ async def over_sockets(site: Site) -> AsyncIterator[str]:
         reader, writer = await asyncio.open_connection(where.host, where.port)
         try:
             writer.write(head)
-            writer.write_eof()
+            with suppress(OSError):  # it may have been cut off by now
+                writer.write_eof()
             async with asyncio.timeout(LIMIT_S):
                 answer = await reader.read()
             if answer and not answer.startswith(b"HTTP/1.1 4"):

@@ -131,6 +131,7 @@ async def test_a_dry_run_tells_and_changes_nothing(service: Service) -> None:
         ({}, InvalidParams, "card or data"),
         ({"card": V2, "data": coded(as_json(V2))}, InvalidParams, "card or data"),
         ({"data": "%%%"}, BadSnapshot, "not base64"),
+        ({"data": "ä"}, BadSnapshot, "not base64"),
         ({"data": coded(b"GIF89a")}, BadSnapshot, "no character card"),
         ({"card": V2, "format": "v3"}, BadSnapshot, "not v3"),
         ({"card": {"spec": "chara_card_v2", "data": 4}}, BadSnapshot, "data is no object"),

@@ -248,6 +248,7 @@ BROKEN: dict[str, Any] = {
     ),
     "a name is not its key": lambda t: t["tables"]["personas"][0].update(name_key="other"),
     "a vector is no base64": lambda t: t["tables"]["memory_vectors"][0].update(vector="%%"),
+    "a vector is no ASCII": lambda t: t["tables"]["memory_vectors"][0].update(vector="ää"),
     "a vector is half a number": lambda t: t["tables"]["memory_vectors"][0].update(vector="AAAA"),
     "a vector is infinite": lambda t: t["tables"]["memory_vectors"][0].update(vector="AHw="),
     "a vector is short": lambda t: t["tables"]["memory_vectors"][0].update(vector="AAA="),
