@@ -28,13 +28,12 @@ def talk(
     place = " · ".join(
         part for part in (arm, f"run {job.place.repeat}", f"wave {job.place.wave}") if part
     )
-    who = ", ".join(names.get(id, id) for id in present)
     failed = outcome.status == "failed"
     summary = el(
         "summary",
         el("b", f"#{job.place.index}"),
         el("span", place, class_="place"),
-        named(who, class_="who"),
+        el("span", *listed(present, names), class_="who"),
         el("span", "failed", class_="badge bad") if failed else None,
         el("span", ended(shown), class_="place"),
     )
@@ -52,6 +51,12 @@ def talk(
         class_="talk",
         open=opened,
     )
+
+
+def listed(ids: Sequence[str], names: Names) -> list[Markup]:
+    """Write names one behind the other, each in its own direction of writing."""
+    comma = html(", ")
+    return [joined(comma if at else None, named(names.get(id, id))) for at, id in enumerate(ids)]
 
 
 def ended(shown: ShownTalk) -> str:

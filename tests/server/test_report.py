@@ -338,6 +338,20 @@ def test_a_name_and_a_text_of_one_long_word_make_the_page_no_wider(
 
 
 @needs_chromium
+def test_a_name_from_right_to_left_turns_none_of_the_names_beside_it(tmp_path: Path) -> None:
+    talk = outcome_of(job_of(), [Line("ada", "Good morning.")], {})
+    write(tmp_path, [talk], plan_of(), cast_of(ada="אברהם", ben="Ben", cy="Cy"))
+
+    with page(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "report.html")
+
+        lefts = "[...document.querySelectorAll('.who bdi')].map(name => name.offsetLeft)"
+        found = browser.run(lefts)
+        assert len(found) > 1
+        assert found == sorted(found)
+
+
+@needs_chromium
 def test_a_point_of_a_curve_shows_the_turn_behind_it(tmp_path: Path) -> None:
     write(tmp_path, [*talks()], plan_of(2, **TWO_ARMS))
 
