@@ -87,6 +87,23 @@ def end_now(why: str) -> None:
     os._exit(FAILED)
 
 
+def end_at_second_ctrl_c() -> None:
+    """Stop at the first Ctrl-C as is usual; at the second the process ends as it is.
+
+    Before and after uvicorn has the signals, that is: raised there, the second one would close the
+    event loop under threads that still answer to it.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual):  # a shell may have it ignored
+        return
+
+    def stop(sig: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, lambda *_: end_now("a second signal came"))
+        usual(sig, frame)
+
+    signal.signal(signal.SIGINT, stop)
+
+
 def serve(host: str | None, port: int | None, model: str | None, insecure: bool) -> None:
     """Serve until stopped.
 
@@ -96,6 +113,7 @@ def serve(host: str | None, port: int | None, model: str | None, insecure: bool)
     """
 
     async def work(settings: Settings, terminal: Terminal) -> None:
+        end_at_second_ctrl_c()
         alone = is_loopback(settings.server.host)
         guarded = needs_tokens(settings, insecure=insecure)
         everybody = insecure and not alone

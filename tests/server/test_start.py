@@ -39,11 +39,11 @@ PRESS_CTRL_C = """
 import os, signal, sys
 from persona_mcp.server.cli import main
 
-awaited, sys.argv = sys.argv[1], ["persona", "list"]
+awaited, times, sys.argv = sys.argv[1], int(sys.argv[2]), ["persona", *sys.argv[3:]]
 
 class Presses:
     def find_spec(self, name, path, target=None):
-        if name == awaited:
+        for _ in range(times if name == awaited else 0):
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Presses())
@@ -119,8 +119,19 @@ def test_who_opens_a_service_has_the_graphs_imported_before_the_first_message() 
 def test_ctrl_c_while_modules_are_imported_ends_the_command(
     cli: Cli, awaited: str, code: int, told: str
 ) -> None:
-    command = [sys.executable, "-c", PRESS_CTRL_C, awaited]
+    command = [sys.executable, "-c", PRESS_CTRL_C, awaited, "1", "list"]
 
     done = subprocess.run(command, capture_output=True, text=True)
 
     assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
+
+
+def test_a_second_ctrl_c_ends_a_server_that_does_not_serve_yet_and_nothing_breaks(cli: Cli) -> None:
+    opening = "anyio._backends._asyncio"
+    command = [sys.executable, "-c", PRESS_CTRL_C, opening, "2", "serve", "--port", "0"]
+
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a second signal came" in done.stderr
+    assert "Traceback" not in done.stderr and "serves on" not in done.stderr
