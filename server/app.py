@@ -55,6 +55,7 @@ ROOM_S = 60.0
 """Some MCP session is likely to have ended after so long."""
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what is told apart, not bound to
 NOT_FOUND, NOT_ALLOWED = 404, 405
+Endpoint = Callable[..., Any]
 Opening = Callable[[], AbstractAsyncContextManager[Service]]
 
 
@@ -182,6 +183,9 @@ def create_app(
         "/health/ready", ready, methods=["GET"], tags=["health"], summary="State of all"
     )
     app.add_api_route("/metrics", numbers, methods=["GET"], include_in_schema=False)
+    looks: dict[str, Endpoint] = {"/": front, "/health/live": live, "/health/ready": ready}
+    for path, look in looks.items():  # monitors ask for no more than the head
+        app.add_api_route(path, look, methods=["HEAD"], include_in_schema=False)
     if issuer is not None:
         for path in ("", *PATHS):
             app.router.routes.append(Route(METADATA + path, trusting(oauth, path)))

@@ -156,3 +156,15 @@ def test_only_parts_that_are_needed_take_it_down(failed: list[str], status: str)
     checks = {name: Check(name not in failed, 1.0, "") for name in PARTS}
 
     assert Report(0.0, checks).status == status
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/health/ready"])
+async def test_a_monitor_that_asks_for_the_head_alone_is_answered_as_one_that_reads(
+    found: Served, path: str
+) -> None:
+    async with found.client() as client:
+        read = await client.get(path)
+        head = await client.head(path)
+
+    assert (head.status_code, head.content) == (read.status_code, b"")
+    assert head.headers["content-type"] == read.headers["content-type"]
