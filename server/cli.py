@@ -272,6 +272,8 @@ def serve(
         int | None,
         typer.Option(
             "--port",
+            min=0,
+            max=65_535,
             help="Port to listen on, 0 for a free one; left out: PERSONA_SERVER__PORT (8000).",
         ),
     ] = None,

@@ -231,7 +231,7 @@ def costs(findings: Findings, labels: Sequence[str]) -> Markup:
     """Write what the batch cost, in calls, tokens and simulated time."""
     heads: list[object] = [
         *("", "model calls", "tokens said", "tokens a turn", "calls a turn"),
-        *("simulated", "simulated s a turn"),
+        *("simulated", "simulated time a turn, s"),
     ]
     rows = [cost("whole batch", findings.counts)]
     if len(findings.arms) > 1:

@@ -121,6 +121,14 @@ def status_of(data_dir: Path) -> str:
     return str(status)
 
 
+def test_a_port_that_there_is_not_is_told_by_its_option(tmp_path: Path) -> None:
+    done = run("serve", "--port", "65536", PERSONA_DATA_DIR=str(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'--port'" in done.stderr
+    assert "PERSONA_SERVER__PORT" not in done.stderr
+
+
 def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
     given = variables(tmp_path / "data", "http://127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as taken:
