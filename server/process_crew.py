@@ -15,7 +15,7 @@ from persona_mcp.server.dialogue_worker import ENDS, Event, Faulty
 from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.recorded_model import error_of
-from persona_mcp.server.worker_engine import Hand, LostError, WorkerEngine, shared_out
+from persona_mcp.server.worker_engine import Hand, LostError, WorkerEngine
 from persona_mcp.server.worker_frames import (
     Alive,
     Begin,
@@ -27,6 +27,7 @@ from persona_mcp.server.worker_frames import (
     framed,
     next_frame,
 )
+from persona_mcp.server.worker_shares import shared_out
 from persona_mcp.state.batch import Job, RecordedCall
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import ModelSpec

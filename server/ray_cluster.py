@@ -13,7 +13,8 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.local_engine import Made, enough_for
 from persona_mcp.server.model_pool import open_pool
 from persona_mcp.server.ray_crew import RayCrew, RayWorker
-from persona_mcp.server.worker_engine import WorkerEngine, shared_out
+from persona_mcp.server.worker_engine import WorkerEngine
+from persona_mcp.server.worker_shares import shared_out
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import NotConfigured

@@ -19,13 +19,13 @@ from typing import Protocol
 
 import structlog
 
-from persona_mcp.config.settings import LLMSettings
 from persona_mcp.server.dialogue_worker import Event, Faulty, Stopped
 from persona_mcp.server.local_engine import Made, Told
-from persona_mcp.server.model_pool import open_pool
-from persona_mcp.server.recorded_model import error_of, kept_problem
+from persona_mcp.server.model_pool import REST_S, is_down
+from persona_mcp.server.recorded_model import EMBEDDING, error_of, kept_problem
+from persona_mcp.server.worker_shares import slots_of
 from persona_mcp.state.batch import Finished, Job, Outcome, RecordedCall, TurnTold, Work
-from persona_mcp.state.dialogue_spec import Endpoint, ModelSpec
+from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import Cancelled, InternalError, NotConfigured, PersonaError
 from persona_mcp.state.folding import ADDED
 
@@ -44,24 +44,33 @@ class LostError(Exception):
     """A worker is gone, and with it what it was at."""
 
 
+class DownError(Exception):
+    """None of a worker's servers answers, and another worker has one that was not asked."""
+
+
 class Hand(ABC):
     """A worker as it is seen from here.
 
     Attributes:
         model: Its share of the places at the model.
         slots: How many these are.
+        servers: Addresses of the servers that they are at; none where the batch names none.
         pid: Of its process.
         busy: Dialogues that it holds.
         kept: For one dialogue alone; no other one is given to it.
+        rests_until: None of its servers answered; others are preferred until then, by the loop's
+            clock.
     """
 
     def __init__(self, model: ModelSpec, pid: int) -> None:
         """Begin with nothing to do."""
         self.model = model
         self.slots = slots_of(model)
+        self.servers = frozenset(end.url for end in model.endpoints)
         self.pid = pid
         self.busy = 0
         self.kept = False
+        self.rests_until = 0.0
 
     @abstractmethod
     def hold(
@@ -158,6 +167,8 @@ class WorkerEngine:
     async def hold(self, work: Work, told: Told) -> Finished:
         """Hold one dialogue to its end; see `Engine`. A worker that is gone is replaced.
 
+        Where none of a worker's servers answers, one that has others goes on.
+
         Raises:
             Cancelled: It was asked to stop.
             BadSnapshot: What is recorded of it is of something else.
@@ -166,13 +177,18 @@ class WorkerEngine:
         """
         async with self._places:
             heard = Hearing(work, told, self._made)
-            for lost in range(TRIES):
+            lost = 0
+            while lost < TRIES:
                 if self._stopped:
                     raise Cancelled("the batch was stopped; run it again to go on")
-                with suppress(LostError):
+                try:
                     if lost == TRIES - 1:
                         return await self._held_alone(heard)
-                    return await self._held_by(await self._least_busy(), heard)
+                    return await self._held_by(await self._least_busy(heard), heard)
+                except LostError:
+                    lost += 1
+                except DownError:
+                    continue
             return given_up(work.job)
 
     async def _held_alone(self, heard: "Hearing") -> Finished:
@@ -180,9 +196,10 @@ class WorkerEngine:
 
         Raises:
             LostError: The worker is gone.
+            DownError: Another one has to.
         """
         while True:
-            hand = await self._least_busy()
+            hand = await self._least_busy(heard)
             hand.kept = True
             try:
                 while hand.busy and hand in self.hands:
@@ -200,6 +217,7 @@ class WorkerEngine:
 
         Raises:
             LostError: The worker is gone.
+            DownError: Another one has to.
         """
         job, frozen, played = heard.work.job, heard.work.frozen, heard.calls
         hand.busy += 1
@@ -207,6 +225,7 @@ class WorkerEngine:
             async with aclosing(hand.hold(job, frozen, played)) as told:
                 async for batch in told:
                     for event in batch:
+                        self._pass_on_if_down(hand, event, heard)
                         finished = await heard.take(event)
                         if finished is not None:
                             return finished
@@ -218,16 +237,34 @@ class WorkerEngine:
             hand.busy -= 1
             self._changed()
 
-    async def _least_busy(self) -> Hand:
+    def _pass_on_if_down(self, hand: Hand, event: Event, heard: "Hearing") -> None:
+        """Look whether a worker's servers are down; the call is not kept: others can make it.
+
+        Raises:
+            DownError: They are, and another worker has a server that has not failed this call.
+        """
+        if not is_unanswered(event):
+            return
+        hand.rests_until = asyncio.get_running_loop().time() + REST_S
+        heard.down |= hand.servers
+        if any(other.servers - heard.down for other in self.hands):
+            log.info("a dialogue goes to a worker with other servers", pid=hand.pid)
+            raise DownError
+
+    async def _least_busy(self, heard: "Hearing") -> Hand:
         """Return the worker with the most room; waits where none takes a dialogue now.
+
+        One that has a server that did not fail it comes first, then one that does not rest.
 
         Raises:
             NotConfigured: None is left.
         """
         while self.hands or self._hiring:
-            free = [hand for hand in self.hands if not hand.kept]
+            fit = [hand for hand in self.hands if hand.servers - heard.down] or self.hands
+            free = [hand for hand in fit if not hand.kept]
             if free:
-                return min(free, key=lambda hand: hand.busy / hand.slots)
+                now = asyncio.get_running_loop().time()
+                return min(free, key=lambda one: (one.rests_until > now, one.busy / one.slots))
             await self._change.wait()
         raise NotConfigured("no worker is left: the log tells why they ended")
 
@@ -291,11 +328,13 @@ class Hearing:
     Attributes:
         work: Which one.
         calls: Recorded so far, in order.
+        down: Servers that did not answer its next call.
     """
 
     def __init__(self, work: Work, told: Told, made: Made | None) -> None:
         """Begin with what is recorded already."""
         self.work = work
+        self.down: frozenset[str] = frozenset()
         self._told = told
         self._made = made
         self._calls = {call.number: call for call in work.played}
@@ -318,6 +357,7 @@ class Hearing:
                 if self._made is not None:
                     await self._made(event)
                 self._calls[event.number] = event
+                self.down = frozenset()
             case TurnTold():
                 if event.turn > self._turns:
                     self._turns = event.turn
@@ -329,6 +369,13 @@ class Hearing:
             case Faulty():
                 raise error_of(event.problem)
         return None
+
+
+def is_unanswered(event: Event) -> bool:
+    """Tell whether an event is a call that no server answered."""
+    if not isinstance(event, RecordedCall) or event.error is None:
+        return False
+    return event.purpose != EMBEDDING and not event.text and is_down(error_of(event.error))
 
 
 def given_up(job: Job) -> Finished:
@@ -349,38 +396,3 @@ def given_up(job: Job) -> Finished:
         calls=0,
     )
     return Finished(outcome, ())
-
-
-def slots_of(share: ModelSpec) -> int:
-    """Return how many places a share has."""
-    return sum(end.slots for end in share.endpoints) or share.slots or 1
-
-
-def shared_out(settings: LLMSettings, model: ModelSpec, workers: int) -> list[ModelSpec]:
-    """Share the model's places out to workers, as evenly as can be.
-
-    Args:
-        settings: For the places of a model of which the batch says nothing.
-        model: Whose places.
-        workers: How many there are to be, >= 1; there are never more than places.
-
-    Returns:
-        A share for each worker, with one place at least.
-    """
-    ends = list(model.endpoints)
-    slots = [end.slots for end in ends] or [open_pool(settings, model).slots]
-    places = [number for number, count in enumerate(slots) for _ in range(count)]
-    workers = min(workers, len(places))
-    return [part_of(model, ends, places[first::workers]) for first in range(workers)]
-
-
-def part_of(model: ModelSpec, ends: list[Endpoint], places: list[int]) -> ModelSpec:
-    """Return a model with these places alone: numbers of its servers, one for each place."""
-    if not ends:
-        return model.model_copy(update={"slots": len(places)})
-    kept = [
-        end.model_copy(update={"slots": places.count(number)})
-        for number, end in enumerate(ends)
-        if number in places
-    ]
-    return model.model_copy(update={"endpoints": kept})

@@ -26,7 +26,8 @@ from persona_mcp.server.ray_cluster import (
     loaded_ray,
     open_ray,
 )
-from persona_mcp.server.worker_engine import LostError, WorkerEngine, shared_out
+from persona_mcp.server.worker_engine import LostError, WorkerEngine
+from persona_mcp.server.worker_shares import shared_out
 from persona_mcp.state.batch import Engine, Finished, Job, RecordedCall, TurnTold, Work
 from persona_mcp.state.batch_codec import call_json, outcome_json, read_outcome
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
@@ -271,6 +272,61 @@ async def test_a_worker_that_was_told_to_stop_ends_a_dialogue_after_its_turn(
 
     assert isinstance(rest[-1], Stopped)
     assert max((event.turn for event in rest if isinstance(event, TurnTold)), default=0) < 5
+
+
+def model_of_each(*servers: ModelServer) -> ModelSpec:
+    """With as many workers, each has a server of its own and no other."""
+    ends = [Endpoint(url=server.url, slots=1) for server in servers]
+    return ModelSpec(name="openai:test", endpoints=ends)
+
+
+async def test_what_a_worker_has_no_server_for_is_gone_on_with_by_one_that_has(
+    opened: Opened, server: ModelServer
+) -> None:
+    frozen, kept = await world(), list[RecordedCall]()
+
+    async def made(call: RecordedCall) -> None:
+        kept.append(call)
+
+    async with ModelServer("500") as breaks:
+        breaks.script("hashed", "hashed")
+        engine = await opened(SETTINGS, model_of_each(breaks, server), len(JOBS), 2, made)
+        held = await all_of(engine, frozen)
+        await engine.aclose()
+        asked = len(breaks.requests)
+
+    assert held == await alone(server, frozen)
+    assert [call.error for call in kept] == [None] * len(kept)
+    assert asked > 2
+
+
+async def test_a_worker_without_a_server_is_left_alone_for_a_while(
+    opened: Opened, server: ModelServer
+) -> None:
+    frozen = await world()
+    async with ModelServer("404") as breaks:
+        engine = await opened(SETTINGS, model_of_each(breaks, server), len(JOBS), 2)
+        for one in JOBS:
+            await engine.hold(Work(one, frozen), unheard)
+        await engine.aclose()
+        asked = len(breaks.requests)
+
+    assert asked == 1
+
+
+async def test_a_dialogue_that_no_worker_has_a_server_for_fails_by_its_servers_error(
+    opened: Opened,
+) -> None:
+    frozen = await world()
+    async with ModelServer("404") as one, ModelServer("404") as other:
+        engine = await opened(SETTINGS, model_of_each(one, other), 2, 2)
+        finished = await engine.hold(Work(JOBS[0], frozen), unheard)
+        await engine.aclose()
+        asked = len(one.requests), len(other.requests)
+
+    assert finished.outcome.error is not None
+    assert finished.outcome.error["data"]["status"] == 404
+    assert asked == (1, 1)
 
 
 def places(model: ModelSpec) -> list[tuple[str, int]] | int | None:
