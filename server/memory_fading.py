@@ -46,12 +46,14 @@ async def memory_decay_start(call: Call, arguments: MemoryDecayStartArguments) -
         call.world_id, arguments.interval_hours, arguments.auto_pruning
     )
     call.store.wake()
+    now = time.time()
+    due = switch.due(now)
     return MemoryDecayStart(
         status="already_running" if before else "started",
         interval_hours=switch.interval_hours,
         mode=call.store.settings.retention.mode,
         auto_pruning=switch.auto_pruning,
-        next_run=rfc3339(switch.due) if switch.due > time.time() else None,
+        next_run=rfc3339(due) if due > now else None,
     )
 
 
@@ -107,7 +109,8 @@ async def memory_decay_stats(call: Call, arguments: MemoryDecayStatsArguments) -
         config |= {"interval_hours": switch.interval_hours, "auto_pruning": switch.auto_pruning}
     on = switch is not None and switch.on
     last = switch.last_run if switch else None
-    later = switch is not None and on and switch.due > time.time()
+    now = time.time()
+    due = switch.due(now) if switch is not None and on else 0.0
     recent = dict(switch.recent) if switch else {}
     if "began" in recent:
         recent["began"] = rfc3339(recent["began"])
@@ -115,7 +118,7 @@ async def memory_decay_stats(call: Call, arguments: MemoryDecayStatsArguments) -
         decay_statistics=DecayStatistics(
             background_running=on,
             last_run=None if last is None else rfc3339(last),
-            next_run=rfc3339(switch.due) if switch and later else None,
+            next_run=rfc3339(due) if due > now else None,
             total_decay_cycles=switch.cycles if switch else 0,
             total_memories_decayed=runs.faded,
             total_auto_prunes_triggered=runs.upkeep_runs,

@@ -73,7 +73,7 @@ class Upkeep(Worker):
         except LeaseLost:
             log.info("upkeep left to others", world=world_id)
         finally:
-            recent["took_s"] = self._now() - began
+            recent["took_s"] = max(0.0, self._now() - began)  # the clock may be set back meanwhile
             await self._store.finish(world_id, began if whole else None, recent)
             outcome = "faulty" if recent["errors"] else "whole" if whole else "partial"
             self._done(outcome, recent["took_s"])

@@ -39,7 +39,10 @@ Origin = Literal["asked", "all", "upkeep", "share"]
 COUNT = Prepared(select(func.count()).where(*ITS))
 LAST_RUN = Prepared(
     select(func.max(R.at)).where(
-        R.world_id == WORLD, R.persona_id == bindparam("persona"), R.undone_at.is_(None)
+        R.world_id == WORLD,
+        R.persona_id == bindparam("persona"),
+        R.undone_at.is_(None),
+        R.at <= bindparam("now", type_=Float),
     )
 )
 ARCHIVE = Prepared(
@@ -303,8 +306,11 @@ def plan_upkeep(
 
 
 def pause(connection: Connection, laws: Laws, world_id: str, persona_id: str, now: float) -> float:
-    """Return the seconds until a persona may be pruned again; a run that was undone is none."""
-    last = LAST_RUN.scalar(connection, world=world_id, persona=persona_id)
+    """Return the seconds until a persona may be pruned again; a run that was undone is none.
+
+    Nor is one of a time to come: the clock was set back since, perhaps by days.
+    """
+    last = LAST_RUN.scalar(connection, world=world_id, persona=persona_id, now=now)
     return 0.0 if last is None else max(0.0, last + laws.params.pause_s - now)
 
 

@@ -57,10 +57,14 @@ class Switch:
     errors: int
     recent: dict[str, Any]
 
-    @property
-    def due(self) -> float:
-        """Return when the next cycle is due; the first one is at once."""
-        return 0.0 if self.last_run is None else self.last_run + self.interval_hours * HOUR_S
+    def due(self, now: float) -> float:
+        """Return when the next cycle is due; the first one is at once.
+
+        So is the one after a cycle of a time to come: the clock was set back since, perhaps far.
+        """
+        if self.last_run is None or self.last_run > now:
+            return 0.0
+        return self.last_run + self.interval_hours * HOUR_S
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class UpkeepStore:
         await self._database.write(write)
 
     def _is_free(self, row: Any, now: float) -> bool:
-        if to_switch(row).due > now:
+        if to_switch(row).due(now) > now:
             return False
         owner = row.lease_owner
         return owner is None or row.lease_until < now or self._is_gone(owner)

@@ -119,6 +119,44 @@ async def test_a_round_is_due_at_once_and_then_an_interval_after_the_last(
     assert (await switch.turn_on("main", 2, False))[1] is True
 
 
+async def test_a_round_of_a_time_to_come_does_not_put_off_the_next(
+    database: Database,
+    switch: UpkeepSwitch,
+    clock: FixedClock,
+    ended: Ended,
+) -> None:
+    keeper = upkeep(database, clock, ended)
+    await switch.turn_on("main", 6, True)
+
+    clock.advance(30 * DAY_S)
+    ahead = await keeper.do_due()
+    clock.advance(-30 * DAY_S)
+    set_right = await keeper.do_due(), await keeper.do_due()
+    clock.advance(6 * HOUR_S)
+
+    assert (ahead, set_right, await keeper.do_due()) == (1, (1, 0), 1)
+
+
+async def test_a_round_in_which_the_clock_is_set_back_took_no_time_rather_than_less(
+    database: Database, switch: UpkeepSwitch, ended: Ended
+) -> None:
+    took: list[float] = []
+    times = iter([NOW, NOW])
+    store = UpkeepStore(database, LAWS, MERGING, "one", ended)
+    keeper = Upkeep(
+        store,
+        PersonaStore(database),
+        SETTINGS,
+        lambda: next(times, NOW - DAY_S),
+        lambda _, seconds: took.append(seconds),
+    )
+    await switch.turn_on("main", 6, True)
+
+    await keeper.do_due()
+
+    assert (took, (await state(switch)).recent["took_s"]) == ([0.0], 0.0)
+
+
 async def test_it_archives_what_has_faded_and_prunes_what_is_too_much(
     database: Database,
     switch: UpkeepSwitch,

@@ -143,6 +143,20 @@ async def test_below_the_start_and_within_the_hour_only_force_prunes(
     assert (run is not None, plan.paused_s) == (True, 0.0)
 
 
+async def test_a_run_of_a_time_to_come_begins_no_pause(
+    database: Database, store: PruneStore
+) -> None:
+    fill(database, 44)
+    assert (await store.prune("main", "mara", NOW + 720 * HOUR_S, forced=False))[1] is not None
+    fill(database, 20, first=44)
+
+    plan, run = await store.prune("main", "mara", NOW, forced=False)
+    again, _ = await store.prune("main", "mara", NOW + 1, forced=False)
+
+    assert (run is not None, plan.paused_s) == (True, 0.0)
+    assert again.paused_s == HOUR_S - 1
+
+
 async def test_use_protects_and_counts_once_a_conversation(
     database: Database, store: PruneStore
 ) -> None:
