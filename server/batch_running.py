@@ -18,6 +18,7 @@ from persona_mcp.server.batch_settings import (
     begun_with,
     check_embedder,
     check_model,
+    check_name,
 )
 from persona_mcp.server.batch_worlds import Worlds
 from persona_mcp.server.batches import Summary, Told, run_batch
@@ -89,6 +90,7 @@ async def run_in_folder(
     async with begin_folder(path, asked.spec, resume=resume, force=how.force) as folder:
         counts = await folder.store.counts()
         if folder.finished and not (how.retry_failed and counts.failed):
+            check_name(await folder.store.fact(BEGUN), asked.model.name)
             if how.resume and await asyncio.to_thread(is_damaged, folder.path):
                 await written_again(folder, asked)
             total = asked.plan.total

@@ -1,6 +1,7 @@
 """What a batch was begun with, and goes on with, whatever the settings say by then."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -77,6 +78,23 @@ def check_model(begun: Mapping[str, Any], model: str) -> None:
             f"--model {begun['model']}, or begin anew in another folder",
             model=begun["model"],
         )
+
+
+def check_name(begun: Mapping[str, Any] | None, name: str | None) -> None:
+    """See to it that a finished batch does not answer for another model; none is asked.
+
+    Args:
+        begun: What the batch was begun with, if that is known.
+        name: The model as it is asked for; None and `auto` are whichever there is.
+
+    Raises:
+        Conflict: The batch is of another one.
+    """
+    if begun is None or name is None or name == "auto":
+        return
+    provider, _, model = name.partition(":")
+    its_own = Path(model).name if provider == "embedded" else model  # as the model calls itself
+    check_model(begun, f"{provider}:{its_own}")
 
 
 def check_embedder(begun: Mapping[str, Any], embedder: str) -> None:

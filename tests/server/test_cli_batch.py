@@ -206,6 +206,20 @@ def test_another_model_or_embedder_does_not_go_on(
     assert "begun with the embedder openai-words, now it is openai-more" in embedder.err
 
 
+def test_a_finished_batch_does_not_answer_for_another_model(cli: Cli, spec: str) -> None:
+    cli.good("dialogue", "run", spec, "--out", "out", "--model", "openai:a")
+    asked, whole = len(cli.server.requests), results(Path("out"))
+
+    for options in ([], ["--resume"], ["--retry-failed"]):
+        other = cli("dialogue", "run", spec, "--out", "out", "--model", "openai:b", *options)
+        assert other.code == cli_run.FAILED
+        assert "begun with the model openai:a, now it is openai:b" in other.err
+    cli.good("dialogue", "run", spec, "--out", "out", "--model", "openai:a")
+    cli.good("dialogue", "run", spec, "--out", "out", "--resume")
+
+    assert (len(cli.server.requests), results(Path("out"))) == (asked, whole)
+
+
 def test_the_command_that_is_told_to_go_on_with_is_taken_as_it_is_printed(
     cli: Cli, spec: str
 ) -> None:
