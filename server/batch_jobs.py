@@ -108,7 +108,7 @@ class BatchJobs(Worker):
             await self._end(batch, watch, "failed", problem_of(error))
         except Exception:  # it must not be tried again for ever
             log.exception("dialogue failed", dialogue_id=batch.id)
-            ours = InternalError("something went wrong on our side; the log has the cause")
+            ours = InternalError()
             await self._end(batch, watch, "failed", problem_of(ours))
         finally:
             self._watch = None

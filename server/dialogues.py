@@ -163,7 +163,7 @@ async def take_turns(service: "Service", run: Run, asked: Advance) -> dict[str, 
         raise
     except Exception as error:  # a run always tells its end
         log.exception("turn failed", conversation_id=asked.conversation_id)
-        raise InternalError("something went wrong on our side; the log has the cause") from error
+        raise InternalError from error
     finally:
         if lease is not None:
             with suppress(NotFound):  # its world was emptied or deleted; what is raised says so

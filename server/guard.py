@@ -85,7 +85,7 @@ class Guard:
                     log.exception("request failed", path=scope["path"])
                     if begun:
                         raise
-                    ours = InternalError("something went wrong on our side; the log has the cause")
+                    ours = InternalError()
                     await problem_response(ours)(scope, receive, marked)
                 return
             which = "Host" if refused.status_code == HOST_REFUSED else "Origin"

@@ -223,7 +223,7 @@ async def carry_out(
         return failure(error)
     except Exception:
         log.exception("tool failed", tool=params.name)
-        return failure(InternalError("something went wrong on our side; the log has the cause"))
+        return failure(InternalError())
     await progress.flush()
     texts = [TextContent(text=text) for text in texts_of(result)]
     return CallToolResult(content=list(texts), structured_content=result)

@@ -128,7 +128,7 @@ def protocol_errors(context: Context, **data: Any) -> Iterator[None]:
             raise refusal(error, data) from error
         except Exception as error:
             log.exception("request failed")
-            hidden = InternalError("something went wrong on our side; the log has the cause")
+            hidden = InternalError()
             raise refusal(hidden, data) from error
 
 

@@ -29,7 +29,6 @@ INFO = "info"
 """In place of a purpose: no model was there to be asked."""
 EMBEDDING = "embedding"
 """In place of a purpose: the embedder was asked, and failed."""
-OURS = "something went wrong on our side; the log has the cause"
 WHOEVER_CALLS = ("correlation_id",)
 """What a problem says of the call that met it, and not of the model."""
 
@@ -306,7 +305,7 @@ def raised_for(error: Exception) -> PersonaError:
     if isinstance(error, PersonaError):
         return error
     log.error("model call failed", exc_info=error)
-    return InternalError(OURS)
+    return InternalError()
 
 
 def error_of(problem: Mapping[str, Any]) -> PersonaError:

@@ -193,7 +193,7 @@ class Talk:
             return await self._failed(error)
         except Exception:  # a defect of ours is no reason to stop the others
             log.exception("dialogue failed", conversation_id=self._job.id)
-            ours = InternalError("something went wrong on our side; the log has the cause")
+            ours = InternalError()
             return await self._failed(ours)
         return None
 

@@ -191,7 +191,7 @@ class Service(Store):
             return {"exchange": await self._stored(run, lease, undone or "failed", error)}
         except Exception as error:
             log.exception("exchange failed", exchange_id=exchange.id)
-            ours = InternalError("something went wrong on our side; the log has the cause")
+            ours = InternalError()
             ours.__cause__ = error
             return {"exchange": await self._stored(run, lease, undone or "failed", ours)}
 

@@ -358,5 +358,4 @@ def defects_hidden(method: str) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("request failed", method=method[:64])
-        hidden = "something went wrong on our side; the log has the cause"
-        raise InternalError(hidden) from error
+        raise InternalError from error

@@ -39,6 +39,7 @@ ID_READ = 200
 """Characters of what was looked for that names are compared with."""
 REQUIRED = "required"
 """What is allowed in place of a field that was left out."""
+OURS = "something went wrong on our side; the log has the cause"
 
 
 class PersonaError(Exception):
@@ -127,6 +128,10 @@ class InternalError(PersonaError):
     """A defect of ours; the log has the cause under the correlation id."""
 
     code = "internal_error"
+
+    def __init__(self, message: str = OURS, **data: Any) -> None:
+        """Say no more than that, unless there is more that whoever reads it can use."""
+        super().__init__(message, **data)
 
 
 class NotFound(PersonaError):
