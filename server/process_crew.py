@@ -233,22 +233,27 @@ class ProcessCrew:
         self._processes.append(process)
         try:
             async with asyncio.timeout(self._ready_s):
-                await begun(process, Begin(self._settings, share, current_correlation_id()))
+                await self._begun(process, share)
         except TimeoutError as error:
             kill(process)
             raise NotConfigured(
                 f"a worker did not start within {self._ready_s:g} s: the machine has too much to "
                 "do; give fewer --workers"
             ) from error
+        except BaseException:
+            kill(process)
+            raise
+        return ProcessHand(process, share, self._silent_s)
+
+    async def _begun(self, process: asyncio.subprocess.Process, share: ModelSpec) -> None:
+        """Wait until a worker is there; one that says no more is given time to end, no more."""
+        try:
+            await begun(process, Begin(self._settings, share, current_correlation_id()))
         except (EOFError, ConnectionError) as error:
             raise NotConfigured(
                 f"a worker ended at its start, with status {await process.wait()}: what it wrote "
                 "is above; often it is too little memory, so give fewer --workers"
             ) from error
-        except BaseException:
-            kill(process)
-            raise
-        return ProcessHand(process, share, self._silent_s)
 
     async def aclose(self) -> None:
         """Wait until all have ended; who has not is killed."""

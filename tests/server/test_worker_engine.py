@@ -382,6 +382,7 @@ def test_what_ray_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch)
     [
         ("raise SystemExit(3)", "ended at its start, with status 3"),
         ("import time; time.sleep(600)", "did not start within"),
+        ("import os, time; os.close(1); time.sleep(600)", "did not start within"),
     ],
 )
 async def test_a_worker_that_does_not_start_is_told_of_and_none_is_left(
