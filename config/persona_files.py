@@ -64,15 +64,13 @@ def text_of(path: Path) -> str:
         raise NotFound.of("file", str(path))
     if path.stat().st_size > FILE_BYTES:
         size = f"{path.stat().st_size} bytes"
-        fault = {"field": path.name, "allowed": f"at most {FILE_BYTES} bytes", "given": size}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one(path.name, f"at most {FILE_BYTES} bytes", size)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         allowed = "text in UTF-8; a picture or an archive is a card, for `persona import`"
         given = f"another byte at {error.start}"
-        fault = {"field": path.name, "allowed": allowed, "given": given}
-        raise InvalidParams.of([fault]) from error
+        raise InvalidParams.one(path.name, allowed, given) from error
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -114,10 +112,8 @@ def fields_of(text: str, name: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else "the text"
         problem = getattr(error, "problem", None) or "unreadable"
-        fault = {"field": f"{name}, {line}", "allowed": "YAML", "given": problem}
-        raise InvalidParams.of([fault]) from error
+        raise InvalidParams.one(f"{name}, {line}", "YAML", problem) from error
     if not isinstance(raw, dict):
         allowed = "fields with values, such as name: Aria"
-        fault = {"field": name, "allowed": allowed, "given": shorten(raw)}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one(name, allowed, shorten(raw))
     return {str(key): value for key, value in raw.items()}

@@ -22,8 +22,7 @@ def mcp(toolset: str) -> None:
 
     async def work(settings: Settings, terminal: Terminal) -> None:
         if toolset not in TOOLSETS:
-            fault = {"field": "--toolset", "allowed": "core or all", "given": toolset}
-            raise InvalidParams.of([fault])
+            raise InvalidParams.one("--toolset", "core or all", toolset)
         if sys.stdin is None or sys.stdout is None:
             raise InvalidRequest(
                 "MCP is spoken over standard input and output, and one of them is closed; a client "

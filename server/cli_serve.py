@@ -254,8 +254,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         allowed = f"a free address of this machine ({error.strerror or error})"
-        fault = {"field": "--host, --port", "allowed": allowed, "given": f"{host}:{port}"}
-        raise InvalidParams.of([fault]) from error
+        raise InvalidParams.one("--host, --port", allowed, f"{host}:{port}") from error
 
 
 def shown(listening: socket.socket, host: str) -> str:

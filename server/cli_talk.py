@@ -78,8 +78,7 @@ def ask(
 
     async def work(settings: Settings, terminal: Terminal, said: str) -> None:
         if new and conversation is not None:
-            fault = {"field": "--new", "allowed": "without --conversation", "given": conversation}
-            raise InvalidParams.of([fault])
+            raise InvalidParams.one("--new", "without --conversation", conversation)
         async with open_service(settings, holds_batches=False) as service:
             world_id = await world_named(service, world)
             user_id = settings.user if user is None else user

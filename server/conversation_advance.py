@@ -104,8 +104,7 @@ async def speaker_of(call: Call, found: Conversation, reference: str | None) -> 
     speaker = await call.store.personas.resolve(call.world_id, reference)
     if speaker.id not in found.participants:
         allowed = f"one of {', '.join(found.participants)}, who talk there"
-        fault = {"field": "speaker_id", "allowed": allowed, "given": reference}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one("speaker_id", allowed, reference)
     return speaker.id
 
 

@@ -144,8 +144,8 @@ async def participants_of(call: Call, arguments: ConversationStartArguments) -> 
     one = await resolve(call.world_id, arguments.persona1_id)
     other = await resolve(call.world_id, arguments.persona2_id)
     if one.id == other.id:
-        fault = {"field": "persona2_id", "given": arguments.persona2_id}
-        raise InvalidParams.of([{**fault, "allowed": "another persona than the first"}])
+        allowed = "another persona than the first"
+        raise InvalidParams.one("persona2_id", allowed, arguments.persona2_id)
     return [one, other]
 
 
@@ -162,8 +162,8 @@ async def witnesses_of(
     for number, reference in enumerate(arguments.witnesses):
         one = await call.store.personas.resolve(call.world_id, reference)
         if one.id in {persona.id for persona in two}:
-            fault = {"field": f"witnesses.{number}", "given": reference}
-            raise InvalidParams.of([{**fault, "allowed": "a persona that does not talk itself"}])
+            allowed = "a persona that does not talk itself"
+            raise InvalidParams.one(f"witnesses.{number}", allowed, reference)
         found[one.id] = None
     return tuple(found)
 

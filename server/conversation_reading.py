@@ -12,10 +12,10 @@ from persona_mcp.server.current import current_conversation
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state.conversation_list import WantedTalks, list_conversations
 from persona_mcp.state.cursors import bad_cursor
-from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import ConversationKind, Exchange
 from persona_mcp.state.exchanges import get as get_exchange
-from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text
+from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text, check_span
 from persona_mcp.state.ids import thread_id
 from persona_mcp.state.memory import rfc3339
 
@@ -69,9 +69,7 @@ async def conversation_list(call: Call, arguments: ConversationListArguments) ->
     Each id goes to conversation_get for what was said, and to conversation_status.
     """
     since, until = arguments.since, arguments.until
-    if since is not None and until is not None and since >= until:
-        fault = {"field": "until", "allowed": "a time after since", "given": rfc3339(until)}
-        raise InvalidParams.of([fault])
+    check_span(since, until)
     participant = None
     if arguments.persona_id is not None:
         participant = (await call.store.personas.resolve(call.world_id, arguments.persona_id)).id

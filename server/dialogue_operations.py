@@ -135,8 +135,7 @@ async def raw_of(call: Call, arguments: DialogueStartArguments, now: float) -> R
         beside = sorted(arguments.model_fields_set - set(OWN))
         if beside:
             allowed = f"left out beside {SPEC}, which says it"
-            fault = {"field": beside[0], "allowed": allowed, "given": "both"}
-            raise InvalidParams.of([fault])
+            raise InvalidParams.one(beside[0], allowed, "both")
         if not keeps(arguments):
             return arguments.spec
         if "starts_at" in arguments.spec:
@@ -145,8 +144,7 @@ async def raw_of(call: Call, arguments: DialogueStartArguments, now: float) -> R
             raise InvalidParams.one(f"{SPEC}.starts_at", allowed, given)
         return {**arguments.spec, "starts_at": rfc3339(now)}
     if arguments.participants is None:
-        fault = {"field": "participants", "allowed": f"required, or {SPEC}", "given": "neither"}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one("participants", f"required, or {SPEC}", "neither")
     talk = Talk(
         participants=arguments.participants,
         witnesses=arguments.witnesses,

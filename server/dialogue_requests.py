@@ -95,8 +95,8 @@ async def people_of(
     for number, reference in enumerate(references):
         one = await call.store.personas.resolve(call.world_id, reference)
         if one.id in there:
-            fault = {"field": f"{field}.{number}", "given": shorten(reference)}
-            raise InvalidParams.of([{**fault, "allowed": "a persona that is not named before"}])
+            allowed = "a persona that is not named before"
+            raise InvalidParams.one(f"{field}.{number}", allowed, shorten(reference))
         there[one.id] = None
         found.append(one)
     return found

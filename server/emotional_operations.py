@@ -104,8 +104,7 @@ async def emotional_update_state(
     values = arguments.model_dump(include=set(Emotions.model_fields), exclude_none=True)
     if not values:
         names = ", ".join(Emotions.model_fields)
-        fault = {"field": "mood", "allowed": f"at least one of {names}", "given": "nothing"}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one("mood", f"at least one of {names}", "nothing")
     felt = await call.store.database.write(
         set_feelings,
         call.world_id,

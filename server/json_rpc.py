@@ -120,8 +120,8 @@ def request_of(value: Any) -> Entry:
         return refusal(id, "method", allowed, given_as(value, "method"))
     if isinstance(params, list):
         allowed = "an object with the arguments by name"
-        fault = {"field": "params", "allowed": allowed, "given": shorten(params)}
-        return Refused(id, InvalidParams.of([fault]), notification)
+        error = InvalidParams.one("params", allowed, shorten(params))
+        return Refused(id, error, notification)
     if params is not None and not isinstance(params, dict):
         return refusal(id, "params", "an object, or left out", shorten(params))
     return Request(id, method, params or {}, notification)

@@ -14,8 +14,8 @@ from persona_mcp.server.memory_operations import (
     fields_of,
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.errors import InvalidParams, NotFound
-from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text
+from persona_mcp.state.errors import NotFound
+from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text, check_span
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.memory_store import Order, Wanted
 from persona_mcp.state.memory_weights import by_tenths, read_weights
@@ -128,9 +128,7 @@ class MemoryList(Result):
 async def memory_list(call: Call, arguments: MemoryListArguments) -> MemoryList:
     """List a persona's own memories, newest first; looking does not count as use."""
     since, until = arguments.since, arguments.until
-    if since is not None and until is not None and since >= until:
-        fault = {"field": "until", "allowed": "a time after since", "given": rfc3339(until)}
-        raise InvalidParams.of([fault])
+    check_span(since, until)
     persona = await current_persona(call, arguments.persona_id)
     wanted = Wanted(
         memory_type=arguments.memory_type,

@@ -291,8 +291,7 @@ async def session_of(store: "Store", arguments: Arguments) -> "Session | None":
     session = await store.sessions.use(arguments.session_id, time.time())
     if arguments.world_id not in (None, session.world_id):
         allowed = f"{session.world_id}, the world of this session, or left out"
-        fault = {"field": "world_id", "allowed": allowed, "given": arguments.world_id}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one("world_id", allowed, arguments.world_id)
     return session
 
 

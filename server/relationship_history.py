@@ -20,9 +20,8 @@ from persona_mcp.server.relationship_operations import (
 from persona_mcp.server.relationship_reading import NEXT, Cursor, Limit
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Contribution, Shown
-from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.explaining import Step, contributions, course, influence
-from persona_mcp.state.fields import WHOLE, Moment, Reference
+from persona_mcp.state.fields import WHOLE, Moment, Reference, check_span
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import Log, Logged, read_log
@@ -160,17 +159,6 @@ async def relationship_history(
         )
 
     return await call.store.database.read(read)
-
-
-def check_span(since: float | None, until: float | None) -> None:
-    """Make sure that a span of time has a length.
-
-    Raises:
-        InvalidParams: It ends before it begins.
-    """
-    if since is not None and until is not None and since >= until:
-        fault = {"field": "until", "allowed": "a time after since", "given": rfc3339(until)}
-        raise InvalidParams.of([fault])
 
 
 def told_of(log: Log, left: Sequence[Contribution], laws: RelationshipParams) -> list[Told]:

@@ -145,8 +145,7 @@ def check_different(one: str, other: str) -> None:
         InvalidParams: They are the same.
     """
     if one == other:
-        fault = {"field": "persona2_id", "allowed": "somebody else", "given": other}
-        raise InvalidParams.of([fault])
+        raise InvalidParams.one("persona2_id", "somebody else", other)
 
 
 def imagined(log: Log, without: list[str], now: float, laws: RelationshipParams) -> Arrow | None:

@@ -120,8 +120,7 @@ async def target_of(call: Call, arguments: VisualUpdateArguments) -> Target:
     if arguments.scene is None:
         return Target("persona", (await current_persona(call, arguments.persona_id)).id)
     if arguments.persona_id is not None:
-        fault = {"field": "scene", "allowed": "left out where persona_id is given"}
-        raise InvalidParams.of([{**fault, "given": arguments.scene}])
+        raise InvalidParams.one("scene", "left out where persona_id is given", arguments.scene)
     return Target("scene", arguments.scene)
 
 

@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.memory import rfc3339
+
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{22,64}$"
 REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -87,6 +90,16 @@ def moment(value: object) -> float:
     if not FIRST_MOMENT <= at <= LAST_MOMENT:
         raise ValueError("a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z")
     return at
+
+
+def check_span(since: float | None, until: float | None) -> None:
+    """Make sure that a span of time has a length.
+
+    Raises:
+        InvalidParams: It ends before it begins.
+    """
+    if since is not None and until is not None and since >= until:
+        raise InvalidParams.one("until", "a time after since", rfc3339(until))
 
 
 Text = Annotated[str, BeforeValidator(clean_text)]

@@ -182,8 +182,7 @@ def answering(connection: Connection, world_id: str, reference: str, user_id: st
     """
     persona_id = find_id(connection, world_id, reference)
     if HAS_ID.first(connection, world=world_id, key=user_id) is not None:
-        fault = {"field": "user_id", "given": user_id}
-        raise InvalidParams.of([{**fault, "allowed": "an id that no persona has"}])
+        raise InvalidParams.one("user_id", "an id that no persona has", user_id)
     return persona_id
 
 

@@ -137,12 +137,11 @@ def check_parties(request: Request, persona_id: str, user_id: str) -> None:
         InvalidParams: It is with another persona, or another user began it.
     """
     if request.persona_id != persona_id:
-        fault = {"field": "persona_id", "given": request.persona_id}
         allowed = f"{persona_id}, who this conversation is with"
-        raise InvalidParams.of([{**fault, "allowed": allowed}])
+        raise InvalidParams.one("persona_id", allowed, request.persona_id)
     if request.user_id != user_id:
-        fault = {"field": "user_id", "given": request.user_id}
-        raise InvalidParams.of([{**fault, "allowed": f"{user_id}, who began this conversation"}])
+        allowed = f"{user_id}, who began this conversation"
+        raise InvalidParams.one("user_id", allowed, request.user_id)
 
 
 def check_scene(request: Request, scene: str | None) -> None:
@@ -152,9 +151,9 @@ def check_scene(request: Request, scene: str | None) -> None:
         InvalidParams: It takes place in another one, or in none.
     """
     if request.scene not in (None, scene):
-        fault = {"field": "scene", "given": request.scene}
         there = f"{scene}, where this conversation takes place, or " if scene else ""
-        raise InvalidParams.of([{**fault, "allowed": f"{there}left out: it has begun already"}])
+        allowed = f"{there}left out: it has begun already"
+        raise InvalidParams.one("scene", allowed, request.scene)
 
 
 def new_conversation(request: Request, now: float) -> dict[str, Any]:
