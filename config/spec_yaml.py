@@ -13,12 +13,11 @@ from typing import Any
 
 import yaml
 
+from persona_mcp.state.batch_faults import FAULTS_MOST, Fault
 from persona_mcp.state.validation import MOST_LEVELS, cut, shorten
 
-Fault = dict[str, Any]
 VALUES_MOST = 2_000_000
 """With aliases written out."""
-FAULTS_MOST = 50
 MERGE = "<<"
 ALLOWED_TAGS = {"tag:yaml.org,2002:" + name for name in ("str", "null", "bool", "int", "float")}
 CONTAINER_TAGS = {None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}

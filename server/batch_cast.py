@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.state.batch import Cast, CastMember
+from persona_mcp.state.batch_checks import fault
 from persona_mcp.state.batch_faults import FAULTS_MOST, Fault, refused
 from persona_mcp.state.card_files import FILE_BYTES, read_file
 from persona_mcp.state.card_store import kept_card
@@ -204,8 +205,3 @@ def row_named(row: Row, name: Callable[[Any], Any]) -> Row:
     if row.get("related_personas"):
         found["related_personas"] = [name(id) for id in row["related_personas"]]
     return {**row, **found}
-
-
-def fault(path: str, allowed: str, given: str) -> Fault:
-    """Make a fault."""
-    return {"field": path, "allowed": allowed, "given": given}

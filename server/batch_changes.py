@@ -10,12 +10,12 @@ from persona_mcp.server.run_dialogue import Swap
 from persona_mcp.state.batch import Cast, Job
 from persona_mcp.state.batch_checks import wave_faults
 from persona_mcp.state.batch_grid import CannotVary, changed
+from persona_mcp.state.batch_waves import SEEDS
 from persona_mcp.state.dialogue_spec import DialogueSpec, ModelSpec, TalkSpec, WaveSpec
 from persona_mcp.state.drawing import draw
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.persona import PersonaSpec
 
-SEEDS = 2**31
 AT_THE_BEGINNING = frozenset(
     {"participants", "witnesses", "joins", "first_speaker", "ignore_availability"}
 )

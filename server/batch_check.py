@@ -12,6 +12,7 @@ from rich.table import Table
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.config.spec_files import SpecFile
 from persona_mcp.server.batch_cast import cast_of
+from persona_mcp.server.batch_casts import OF_A_CAST
 from persona_mcp.server.store import Store, read_store
 from persona_mcp.state.batch import Cast
 from persona_mcp.state.batch_arms import at_values, chosen_in
@@ -25,8 +26,6 @@ from persona_mcp.state.model import ChatModel, Message, Sampling
 if TYPE_CHECKING:
     from persona_mcp.server.terminal import Terminal
 
-OF_A_CAST = ("personas", "relationships")
-"""Parts of a specification that a cast depends on."""
 PROBE_TOKENS = 60
 PROBE_TEMPERATURE = 0.7
 PROBE_SCENE = "You meet somebody on the way. Say in two sentences who you are and what you want."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_calls import in_options, world_named
+from persona_mcp.server.cli_calls import Shown, in_options, world_named
 from persona_mcp.server.cli_run import llm, run
 from persona_mcp.server.cli_talk import DIM, show
 from persona_mcp.server.dialogues import Advance, advance
@@ -16,8 +16,6 @@ from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.continuation import reason_in_words
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.ids import new_id
-
-Shown = dict[str, Any]
 
 
 class Stop:

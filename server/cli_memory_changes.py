@@ -26,10 +26,9 @@ from persona_mcp.server.cli_calls import (
 from persona_mcp.server.cli_files import read, save
 from persona_mcp.server.cli_run import FAILED, STDIN, read_stdin
 from persona_mcp.server.terminal import Terminal
+from persona_mcp.state.documents import DOCUMENT_BYTES
 from persona_mcp.state.errors import InvalidParams
 
-DOCUMENT_BYTES = 4 * 1024 * 1024
-"""Of a document, at most; memory_import takes no more."""
 READABLE = "a file that can be read, or - for standard input"
 PAGE = 10_000
 """Memories that an export asks for at once."""

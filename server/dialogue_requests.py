@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Call
 from persona_mcp.state import availability, feelings, personas
-from persona_mcp.state.batch_faults import spec_of
+from persona_mcp.state.batch_faults import Fault, spec_of
 from persona_mcp.state.batch_grid import Arms, only
 from persona_mcp.state.batch_naming import id_in_world
 from persona_mcp.state.batch_plan import BatchPlan, plan_batch
+from persona_mcp.state.batch_waves import SEEDS
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
 from persona_mcp.state.errors import InvalidParams
@@ -21,12 +22,10 @@ from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.validation import shorten
 
-SEEDS = 2**31
 SPEC = "spec"
 """The argument that a whole specification comes in."""
 IDS_LISTED = 100
 """Ids of conversations that are told at the start."""
-Fault = dict[str, Any]
 Raw = dict[str, Any]
 
 

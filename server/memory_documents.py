@@ -11,7 +11,7 @@ from pydantic import Field
 from persona_mcp.server.current import current_persona
 from persona_mcp.server.memory_operations import PERSONA, Visibility
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.documents import Part, split
+from persona_mcp.state.documents import DOCUMENT_BYTES, Part, split
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text, clean_text
 from persona_mcp.state.ids import derived_id
@@ -22,7 +22,6 @@ from persona_mcp.state.memory_export import Format, read_page, written
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.validation import shorten
 
-DOCUMENT_BYTES = 4 * 1024 * 1024
 BASE64_CHARS = (DOCUMENT_BYTES + 2) // 3 * 4
 MOST_PARTS = 10_000
 """Of a document; more would hold up other writers for seconds."""

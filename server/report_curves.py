@@ -32,18 +32,16 @@ def curves(drawn: Drawn, names: Mapping[str, str]) -> Markup | None:
     pairs = farthest(found)
     if not pairs:
         return None
-    number = drawn.arm
-    groups = [dimension_group(number, dimension, pairs, found, total) for dimension in CURVED]
+    groups = [dimension_group(dimension, pairs, found, total) for dimension in CURVED]
     picture = el(
         "svg",
         *separators(drawn.course, starts, total),
         *groups,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"Relationships over the turns of run 0 of arm {number}",
+        aria_label=f"Relationships over the turns of run 0 of arm {drawn.arm}",
         class_="curves",
         tabindex="0",
-        data_chart=number,
     )
     buttons = [
         el("button", name, type="button", data_dimension=name, aria_pressed=str(not at).lower())
@@ -64,9 +62,8 @@ def curves(drawn: Drawn, names: Mapping[str, str]) -> Markup | None:
             class_="behind",
             aria_live="polite",
         ),
-        data(f"chart-{number}", behind(pairs, found, names)),
+        data(behind(pairs, found, names)),
         class_="chart",
-        id=f"figure-{number}",
     )
 
 
@@ -106,7 +103,7 @@ def scale(low: float, high: float) -> tuple[float, float, float]:
 
 
 def dimension_group(
-    number: int, dimension: str, pairs: Sequence[Ends], found: Sequence[At], total: int
+    dimension: str, pairs: Sequence[Ends], found: Sequence[At], total: int
 ) -> Markup:
     """Draw one dimension: lines of the axis, then a curve with its points for each pair."""
     own = [one for one in found if (one.move.of, one.move.to) in set(pairs)]

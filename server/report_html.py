@@ -70,8 +70,8 @@ def table(heads: list[object], rows: list[list[object]], **attributes: object) -
     return el("div", whole, class_="wide", tabindex="0")
 
 
-def data(id: str, value: Any) -> Markup:
+def data(value: Any) -> Markup:
     """Write a JSON value for the page's script; no text in it ends the element that holds it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     safe = NOT_IN_SCRIPTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return el("script", Markup(NO_XML.sub(REPLACEMENT, safe)), type="application/json", id=id)
+    return el("script", Markup(NO_XML.sub(REPLACEMENT, safe)), type="application/json")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.persona import PersonaSpec
-from persona_mcp.state.validation import distinct, fault, told, unwritable, validate
+from persona_mcp.state.validation import distinct, fault, given, told, unwritable, validate
 
 Fault = dict[str, Any]
 FAULTS_MOST = 50
@@ -33,14 +33,8 @@ def spec_of(raw: Mapping[str, Any]) -> DialogueSpec:
     cannot = [told(*found, "") for found in islice(unwritable(raw), FAULTS_MOST)]
     if cannot:
         raise refused(distinct(cannot))
-    fields = DialogueSpec.model_fields
-    present = {
-        key: value
-        for key, value in raw.items()
-        if not (value is None and key in fields and not fields[key].is_required())
-    }
     try:
-        return DialogueSpec.model_validate(present, strict=True)
+        return DialogueSpec.model_validate(given(DialogueSpec, raw), strict=True)
     except ValidationError as error:
         found = islice(error.errors(include_url=False), 2 * FAULTS_MOST)
         raise refused(distinct([fault(DialogueSpec, dict(e)) for e in found])) from None

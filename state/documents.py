@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+DOCUMENT_BYTES = 4 * 1024 * 1024
+"""Of a document, at most."""
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{1,2}|[^\s\u3040-\u30ff\u3400-\u9fff]{1,64}")
 """What is counted: text without spaces would be one word, however long, so it counts in pieces."""
 SENTENCE_END = re.compile(

@@ -45,16 +45,20 @@ def validate(model: type[M], raw: Mapping[str, Any], where: str = "") -> M:
     cannot = [told(*found, where) for found in islice(unwritable(raw), ERRORS_READ)]
     if cannot:
         raise InvalidParams.of(distinct(cannot))
+    try:
+        return model.model_validate(given(model, raw), strict=True)
+    except ValidationError as error:
+        raise refusal(model, error, where) from None
+
+
+def given(model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out each optional field that is null: it counts as absent."""
     fields = model.model_fields
-    present = {
+    return {
         key: value
         for key, value in raw.items()
         if not (value is None and key in fields and not fields[key].is_required())
     }
-    try:
-        return model.model_validate(present, strict=True)
-    except ValidationError as error:
-        raise refusal(model, error, where) from None
 
 
 def refusal(model: type[BaseModel], error: ValidationError, where: str = "") -> InvalidParams:

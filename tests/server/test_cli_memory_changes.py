@@ -16,8 +16,9 @@ import typer
 
 from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.cli_memory_changes import DOCUMENT_BYTES, delete, joined
+from persona_mcp.server.cli_memory_changes import delete, joined
 from persona_mcp.server.cli_run import FAILED, INTERRUPTED
+from persona_mcp.state.documents import DOCUMENT_BYTES
 from persona_mcp.state.merging import Merge, merge
 from tests.command_line import Cli
 from tests.state.rows import fill

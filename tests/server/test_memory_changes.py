@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.server.memory_documents import DOCUMENT_BYTES
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
+from persona_mcp.state.documents import DOCUMENT_BYTES
 from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
 from tests.calls import call, rows
 from tests.doubles import ScriptedModel, WordEmbedder

@@ -289,8 +289,8 @@ def test_elements_escape_what_is_not_markup() -> None:
         '<b title="&quot;">&lt;i&gt;<i>&amp;</i></b>'
     )
     assert html("a\x00b") == "a\ufffdb"
-    assert data("x", {"a": "</script>"}) == (
-        '<script type="application/json" id="x">{"a":"\\u003c/script\\u003e"}</script>'
+    assert data({"a": "</script>"}) == (
+        '<script type="application/json">{"a":"\\u003c/script\\u003e"}</script>'
     )
 
 
