@@ -19,7 +19,8 @@ from persona_mcp.state.tables import World
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-COMMAND = re.compile(r"(?:`|uv run )persona ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+COMMAND = re.compile(r"(?:`|uv run |^ {4}|^\$ )persona ([a-z][^`#|>\n]*)", re.MULTILINE)
+WORD = re.compile(r"--[a-z-]+|[a-z][a-z-]*")
 NAME = re.compile(r"`((?:persona|conversation|memory|relationship|system)_[a-z_]+)`")
 """Of an operation, an argument, a table or an error."""
 VARIABLE = re.compile(r"\bPERSONA_[A-Z_]*[A-Z]\b")
@@ -40,13 +41,22 @@ def fields_of(schema: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_gives_only_commands_and_options_that_there_are(page: Path) -> None:
+    for line in COMMAND.findall(page.read_text("utf-8")):
+        command: Any = typer.main.get_command(app)
+        words = line.split()
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
+            word = WORD.match(words.pop(0))
+            assert word and word[0] in command.commands, line
+            command = command.commands[word[0]]
+        given = {word[0] for word in map(WORD.match, words) if word and word[0].startswith("--")}
+        taken = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        assert given <= {*taken, "--help"}, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_names_only_what_is_there(page: Path) -> None:
     text = page.read_text("utf-8")
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name, second in COMMAND.findall(text):
-        assert name in commands
-        if second and hasattr(commands[name], "commands"):
-            assert second in commands[name].commands
     known = {name for one in operations("all") for name in (one.name, *one.arguments.model_fields)}
     known |= {field for one in operations("all") for field in fields_of(one.output_schema)}
     known |= {*World.metadata.tables, WORDS, *WIRES}
