@@ -4,15 +4,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from persona_mcp.config.server_settings import WebSocketSettings
 from persona_mcp.server.chat_stream import ENDS
+from persona_mcp.server.service import Service
 from tests.http_server import LIMIT_S, Served
+
+
+def with_sockets(service: Service, **limits: float) -> Service:
+    """Return the service with other limits of its WebSocket door."""
+    sockets = WebSocketSettings(**limits)
+    return replace(service, settings=service.settings.model_copy(update={"websocket": sockets}))
 
 
 @dataclass

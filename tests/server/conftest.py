@@ -1,4 +1,4 @@
-"""The command line with a model server beside it."""
+"""The command line with a model server beside it; the eras of MCP."""
 
 import logging
 from collections.abc import Iterator
@@ -8,9 +8,17 @@ import pytest
 import structlog
 
 from tests.command_line import Cli
+from tests.mcp_client import ERAS, Era
 from tests.processes import model_server, variables
 
 DIMENSION = 64
+
+
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> Era:
+    """Each era of the protocol."""
+    found: Era = request.param
+    return found
 
 
 @pytest.fixture

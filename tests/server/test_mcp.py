@@ -19,7 +19,6 @@ from tests.calls import dump, rows
 from tests.doubles import Fails, Hangs, ScriptedModel
 from tests.mcp_client import (
     CORE,
-    ERAS,
     REPLY,
     WAYS,
     WRONG,
@@ -51,12 +50,6 @@ COMMON = {"world_id", "session_id", "request_id"}
 def settings(settings: Settings) -> Settings:
     """A client of the newer era gives up by closing its connection, so it has a time of grace."""
     return settings.model_copy(update={"server": ServerSettings(grace_s=0.05)})
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 @pytest.fixture(params=WAYS, ids="-".join)

@@ -12,7 +12,7 @@ from persona_mcp.state import tables
 from tests.calls import rows
 from tests.doubles import Hangs, ScriptedModel
 from tests.http_server import Served, leaving_nothing, served, with_limits
-from tests.mcp_client import ERAS, REPLY, Era, connected, good
+from tests.mcp_client import REPLY, Era, connected, good
 
 pytestmark = pytest.mark.anyio
 
@@ -20,12 +20,6 @@ MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
 CLIENT = {"name": "test", "version": "1"}
 MESSAGE = {"persona_id": "aria", "message": "My cat is called Biscuit.", "request_id": "r1"}
 META = "io.modelcontextprotocol"
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 class Wire:

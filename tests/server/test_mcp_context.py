@@ -27,19 +27,13 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.errors import StorageUnavailable
 from tests.calls import call, say
 from tests.doubles import ScriptedModel
-from tests.mcp_client import ERAS, REPLY, Era, connected, failing, served
+from tests.mcp_client import REPLY, Era, connected, failing, served
 
 pytestmark = pytest.mark.anyio
 
 PROMPT = PromptReference(name="be_persona")
 PAIR = ResourceTemplateReference(uri="relationship://{a}/{b}")
 TEMPLATE = ResourceTemplateReference(uri="persona://{id}")
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 async def read(client: Client, uri: str) -> dict[str, Any]:

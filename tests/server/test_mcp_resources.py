@@ -17,7 +17,7 @@ from persona_mcp.server.operations import operation_named
 from persona_mcp.server.service import Service
 from tests.calls import call, say
 from tests.doubles import ScriptedModel
-from tests.mcp_client import ERAS, REPLY, Era, connected, served
+from tests.mcp_client import REPLY, Era, connected, served
 
 pytestmark = pytest.mark.anyio
 
@@ -25,12 +25,6 @@ MEMORY = ResourceTemplateReference(uri="memory://{id}")
 CONVERSATION = ResourceTemplateReference(uri="conversation://{id}")
 PAIR = ResourceTemplateReference(uri="relationship://{a}/{b}")
 WORLD = ResourceTemplateReference(uri="world://{id}")
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 async def read(client: Client, uri: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from persona_mcp.server.cli_run import INTERRUPTED
 from persona_mcp.server.operations import operation_named
 from tests.mcp_client import (
     CORE,
-    ERAS,
     LIMIT_S,
     WRONG,
     Era,
@@ -30,12 +29,6 @@ from tests.model_server import Behaviour, ModelServer
 from tests.processes import PERSONA, environment, variables
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 def over_stdio(tmp_path: Path, url: str, **more: str) -> StdioServerParameters:

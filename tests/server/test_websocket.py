@@ -11,7 +11,6 @@ from sqlalchemy import delete
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 
-from persona_mcp.config.server_settings import WebSocketSettings
 from persona_mcp.server.catalogue import operations
 from persona_mcp.server.rpc_methods import EXTRAS, STREAM
 from persona_mcp.server.service import Service
@@ -20,7 +19,7 @@ from tests.calls import call, rows
 from tests.doubles import Hangs, ScriptedModel
 from tests.http_server import Served, served
 from tests.mcp_client import REPLY, WRONG
-from tests.rpc_client import Client, connected
+from tests.rpc_client import Client, connected, with_sockets
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +36,6 @@ async def found(service: Service) -> AsyncIterator[Served]:
 async def client(found: Served) -> AsyncIterator[Client]:
     async with connected(found) as opened:
         yield opened
-
-
-def with_sockets(service: Service, **limits: float) -> Service:
-    """Return the service with other limits of its WebSocket door."""
-    sockets = WebSocketSettings(**limits)
-    return replace(service, settings=service.settings.model_copy(update={"websocket": sockets}))
 
 
 def method(name: str, id: Any, **params: Any) -> dict[str, Any]:

@@ -4,14 +4,12 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 
-from persona_mcp.config.server_settings import WebSocketSettings
 from persona_mcp.server.rpc_methods import STREAM
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
@@ -19,7 +17,7 @@ from tests.calls import rows
 from tests.doubles import Hangs, ScriptedModel
 from tests.http_server import Served, leaving_nothing, runs_ended, served, soon, with_limits
 from tests.mcp_client import REPLY
-from tests.rpc_client import Client, connected
+from tests.rpc_client import Client, connected, with_sockets
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +28,6 @@ UPGRADE = (
     "GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-
-
-def with_sockets(service: Service, **limits: float) -> Service:
-    """Return the service with other limits of its WebSocket door."""
-    sockets = WebSocketSettings(**limits)
-    return replace(service, settings=service.settings.model_copy(update={"websocket": sockets}))
 
 
 @pytest.fixture
