@@ -11,8 +11,8 @@ from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.company import came_late, enumerated, others_of, said_in
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.events import tell
-from persona_mcp.nodes.loading import summaries_of
-from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
+from persona_mcp.nodes.loading import ids_of, summaries_of
+from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.prompts import about
 from persona_mcp.state import conversations, effects, visual
 from persona_mcp.state.dialogue import Standing, plan_of
@@ -41,13 +41,7 @@ async def cast_talk(
         NotFound: The conversation or one of its personas is not there.
         StorageUnavailable: The database did not answer.
     """
-    ids: ChatIds = ChatIds(
-        world_id=state.get("world_id", ""),
-        conversation_id=state.get("conversation_id", ""),
-        exchange_id=state.get("exchange_id", ""),
-    )
-    if parts.accept is not None:
-        ids = await parts.accept(state, runtime.context)
+    ids = await ids_of(parts, state, runtime.context)
     world_id = ids["world_id"]
     follows = state["follows"] if "follows" in state else state.get("head")
 

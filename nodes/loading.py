@@ -1,5 +1,8 @@
 """The first step of an exchange: what stands before it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from langgraph.runtime import Runtime
 from sqlalchemy import Connection
 
@@ -23,13 +26,7 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         NotFound: The conversation or its persona is not there.
         StorageUnavailable: The database did not answer.
     """
-    ids: ChatIds = ChatIds(
-        world_id=state.get("world_id", ""),
-        conversation_id=state.get("conversation_id", ""),
-        exchange_id=state.get("exchange_id", ""),
-    )
-    if parts.accept is not None:
-        ids = await parts.accept(state, runtime.context)
+    ids = await ids_of(parts, state, runtime.context)
     world_id, now = ids["world_id"], parts.now()
     follows = state["follows"] if "follows" in state else state.get("head")
 
@@ -71,6 +68,17 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         head=follows,
         attempts=0,
         reply="",
+    )
+
+
+async def ids_of(parts: Parts, state: Mapping[str, Any], context: ChatContext) -> ChatIds:
+    """Return which exchange a run makes; one that was started without is given its ids here."""
+    if parts.accept is not None:
+        return await parts.accept(state, context)
+    return ChatIds(
+        world_id=state.get("world_id", ""),
+        conversation_id=state.get("conversation_id", ""),
+        exchange_id=state.get("exchange_id", ""),
     )
 
 
