@@ -130,6 +130,9 @@ def create_app(
         pages: Let pages of the allowed origins read answers (CORS); where another does that, not.
         serving: In place of `make_server`, to put more on the MCP servers (conformance tests).
     """
+    limits, oauth = settings.server, settings.oauth
+    required = guarded or settings.access.tokens == REQUIRED
+    issuer = Issuer(oauth, audiences_of(oauth, tuple(PATHS))) if oauth.issuer else None
     doors = {
         path: MCPDoor(settings, toolset, lambda: app.state.service, serving)
         for path, toolset in PATHS.items()
@@ -147,9 +150,6 @@ def create_app(
             app.state.health = Health(service, doors["/mcp"].app)
             yield
 
-    limits, required = settings.server, guarded or settings.access.tokens == REQUIRED
-    oauth = settings.oauth
-    issuer = Issuer(oauth, audiences_of(oauth, tuple(PATHS))) if oauth.issuer else None
     app = FastAPI(
         title="Persona MCP",
         version=version("persona-mcp"),
@@ -174,7 +174,16 @@ def create_app(
     app.state.doors = doors
     app.state.websockets = WebSocketDoor(settings.websocket.connections, lambda: app.state.service)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
-    for path, door in doors.items():  # first, or each call would try every REST route before
+    add_routes(app, oauth)
+    app.add_exception_handler(PersonaError, on_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    return app
+
+
+def add_routes(app: FastAPI, oauth: OAuthSettings) -> None:
+    """Put the doors, which are made already, at their paths."""
+    # First, or each call would try every REST route before.
+    for path, door in app.state.doors.items():
         app.router.routes.append(Route(path, door.app, include_in_schema=False))
     app.include_router(rest_router())
     app.add_api_route("/", front, methods=["GET"], tags=["health"], summary="What this is")
@@ -186,14 +195,11 @@ def create_app(
     looks: dict[str, Endpoint] = {"/": front, "/health/live": live, "/health/ready": ready}
     for path, look in looks.items():  # monitors ask for no more than the head
         app.add_api_route(path, look, methods=["HEAD"], include_in_schema=False)
-    if issuer is not None:
+    if oauth.issuer:
         for path in ("", *PATHS):
             app.router.routes.append(Route(METADATA + path, trusting(oauth, path)))
     for path in SOCKETS:
         app.router.routes.append(WebSocketRoute(path, app.state.websockets.serve))
-    app.add_exception_handler(PersonaError, on_error)
-    app.add_exception_handler(HTTPException, on_http_error)
-    return app
 
 
 def named(host: str) -> list[str]:
