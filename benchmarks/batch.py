@@ -41,19 +41,19 @@ from benchmarks.instant import BareGraph, HashEmbedder, InstantModel
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
-from persona_mcp.server.batch_casts import read_casts
-from persona_mcp.server.batch_running import EngineName
-from persona_mcp.server.batch_store import open_batch_store
-from persona_mcp.server.batch_worlds import Worlds
-from persona_mcp.server.batches import Summary, Told, run_batch
-from persona_mcp.server.dialogue_host import dialogue_host
+from persona_mcp.server.batch.batches import Summary, Told, run_batch
+from persona_mcp.server.batch.casts import read_casts
+from persona_mcp.server.batch.dialogue_host import dialogue_host
+from persona_mcp.server.batch.local_engine import LocalEngine, Made
+from persona_mcp.server.batch.model_pool import ModelPool, Post
+from persona_mcp.server.batch.process_crew import open_processes, processors
+from persona_mcp.server.batch.running import EngineName
+from persona_mcp.server.batch.store import open_batch_store
+from persona_mcp.server.batch.worlds import Worlds
 from persona_mcp.server.event_loop import busy_runner
-from persona_mcp.server.local_engine import LocalEngine, Made
-from persona_mcp.server.model_pool import ModelPool, Post
-from persona_mcp.server.process_crew import open_processes, processors
-from persona_mcp.state.batch import Cast, CastMember, Engine
-from persona_mcp.state.batch_grid import Arm
-from persona_mcp.state.batch_plan import plan_batch
+from persona_mcp.state.batch.grid import Arm
+from persona_mcp.state.batch.plan import plan_batch
+from persona_mcp.state.batch.values import Cast, CastMember, Engine
 from persona_mcp.state.dialogue_spec import DialogueSpec, ModelSpec
 from persona_mcp.state.model import Chunk, Message, Sampling
 from persona_mcp.state.persona import PersonaSpec

@@ -56,7 +56,7 @@ def live(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.environ.update(environment)
     with open(log, "a", encoding="utf-8") as file:
         sys.stdout = sys.stderr = file
-        from persona_mcp.server.cli import app  # noqa: PLC0415 - after the environment
+        from persona_mcp.server.cli.app import app  # noqa: PLC0415 - after the environment
 
         app(arguments)
 
@@ -65,7 +65,7 @@ def started(folder: Path, out: str, environment: dict[str, str]) -> BaseProcess:
     """Begin a life of a batch, or go on with it."""
     context = multiprocessing.get_context("forkserver")  # imports once, forks each life
     context.set_forkserver_preload(
-        ["persona_mcp.server.cli_batch", "langchain_openai", "pyarrow.parquet"]
+        ["persona_mcp.server.cli.batch", "langchain_openai", "pyarrow.parquet"]
     )
     arguments = ["dialogue", "run", str(folder / "spec.yaml"), "--out", str(folder / out)]
     process = context.Process(
@@ -145,7 +145,7 @@ def wait_for_a_dialogue(out: Path) -> None:
 
 def dialogues_in(out: Path) -> int:
     """Count the dialogues that are kept."""
-    from persona_mcp.server.batch_rows import read_progress  # noqa: PLC0415 - only in the parent
+    from persona_mcp.server.batch.rows import read_progress  # noqa: PLC0415 - only in the parent
     from persona_mcp.state.errors import StorageUnavailable  # noqa: PLC0415
 
     try:

@@ -26,19 +26,19 @@ from benchmarks.instant import HashEmbedder
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings
-from persona_mcp.server.batch_casts import read_casts
-from persona_mcp.server.batch_folder import begin_folder
-from persona_mcp.server.batch_results import BEGUN, finish
-from persona_mcp.server.batch_rows import NAME as STORE
-from persona_mcp.server.batch_settings import begun_with
-from persona_mcp.server.batch_store import BatchStore
-from persona_mcp.server.batch_worlds import Worlds
-from persona_mcp.server.batches import run_batch
-from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
-from persona_mcp.server.local_engine import LocalEngine
-from persona_mcp.server.model_pool import ModelPool, Post
-from persona_mcp.state.batch import Cast
-from persona_mcp.state.batch_plan import plan_batch
+from persona_mcp.server.batch.batches import run_batch
+from persona_mcp.server.batch.casts import read_casts
+from persona_mcp.server.batch.dialogue_host import DialogueHost, dialogue_host
+from persona_mcp.server.batch.folder import begin_folder
+from persona_mcp.server.batch.local_engine import LocalEngine
+from persona_mcp.server.batch.model_pool import ModelPool, Post
+from persona_mcp.server.batch.results import BEGUN, finish
+from persona_mcp.server.batch.rows import NAME as STORE
+from persona_mcp.server.batch.settings import begun_with
+from persona_mcp.server.batch.store import BatchStore
+from persona_mcp.server.batch.worlds import Worlds
+from persona_mcp.state.batch.plan import plan_batch
+from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.dialogue_spec import START
 from persona_mcp.state.folding import fold
 

@@ -9,10 +9,10 @@ from benchmarks.batch import TimedModel
 from benchmarks.instant import HashEmbedder
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.dialogue_host import dialogue_host
-from persona_mcp.server.dialogue_worker import Worker
-from persona_mcp.server.model_pool import ModelPool, Post
-from persona_mcp.server.worker_process import main
+from persona_mcp.server.batch.dialogue_host import dialogue_host
+from persona_mcp.server.batch.dialogue_worker import Worker
+from persona_mcp.server.batch.model_pool import ModelPool, Post
+from persona_mcp.server.batch.worker_process import main
 from persona_mcp.state.dialogue_spec import ModelSpec
 
 

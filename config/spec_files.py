@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from persona_mcp.config.spec_yaml import Document, document_of
-from persona_mcp.state.batch_faults import FAULTS_MOST, Fault, spec_of
-from persona_mcp.state.batch_plan import BatchPlan, plan_batch
+from persona_mcp.state.batch.faults import FAULTS_MOST, Fault, spec_of
+from persona_mcp.state.batch.plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import InvalidParams, complaint
 from persona_mcp.state.validation import shorten

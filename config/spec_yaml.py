@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from persona_mcp.state.batch_faults import FAULTS_MOST, Fault
+from persona_mcp.state.batch.faults import FAULTS_MOST, Fault
 from persona_mcp.state.validation import MOST_LEVELS, cut, shorten
 
 VALUES_MOST = 2_000_000

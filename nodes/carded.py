@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import Parts
-from persona_mcp.state.card_store import card_use
-from persona_mcp.state.cards import CardUse, filled_in
+from persona_mcp.state.cards.card import CardUse, filled_in
+from persona_mcp.state.cards.store import card_use
 from persona_mcp.state.continuation import estimated_tokens
 from persona_mcp.state.lore import Lore, lore_of
 from persona_mcp.state.persona import Persona

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.parts import ChatIds
-from persona_mcp.state.cards import CardUse
+from persona_mcp.state.cards.card import CardUse
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.dialogue import Standing
 from persona_mcp.state.effects import RelationshipChange

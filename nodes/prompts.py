@@ -20,7 +20,7 @@ from persona_mcp.nodes.wording import (
     mood_in_words,
     relationship_in_words,
 )
-from persona_mcp.state.cards import filled_in
+from persona_mcp.state.cards.card import filled_in
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.lore import Lore, Place

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state.card_files import (
+from persona_mcp.state.cards.files import (
     FILE_BYTES,
     CardFile,
     Exported,
@@ -18,8 +18,8 @@ from persona_mcp.state.card_files import (
     export_card,
     read_file,
 )
-from persona_mcp.state.card_store import Import, OnConflict, import_card, kept_card
-from persona_mcp.state.card_text import bad_card
+from persona_mcp.state.cards.store import Import, OnConflict, import_card, kept_card
+from persona_mcp.state.cards.text import bad_card
 from persona_mcp.state.errors import BadSnapshot, InvalidParams
 from persona_mcp.state.feelings import read_feelings
 from persona_mcp.state.fields import Reference, Text

@@ -17,11 +17,11 @@ from persona_mcp.server.dialogue_requests import (
     raw_of_talk,
 )
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import kept_batches
+from persona_mcp.state.batch import kept_batches
+from persona_mcp.state.batch.kept_batch import AskedBatch, BatchStatus, KeptBatch
 from persona_mcp.state.dialogue_spec import PARTICIPANTS_MAX, Seed
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
-from persona_mcp.state.kept_batch import AskedBatch, BatchStatus, KeptBatch
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.request import GENERAL
 from persona_mcp.state.validation import shorten

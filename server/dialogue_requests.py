@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 
 from persona_mcp.server.operations import Call
 from persona_mcp.state import availability, feelings, personas
-from persona_mcp.state.batch_faults import Fault, spec_of
-from persona_mcp.state.batch_grid import Arms, only
-from persona_mcp.state.batch_naming import id_in_world
-from persona_mcp.state.batch_plan import BatchPlan, plan_batch
-from persona_mcp.state.batch_waves import SEEDS
+from persona_mcp.state.batch.faults import Fault, spec_of
+from persona_mcp.state.batch.grid import Arms, only
+from persona_mcp.state.batch.naming import id_in_world
+from persona_mcp.state.batch.plan import BatchPlan, plan_batch
+from persona_mcp.state.batch.waves import SEEDS
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
 from persona_mcp.state.errors import InvalidParams

@@ -10,22 +10,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from persona_mcp.server.batch_casts import casts_of_text
-from persona_mcp.server.batch_folder import CAST, MANIFEST, batch_path
-from persona_mcp.server.batch_manifest import read_manifest
-from persona_mcp.server.batch_rows import NAME
-from persona_mcp.server.batch_store import open_batch_store
+from persona_mcp.server.batch.casts import casts_of_text
+from persona_mcp.server.batch.folder import CAST, MANIFEST, batch_path
+from persona_mcp.server.batch.manifest import read_manifest
+from persona_mcp.server.batch.rows import NAME
+from persona_mcp.server.batch.store import open_batch_store
 from persona_mcp.server.dialogue_operations import STARTED_ID
 from persona_mcp.server.operations import Arguments, Call, Result, operation
-from persona_mcp.state import kept_batches
-from persona_mcp.state.batch import CastMember, Outcome
-from persona_mcp.state.batch_naming import as_in_world
-from persona_mcp.state.batch_reading import Kind, SaidTurn, participants_of, said
+from persona_mcp.state.batch import kept_batches
+from persona_mcp.state.batch.kept_batch import BatchStatus, KeptBatch
+from persona_mcp.state.batch.naming import as_in_world
+from persona_mcp.state.batch.reading import Kind, SaidTurn, participants_of, said
+from persona_mcp.state.batch.values import CastMember, Outcome
 from persona_mcp.state.errors import Conflict, Forbidden, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Text
-from persona_mcp.state.kept_batch import BatchStatus, KeptBatch
 from persona_mcp.state.memory import rfc3339
-from persona_mcp.state.snapshot_file import canonical
+from persona_mcp.state.snapshots.file import canonical
 
 Part = Literal["transcript", "scores", "relationships", "memories"]
 PARTS: tuple[Part, ...] = ("scores", "relationships")

@@ -21,9 +21,9 @@ from persona_mcp.server import metric_families as names
 from persona_mcp.server.loop_lag import LoopLag
 from persona_mcp.server.metrics import Metrics
 from persona_mcp.state import tables
+from persona_mcp.state.batch.kept_batch import STATUSES
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.kept_batch import STATUSES
 from persona_mcp.state.model import ChatModel
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from persona_mcp.server.operations import Arguments, Call, Result, operation
 from persona_mcp.state import interaction
 from persona_mcp.state.availability import check_available
-from persona_mcp.state.card_store import card_use
-from persona_mcp.state.cards import CardUse
+from persona_mcp.state.cards.card import CardUse
+from persona_mcp.state.cards.store import card_use
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Reference, Text
 from persona_mcp.state.memory import rfc3339

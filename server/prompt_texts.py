@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from persona_mcp.nodes import casting, prompts, summarising, wording
-from persona_mcp.state.snapshot_file import canonical
+from persona_mcp.state.snapshots.file import canonical
 
 PROMPTS = (casting, prompts, summarising, wording)
 """Modules whose texts the model reads."""

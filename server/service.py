@@ -22,7 +22,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.config.tracing import open_tracer
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
-from persona_mcp.server.batch_jobs import BatchJobs
+from persona_mcp.server.batch.jobs import BatchJobs
 from persona_mcp.server.chat_requests import accept
 from persona_mcp.server.gathering import Gathering
 from persona_mcp.server.graph_making import graphs_of, parts_of

@@ -17,8 +17,8 @@ from persona_mcp.server.state_operations import (
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id
 from persona_mcp.state.memory import rfc3339
-from persona_mcp.state.snapshot_file import enveloped
-from persona_mcp.state.snapshots import AUTOMATIC, Which
+from persona_mcp.state.snapshots.file import enveloped
+from persona_mcp.state.snapshots.store import AUTOMATIC, Which
 
 PIECE_BYTES = 4 * 1024 * 1024
 """Of a file that is carried out; a door that takes messages of 8 MiB takes it as base64."""

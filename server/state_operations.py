@@ -14,10 +14,9 @@ from persona_mcp.state.errors import InvalidParams, LimitExceeded, PersonaError,
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
 from persona_mcp.state.memory import rfc3339
 from persona_mcp.state.sessions import Session
-from persona_mcp.state.snapshot_file import enveloped, open_file
-from persona_mcp.state.snapshot_rows import Rows, Selection
-from persona_mcp.state.snapshot_tables import PARTS, Part
-from persona_mcp.state.snapshots import (
+from persona_mcp.state.snapshots.file import enveloped, open_file
+from persona_mcp.state.snapshots.rows import Rows, Selection
+from persona_mcp.state.snapshots.store import (
     About,
     Loaded,
     Mode,
@@ -27,6 +26,7 @@ from persona_mcp.state.snapshots import (
     Wish,
     rows_of,
 )
+from persona_mcp.state.snapshots.tables import PARTS, Part
 from persona_mcp.state.validation import shorten
 
 log = structlog.get_logger(__name__)

@@ -8,15 +8,15 @@ import structlog
 
 from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.batch_holding import Lent
-from persona_mcp.server.batch_jobs import BatchJobs
+from persona_mcp.server.batch.holding import Lent
+from persona_mcp.server.batch.jobs import BatchJobs
 from persona_mcp.server.store import Store
 from persona_mcp.server.upkeep import Upkeep
+from persona_mcp.state.batch.kept_batches import BatchRows
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.indexer import Indexer, IndexerLimits
-from persona_mcp.state.kept_batches import BatchRows
 from persona_mcp.state.liveness import Liveness
 from persona_mcp.state.merging import Merging
 from persona_mcp.state.model import ChatModel

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, Connection, Integer, bindparam, func, literal_colum
 
 from persona_mcp.state import conversations, dialogues, personas
 from persona_mcp.state.arrow import Priors
-from persona_mcp.state.batch import Outcome
+from persona_mcp.state.batch.values import Outcome
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.emotion import Impulses
@@ -25,9 +25,9 @@ from persona_mcp.state.persona import Persona
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_store import to_logged
 from persona_mcp.state.small_world import WORLD, complete
-from persona_mcp.state.snapshot_load import embed_missing
-from persona_mcp.state.snapshot_rows import Row, Rows, write_rows
-from persona_mcp.state.snapshot_tables import KEPT, PLACE
+from persona_mcp.state.snapshots.load import embed_missing
+from persona_mcp.state.snapshots.rows import Row, Rows, write_rows
+from persona_mcp.state.snapshots.tables import KEPT, PLACE
 
 EFFECTS = ("relationship_events", "mood_impulses", "energy_spent")
 AS_THEY_ARE = (

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import regex
 
-from persona_mcp.state.card_fields import Book, Entry
+from persona_mcp.state.cards.fields import Book, Entry
 
 SCAN_DEPTH, TOKENS = 4, 2000
 """Messages that are looked at, and tokens that may enter, where the book does not say."""

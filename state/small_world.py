@@ -6,8 +6,8 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, unio
 
 from persona_mcp.state import appraisal, compatibility, relationship, tables
 from persona_mcp.state.arrow import Event, Origin
-from persona_mcp.state.batch import Cast, CastMember
-from persona_mcp.state.cards import read_card
+from persona_mcp.state.batch.values import Cast, CastMember
+from persona_mcp.state.cards.card import read_card
 from persona_mcp.state.dialogue_spec import Tie
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import InvalidParams
@@ -19,8 +19,8 @@ from persona_mcp.state.memory_store import add_memories
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_params import RelationshipParams
-from persona_mcp.state.snapshot_rows import Row, Rows, write_rows
-from persona_mcp.state.snapshot_tables import KEPT, PLACE
+from persona_mcp.state.snapshots.rows import Row, Rows, write_rows
+from persona_mcp.state.snapshots.tables import KEPT, PLACE
 from persona_mcp.state.traits import big_five
 
 WORLD = "main"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from persona_mcp.state.batch_controls import words_of
+from persona_mcp.state.batch.controls import words_of
 
 FOLDS = 10
 SMOOTHING = 1.0

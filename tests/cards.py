@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from typing import Any
 
-from persona_mcp.state import card_png
+from persona_mcp.state.cards import png as card_png
 
 BOOK: dict[str, Any] = {
     "name": "Harbour",

@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from persona_mcp.server.cli import app
+from persona_mcp.server.cli.app import app
 from tests.model_server import ModelServer
 
 

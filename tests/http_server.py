@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from persona_mcp.config.server_settings import ServerSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.app import create_app
-from persona_mcp.server.cli_serve import transport
+from persona_mcp.server.cli.serve import transport
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from tests.calls import rows

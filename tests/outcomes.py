@@ -7,7 +7,7 @@ from typing import Any
 from persona_mcp.state import relationship
 from persona_mcp.state.appraisal import Appraisal, deltas, weights
 from persona_mcp.state.arrow import Arrow, Event, Priors
-from persona_mcp.state.batch import Cast, CastMember, Job, Outcome, Place
+from persona_mcp.state.batch.values import Cast, CastMember, Job, Outcome, Place
 from persona_mcp.state.dialogue_spec import START, TalkSpec
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.relationship import RelationshipParams

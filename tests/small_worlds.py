@@ -3,15 +3,15 @@
 from typing import Any
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.dialogue_host import DialogueHost, dialogue_host
-from persona_mcp.server.run_dialogue import BeforeTurn, run_dialogue
-from persona_mcp.state.batch import Cast, CastMember, Job, Outcome, Place, TurnTold
+from persona_mcp.server.batch.dialogue_host import DialogueHost, dialogue_host
+from persona_mcp.server.batch.run_dialogue import BeforeTurn, run_dialogue
+from persona_mcp.state.batch.values import Cast, CastMember, Job, Outcome, Place, TurnTold
 from persona_mcp.state.dialogue_spec import START, TalkSpec, Tie
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona import PersonaSpec
-from persona_mcp.state.snapshot_rows import Rows
+from persona_mcp.state.snapshots.rows import Rows
 from tests.doubles import ScriptedModel, WordEmbedder
 
 TIRELESS: dict[str, Any] = {"available_time": 86400, "social_energy": 200, "charisma": 18}

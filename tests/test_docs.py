@@ -11,7 +11,7 @@ import typer
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.variables import variables_of
 from persona_mcp.server.catalogue import operations
-from persona_mcp.server.cli import app
+from persona_mcp.server.cli.app import app
 from persona_mcp.server.metric_families import ALL as METRICS
 from persona_mcp.server.wire import WIRES
 from persona_mcp.state.full_text import TABLE as WORDS

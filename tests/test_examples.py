@@ -8,9 +8,9 @@ import pytest
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.spec_files import read_plan
-from persona_mcp.server.batch_check import check
-from persona_mcp.state.batch import Job
-from persona_mcp.state.batch_plan import BatchPlan
+from persona_mcp.server.batch.check import check
+from persona_mcp.state.batch.plan import BatchPlan
+from persona_mcp.state.batch.values import Job
 from persona_mcp.state.errors import InvalidParams
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import yaml
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.variables import variables_of
-from persona_mcp.server.cli import app
+from persona_mcp.server.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "packaging"

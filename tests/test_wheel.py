@@ -148,14 +148,14 @@ def test_a_database_is_made_from_the_wheel(installed: Path, empty: Path, tmp_pat
 def test_help_of_the_wheel_loads_no_heavy_library(installed: Path, empty: Path) -> None:
     code = (
         "import sys\n"
-        "from persona_mcp.server.cli import main\n"
+        "from persona_mcp.server.cli.app import main\n"
         "sys.argv = ['persona', '--help']\n"
         "try:\n"
         "    main()\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
         f"found = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
-        "import persona_mcp.server.cli as cli\n"
+        "import persona_mcp.server.cli.app as cli\n"
         "sys.exit(f'{found} {cli.__file__}' if found or 'venv' not in cli.__file__ else 0)\n"
     )
 

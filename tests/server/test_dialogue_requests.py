@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.server.batch_folder import batch_path
-from persona_mcp.server.batch_holding import written
+from persona_mcp.server.batch.folder import batch_path
+from persona_mcp.server.batch.holding import written
 from persona_mcp.server.dialogue_requests import cannot_be_kept, first_ids, plan_of
-from persona_mcp.state.batch_naming import id_in_world
+from persona_mcp.state.batch.naming import id_in_world
 from persona_mcp.state.errors import InvalidParams, LimitExceeded
 
 TWO: dict[str, Any] = {"personas": {"aria": None, "kira": None}, "repeats": 3}

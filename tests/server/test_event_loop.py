@@ -35,7 +35,7 @@ def test_what_was_loaded_before_is_not_looked_through_meanwhile_and_is_again_aft
 
 AT_THE_END = """
 import atexit, gc
-from persona_mcp.server.cli_run import run
+from persona_mcp.server.cli.run import run
 
 async def work(settings, terminal):
     print(gc.get_freeze_count(), gc.isenabled())

@@ -12,7 +12,7 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
-from persona_mcp.server.cli_run import INTERRUPTED
+from persona_mcp.server.cli.run import INTERRUPTED
 from persona_mcp.server.operations import operation_named
 from tests.mcp_client import (
     CORE,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.server.cli_original import OnlyPlanned
+from persona_mcp.server.cli.original import OnlyPlanned
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.original import moment_of, read_original

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from persona_mcp.server.cli_run import INTERRUPTED
+from persona_mcp.server.cli.run import INTERRUPTED
 from tests.command_line import Cli
 
 HEAVY = (
@@ -26,7 +26,7 @@ HEAVY = (
 )
 TELL_IMPORTS = """
 import sys
-from persona_mcp.server.cli import main
+from persona_mcp.server.cli.app import main
 
 heavy, sys.argv = sys.argv[1].split(","), ["persona", *sys.argv[2:]]
 try:
@@ -37,7 +37,7 @@ finally:
 
 PRESS_CTRL_C = """
 import os, signal, sys
-from persona_mcp.server.cli import main
+from persona_mcp.server.cli.app import main
 
 awaited, times, sys.argv = sys.argv[1], int(sys.argv[2]), ["persona", *sys.argv[3:]]
 

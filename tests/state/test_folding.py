@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from persona_mcp.server.counted_model import Counted
-from persona_mcp.server.run_dialogue import Talk
+from persona_mcp.server.batch.counted_model import Counted
+from persona_mcp.server.batch.run_dialogue import Talk
 from persona_mcp.state import tables
-from persona_mcp.state.batch import Outcome
-from persona_mcp.state.batch_codec import outcome_json, read_outcome
+from persona_mcp.state.batch.codec import outcome_json, read_outcome
+from persona_mcp.state.batch.values import Outcome
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialogue_spec import START
 from persona_mcp.state.effects import read_arrow
@@ -19,7 +19,7 @@ from persona_mcp.state.folding import delta, fold, fold_into, marks
 from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.personas import PersonaStore, those
 from persona_mcp.state.relationship_store import read_log
-from persona_mcp.state.snapshot_rows import Rows, read_rows
+from persona_mcp.state.snapshots.rows import Rows, read_rows
 from tests.doubles import Fails, ScriptedModel
 from tests.small_worlds import ABC, cast, hold, host, job, lines, member
 from tests.state.rows import PARAMS

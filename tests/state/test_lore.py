@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_mcp.state.card_fields import Book
+from persona_mcp.state.cards.fields import Book
 from persona_mcp.state.lore import Lore, lore_of
 
 

@@ -10,7 +10,7 @@ from persona_mcp.server.service import open_service
 from persona_mcp.server.store import laws_of
 from persona_mcp.state import relationship, tables
 from persona_mcp.state.arrow import Arrow
-from persona_mcp.state.batch import Cast
+from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.dialogue_spec import START, Tie
 from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.errors import InvalidParams
@@ -20,7 +20,7 @@ from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.personas import those
 from persona_mcp.state.small_world import begin_world, latest
-from persona_mcp.state.snapshot_rows import Rows, Selection, choose, read_rows
+from persona_mcp.state.snapshots.rows import Rows, Selection, choose, read_rows
 from tests.calls import call
 from tests.doubles import ScriptedModel, WordEmbedder
 from tests.small_worlds import ABC, cast, hold, host, job, member

@@ -1,0 +1,1 @@
+"""Batches of dialogues: what holds them, where, what is kept of them, and what is made of that."""

@@ -1,0 +1,1 @@
+"""The command line: `persona`, its commands, and what they print."""

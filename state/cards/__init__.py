@@ -1,0 +1,1 @@
+"""Character cards: their files, their fields, and what a persona is made of."""
