@@ -29,13 +29,13 @@ from benchmarks.crash import Round, killed_after, requests_in
 from benchmarks.instant import InstantModel
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import IndexSettings, LogSettings, Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.workers import drain
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.full_text import TABLE
-from persona_mcp.state.memory_params import PruningParams
+from persona_mcp.state.memory.full_text import TABLE
+from persona_mcp.state.memory.params import PruningParams
 from tests.doubles import WordEmbedder
 
 WORLD = "main"
@@ -188,7 +188,7 @@ def play(data_dir: Path, what: str, rounds: int, seed: int) -> Iterator[Round]:
     chance = random.Random(seed)
     context = multiprocessing.get_context("forkserver")  # imports once, forks each life
     context.set_forkserver_preload(
-        ["persona_mcp.server.service", "persona_mcp.state.chroma_index", "tests.doubles"]
+        ["persona_mcp.server.service", "persona_mcp.state.index.chroma", "tests.doubles"]
     )
     settings = settings_of(data_dir)
     kept = set() if what == "write" else asyncio.run(fill(settings))

@@ -31,8 +31,8 @@ from benchmarks.instant import InstantModel
 from persona_mcp.config.database import open_database
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import IndexSettings, LogSettings, Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import open_service
 from persona_mcp.server.store import laws_of
 from persona_mcp.state import tables

@@ -30,12 +30,12 @@ from starlette.types import ASGIApp
 from benchmarks.instant import HashEmbedder, InstantModel
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.server import system_operations
 from persona_mcp.server.app import create_app
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.health import OK, ask
 from persona_mcp.server.mcp import tool_of
-from persona_mcp.server.operations import (
+from persona_mcp.server.operations import system as system_operations
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import (
     REGISTRY,
     Arguments,
     Call,

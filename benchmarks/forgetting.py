@@ -7,7 +7,7 @@ from statistics import mean
 from sqlalchemy import select
 
 from benchmarks.locomo import Asked
-from persona_mcp.server.memory_upkeep import pruning_of
+from persona_mcp.server.operations.memory_upkeep import pruning_of
 from persona_mcp.server.service import Service
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import Memory

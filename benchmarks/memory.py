@@ -33,13 +33,13 @@ from benchmarks.instant import InstantModel, sentence
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.embedding import Vector, pack
-from persona_mcp.state.memory import DAY_S, NewMemory
-from persona_mcp.state.memory_store import Source, add_memories
+from persona_mcp.state.memory.memory import DAY_S, NewMemory
+from persona_mcp.state.memory.store import Source, add_memories
 from persona_mcp.state.persona import PersonaSpec
 
 WORLD = "main"

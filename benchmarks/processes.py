@@ -29,8 +29,8 @@ from benchmarks.bookkeeping import faults, model_server
 from persona_mcp.config.loading import load_settings
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import open_service
 from persona_mcp.state.errors import PersonaError
 

@@ -19,12 +19,12 @@ from benchmarks.instant import InstantModel
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.nodes.relationship_state import RelationshipInput
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.relationship_curves import Curve, curve_of
 from persona_mcp.server.relationship_plots import draw_curves, draw_graph
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory.memory import rfc3339
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.relationship_store import read_log
 

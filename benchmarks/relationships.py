@@ -28,8 +28,8 @@ from sqlalchemy import Connection
 from benchmarks.instant import HashEmbedder, InstantModel
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import IndexSettings, LogSettings, Settings
-from persona_mcp.server import catalogue
-from persona_mcp.server.operations import REGISTRY, call_operation
+from persona_mcp.server.operations import catalogue
+from persona_mcp.server.operations.registry import REGISTRY, call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import personas
 from persona_mcp.state.effects import RelationshipChange, add_relationship_change

@@ -45,7 +45,7 @@ from persona_mcp.state.embedding import RecentQueries
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import at_rest
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.request import Request
 

@@ -41,7 +41,7 @@ from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import ModelError
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.request import Request

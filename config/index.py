@@ -13,13 +13,13 @@ from sqlalchemy import bindparam, select
 from persona_mcp.config.settings import Settings
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.index.exact import ExactIndex
+from persona_mcp.state.index.vector_index import VectorIndex
 from persona_mcp.state.memory_tables import MemoryVector
 from persona_mcp.state.prepared import Prepared
-from persona_mcp.state.vector_index import VectorIndex
 
 if TYPE_CHECKING:
-    from persona_mcp.state.chroma_home import ChromaFolder
+    from persona_mcp.state.index.chroma_home import ChromaFolder
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,8 @@ async def open_index(
 
 def open_server(settings: Settings, model_id: str, anew: bool, embedded: bool) -> VectorIndex:
     """Name the server that keeps the index; it is connected when it is needed."""
-    from persona_mcp.state import chroma_home, chroma_index  # noqa: PLC0415 - take over a second
+    from persona_mcp.state.index import chroma as chroma_index  # noqa: PLC0415 - take over a second
+    from persona_mcp.state.index import chroma_home  # noqa: PLC0415 - take over a second
 
     chosen = settings.index
     token = chosen.token.get_secret_value()
@@ -99,7 +100,7 @@ def open_locked(
             reason=type(error).__name__,
         )
         return None
-    from persona_mcp.state import chroma_index  # noqa: PLC0415 - takes over a second
+    from persona_mcp.state.index import chroma as chroma_index  # noqa: PLC0415 - takes over a second
 
     folder = settings.data_dir / FOLDER
     if anew:
@@ -123,7 +124,7 @@ def open_folder(folder: Path, embedded: bool) -> "ChromaFolder":
     Raises:
         StorageUnavailable: It cannot be made anew either.
     """
-    from persona_mcp.state import chroma_home  # noqa: PLC0415 - takes over a second
+    from persona_mcp.state.index import chroma_home  # noqa: PLC0415 - takes over a second
 
     fault = ""
     if embedded and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):

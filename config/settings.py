@@ -31,9 +31,9 @@ from persona_mcp.config.tracing_settings import TracingSettings
 from persona_mcp.config.variables import DEFAULT, ENV_FILE, SEPARATOR
 from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.emotion import EmotionParams
-from persona_mcp.state.importance_params import ImportanceParams
 from persona_mcp.state.interaction import InteractionParams
-from persona_mcp.state.memory_params import (
+from persona_mcp.state.memory.importance_params import ImportanceParams
+from persona_mcp.state.memory.params import (
     ConsolidationParams,
     PruningParams,
     RetentionParams,

@@ -5,7 +5,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from persona_mcp.state import tables
-from persona_mcp.state.full_text import is_full_text_table
+from persona_mcp.state.memory.full_text import is_full_text_table
 
 
 def include_name(name: str | None, kind: str, parent: object) -> bool:

@@ -16,7 +16,7 @@ from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
 from persona_mcp.state.host_prompts import HostReply
 from persona_mcp.state.lore import Lore
-from persona_mcp.state.memory import NewMemory, Recall
+from persona_mcp.state.memory.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import Arrow

@@ -27,7 +27,7 @@ from persona_mcp.state.emotion import EmotionParams, Impulses, of_contagion
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
 from persona_mcp.state.interaction import talk_cost
-from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.speaking import addressee
 from persona_mcp.state.traits import big_five

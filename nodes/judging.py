@@ -11,8 +11,8 @@ from persona_mcp.nodes.summarising import extract_of
 from persona_mcp.state import conversations
 from persona_mcp.state.dialogue import NARRATOR
 from persona_mcp.state.dialogues import end_conversation
-from persona_mcp.state.importance import Interests, Occasion, importance
 from persona_mcp.state.interventions import holds
+from persona_mcp.state.memory.importance import Interests, Occasion, importance
 from persona_mcp.state.speaking import next_speaker
 from persona_mcp.state.summaries import Outgrown, Span, add_summary, heard_all
 from persona_mcp.state.summarising import SUMMARY

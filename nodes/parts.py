@@ -11,15 +11,15 @@ from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
-from persona_mcp.state.importance_params import ImportanceParams
-from persona_mcp.state.index_work import Claim
+from persona_mcp.state.index.work import Claim
+from persona_mcp.state.memory.importance_params import ImportanceParams
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import SummaryParams
 
 if TYPE_CHECKING:  # it takes NumPy, which who needs only the laws can do without
-    from persona_mcp.state.memory_search import MemorySearch
+    from persona_mcp.state.memory.search import MemorySearch
 
 
 class ChatIds(TypedDict, total=False):

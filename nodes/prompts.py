@@ -24,7 +24,7 @@ from persona_mcp.state.cards.card import filled_in
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.lore import Lore, Place
-from persona_mcp.state.memory import Recall, Recalled
+from persona_mcp.state.memory.memory import Recall, Recalled
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Example, Persona
 from persona_mcp.state.prompt_params import PromptParams

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.parts import Parts
-from persona_mcp.state import importance
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Score
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.importance import Importance, Interests, Occasion
-from persona_mcp.state.memory import NewMemory
+from persona_mcp.state.memory import importance
+from persona_mcp.state.memory.importance import Importance, Interests, Occasion
+from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.persona import Persona
 
 HEARD = 0.8

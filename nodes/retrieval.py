@@ -9,8 +9,8 @@ from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
 from persona_mcp.nodes.wording import shown_of
-from persona_mcp.state.disclosure import confides, held_back
-from persona_mcp.state.memory import Recall
+from persona_mcp.state.memory.disclosure import confides, held_back
+from persona_mcp.state.memory.memory import Recall
 
 
 async def retrieve_memories(

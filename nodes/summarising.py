@@ -11,7 +11,7 @@ from persona_mcp.nodes.validation import LAST_STOP
 from persona_mcp.state import personas
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.fields import without_refused
-from persona_mcp.state.importance import Interests, Occasion, importance
+from persona_mcp.state.memory.importance import Interests, Occasion, importance
 from persona_mcp.state.model import Message, ModelInfo, Sampling, asking_for
 from persona_mcp.state.summaries import Outgrown, Span, add_summary, unsummed
 from persona_mcp.state.summarising import SUMMARY, MadeBy, extract, sentences_of

@@ -2,10 +2,10 @@
 
 from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.state import emotion, relationship
-from persona_mcp.state.disclosure import confides
 from persona_mcp.state.emotion import EmotionalState
 from persona_mcp.state.feelings import Feelings
-from persona_mcp.state.memory import HEARSAY, Memory
+from persona_mcp.state.memory.disclosure import confides
+from persona_mcp.state.memory.memory import HEARSAY, Memory
 from persona_mcp.state.prompt_params import PromptParams
 from persona_mcp.state.relationship import RelationshipParams, RelationshipType, Shown
 

@@ -16,8 +16,8 @@ from persona_mcp.state.personas import answering, was_called
 from persona_mcp.state.request import Request
 
 if TYPE_CHECKING:
-    from persona_mcp.server.chat_operations import ChatArguments
-    from persona_mcp.server.operations import Call
+    from persona_mcp.server.operations.chat import ChatArguments
+    from persona_mcp.server.operations.registry import Call
     from persona_mcp.state.sessions import Session
 
 

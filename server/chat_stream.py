@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from persona_mcp.server.chat_operations import reply_of
-from persona_mcp.server.operations import rounded
+from persona_mcp.server.operations.chat import reply_of
+from persona_mcp.server.operations.registry import rounded
 from persona_mcp.server.runs import Event, Run
 from persona_mcp.server.service import Service
 from persona_mcp.server.wire import problem_of
@@ -21,7 +21,7 @@ from persona_mcp.state import conversations, exchanges, personas
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import Cancelled, NotFound, PersonaError
 from persona_mcp.state.exchange import Exchange
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory.memory import rfc3339
 
 REPEATED = ("persona_id", "chunk", "full_response", "tokens_used", "processing_time")
 """These stand beside `data` too, where the original server had them."""

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from persona_mcp.server.operations import Call
+from persona_mcp.server.operations.registry import Call
 from persona_mcp.state.errors import NoCurrentPersona, NotFound
 from persona_mcp.state.exchange import Conversation
 from persona_mcp.state.persona import Persona

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from persona_mcp.server.operations import rounded
-from persona_mcp.server.relationship_operations import arrow_now, shown
+from persona_mcp.server.operations.registry import rounded
+from persona_mcp.server.operations.relationships import arrow_now, shown
 from persona_mcp.server.runs import Run
 from persona_mcp.state import tables
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.emotion import label
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.feelings import Feelings, read_feelings
-from persona_mcp.state.memory import Memory, rfc3339
-from persona_mcp.state.memory_store import read_memories
+from persona_mcp.state.memory.memory import Memory, rfc3339
+from persona_mcp.state.memory.store import read_memories
 from persona_mcp.state.personas import find
 from persona_mcp.state.prepared import Prepared
 

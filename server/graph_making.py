@@ -20,8 +20,8 @@ from persona_mcp.server.graph_runs import DIALOGUE, GRAPH
 from persona_mcp.server.store import Store
 from persona_mcp.server.summaries import Summaries
 from persona_mcp.state.embedding import Embedder
-from persona_mcp.state.indexer import Indexer
-from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.index.indexer import Indexer
+from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.watching import Watch
 

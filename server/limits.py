@@ -27,7 +27,7 @@ from persona_mcp.state.errors import LimitExceeded, RateLimited
 from persona_mcp.state.spending import SpendingStore, day_ends_in
 
 if TYPE_CHECKING:  # they import the library `limits`, and the registry imports this
-    from persona_mcp.server.operations import Operation
+    from persona_mcp.server.operations.registry import Operation
     from persona_mcp.server.rates import Rates
 
 FREE = frozenset({"system_health", "system_status", "system_metrics"})

@@ -26,11 +26,11 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.door_watch import called_at
 from persona_mcp.server.mcp_context import Context, ContextHandlers, Ready, correlated
-from persona_mcp.server.operation_modules import MODULES
-from persona_mcp.server.operations import Caller, Operation, call_operation
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.modules import MODULES
+from persona_mcp.server.operations.registry import Caller, Operation, call_operation
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.errors import InternalError, MethodNotFound, PersonaError

@@ -8,7 +8,7 @@ from mcp_types import CompleteRequestParams, Completion, PromptReference
 
 from persona_mcp.server.admission import check_scope, check_world, home_of
 from persona_mcp.server.mcp_prompts import persona_of
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import NotFound
 

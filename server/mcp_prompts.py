@@ -19,7 +19,7 @@ from mcp_types import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.nodes.portrait import example_section, identity
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.fields import Reference, Text
 from persona_mcp.state.persona import PersonaSpec

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from mcp_types import ListResourcesResult, Resource, ResourceTemplate
 
 from persona_mcp.server.admission import home_of
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.state.errors import NotFound
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pydantic import Field
 from persona_mcp.server import metric_families as metrics
 from persona_mcp.server.limits import Limits
 from persona_mcp.server.metrics import Samples, quantile
-from persona_mcp.server.operations import Result
+from persona_mcp.server.operations.registry import Result
 
 Labels = Mapping[str, str]
 

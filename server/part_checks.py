@@ -14,7 +14,7 @@ from sqlalchemy import QueuePool, select
 from persona_mcp.server.checking import Checking, Seen
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import ModelError, PersonaError, StorageUnavailable
-from persona_mcp.state.memory_words import statistics
+from persona_mcp.state.memory.words import statistics
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.worker import Worker
 

@@ -20,8 +20,8 @@ from persona_mcp.config.variables import (
     sections_of,
 )
 from persona_mcp.server import reference_pages
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.metrics_page import metrics_page
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.pictures import mermaid, svg
 from persona_mcp.server.reference_specification import with_specification
 from persona_mcp.server.rest import PREFIX as PREFIX_OF_ROUTES

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import Operation
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import Operation
 from persona_mcp.server.reference_world import Played, played_here
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.rpc_methods import method_of

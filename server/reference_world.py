@@ -23,8 +23,8 @@ from unittest.mock import patch
 import numpy as np
 
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import call_operation, operation_named
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import call_operation, operation_named
 from persona_mcp.server.reference_examples import (
     EXAMPLES,
     WORLD,

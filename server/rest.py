@@ -14,12 +14,12 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from persona_mcp.server.admission import check_scope
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.chat_operations import ChatArguments
 from persona_mcp.server.chat_requests import begin_chat, run_followed
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
 from persona_mcp.server.guard import read_arguments, watched
-from persona_mcp.server.operations import (
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.chat import ChatArguments
+from persona_mcp.server.operations.registry import (
     Caller,
     Operation,
     accepted,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from persona_mcp.server.admission import home_of
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.chat_operations import ChatArguments
 from persona_mcp.server.chat_requests import begin_chat
 from persona_mcp.server.chat_stream import begun_of, stream_events, stream_named
-from persona_mcp.server.operations import (
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.chat import ChatArguments
+from persona_mcp.server.operations.registry import (
     Arguments,
     Call,
     Caller,

@@ -59,10 +59,10 @@ from persona_mcp.state.errors import (
 )
 from persona_mcp.state.exchange import Exchange, ExchangeStatus
 from persona_mcp.state.exchanges import ExchangeStore, Lease
-from persona_mcp.state.indexer import Indexer
-from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.index.indexer import Indexer
+from persona_mcp.state.index.synced import SyncedIndex
+from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.model import ChatModel
-from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.watching import Tracer
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from persona_mcp.server.metrics import Metrics
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
-from persona_mcp.state.memory_changes import MemoryChanges
-from persona_mcp.state.memory_store import MemoryStore
+from persona_mcp.state.memory.changes import MemoryChanges
+from persona_mcp.state.memory.store import MemoryStore
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.sessions import SessionStore
 from persona_mcp.state.tokens import TokenStore

@@ -4,18 +4,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from persona_mcp.server.operations import Call
-from persona_mcp.server.relationship_operations import party
+from persona_mcp.server.operations.registry import Call
+from persona_mcp.server.operations.relationships import party
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.hearsay import Hearsay
-from persona_mcp.state.importance import Importance
-from persona_mcp.state.memory import HEARSAY
+from persona_mcp.state.memory.importance import Importance
+from persona_mcp.state.memory.memory import HEARSAY
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.telling import telling
 
 if TYPE_CHECKING:  # it imports this module
-    from persona_mcp.server.memory_operations import MemoryStoreArguments
+    from persona_mcp.server.operations.memories import MemoryStoreArguments
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 
-from persona_mcp.state.memory_params import UpkeepParams
+from persona_mcp.state.memory.params import UpkeepParams
+from persona_mcp.state.memory.upkeep_store import LeaseLost, UpkeepStore
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.upkeep_store import LeaseLost, UpkeepStore
 from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from persona_mcp.server.json_rpc import (
     key_of,
     parse,
 )
-from persona_mcp.server.operations import Caller
+from persona_mcp.server.operations.registry import Caller
 from persona_mcp.server.outbox import MOST_BYTES, Close, Outbox
 from persona_mcp.server.rpc_methods import CANCEL, STREAM, Methods
 from persona_mcp.server.service import Service

@@ -16,14 +16,14 @@ from persona_mcp.state.batch.kept_batches import BatchRows
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
-from persona_mcp.state.indexer import Indexer, IndexerLimits
+from persona_mcp.state.index.indexer import Indexer, IndexerLimits
+from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.liveness import Liveness
-from persona_mcp.state.merging import Merging
+from persona_mcp.state.memory.merging import Merging
+from persona_mcp.state.memory.prune_store import Laws
+from persona_mcp.state.memory.upkeep_store import UpkeepStore
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.presence import Presence
-from persona_mcp.state.prune_store import Laws
-from persona_mcp.state.synced_index import SyncedIndex
-from persona_mcp.state.upkeep_store import UpkeepStore
 from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)

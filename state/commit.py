@@ -15,9 +15,9 @@ from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.index_work import Claim
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import Source, add_memories, add_uses
+from persona_mcp.state.index.work import Claim
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import Source, add_memories, add_uses
 from persona_mcp.state.prepared import Prepared
 
 ADD_TURNS = Prepared(insert(tables.Turn))

@@ -13,7 +13,7 @@ from persona_mcp.state.continuation_params import ContinuationParams
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import Feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Text
-from persona_mcp.state.importance import topics_named
+from persona_mcp.state.memory.importance import topics_named
 from persona_mcp.state.novelty import stale_turns
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.request import GENERAL

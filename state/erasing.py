@@ -18,8 +18,8 @@ from sqlalchemy import (
 )
 
 from persona_mcp.state import tables
-from persona_mcp.state.index_work import add_work
-from persona_mcp.state.memory_changes import purge_memories
+from persona_mcp.state.index.work import add_work
+from persona_mcp.state.memory.changes import purge_memories
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.table_base import Base
 

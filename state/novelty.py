@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from persona_mcp.state.full_text import STOP_WORDS
+from persona_mcp.state.memory.full_text import STOP_WORDS
 
 WORD = re.compile(r"[^\W_]+")
 

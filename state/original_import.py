@@ -16,8 +16,8 @@ from persona_mcp.state.effects import EffectParams, RelationshipChange, add_rela
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import METADATA_BYTES, clean_text
 from persona_mcp.state.ids import derived_id, name_key
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import add_memories
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import add_memories
 from persona_mcp.state.original import Original, Row, moment_of
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.relationship import Event, Priors

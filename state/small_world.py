@@ -12,10 +12,10 @@ from persona_mcp.state.dialogue_spec import Tie
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.ids import derived_id, name_key
-from persona_mcp.state.importance import ImportanceParams, Occasion, importance, interests_of
 from persona_mcp.state.inline_database import InlineDatabase
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import add_memories
+from persona_mcp.state.memory.importance import ImportanceParams, Occasion, importance, interests_of
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import add_memories
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_params import RelationshipParams

@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from persona_mcp.state.dialect import is_postgres
-from persona_mcp.state.full_text import COMPARE_WORDS, TABLE
+from persona_mcp.state.memory.full_text import COMPARE_WORDS, TABLE
 
 CHECK, CHECK_KEYS = "PRAGMA integrity_check(1)", "PRAGMA foreign_key_check"
 SOUND = "ok"

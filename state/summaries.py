@@ -11,9 +11,9 @@ from persona_mcp.state.conversations import chain_of, witnesses_of
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.importance import Importance
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import Source, add_memories, read_memories
+from persona_mcp.state.memory.importance import Importance
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import Source, add_memories, read_memories
 from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.summarising import SUMMARY, Summary, SummaryParams, spans_of
 

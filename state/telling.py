@@ -6,7 +6,7 @@ from persona_mcp.state import relationship, tables
 from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.hearsay import UNMET, Hearsay, Hop, hearsay_of, pass_on
-from persona_mcp.state.memories import reading, visible
+from persona_mcp.state.memory.memories import reading, visible
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_params import RelationshipParams
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, select
 
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service
 from persona_mcp.state.database import Database

@@ -12,13 +12,13 @@ from typing import Any
 from sqlalchemy import event
 
 from persona_mcp.config.settings import ConversationSettings, IndexSettings, Settings
-from persona_mcp.server.operations import Caller, call_operation
+from persona_mcp.server.operations.registry import Caller, call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state.callers import SCOPES, Identity, Scope, called_by
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.memory_params import PruningParams
+from persona_mcp.state.memory.params import PruningParams
 from tests.calls import Row, dump
 from tests.doubles import ScriptedModel, WordEmbedder
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import Operation
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import Operation
 from persona_mcp.state.validation import resolve
 from tests.isolation import NOWHERE, Things, like
 

@@ -11,7 +11,7 @@ from mcp.server import Server
 from mcp_types import CallToolResult, TextContent
 
 from persona_mcp.server.mcp import make_server
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.service import Service
 from tests.http_server import served as served_over_http
 

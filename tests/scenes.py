@@ -10,7 +10,7 @@ from persona_mcp.state.emotion import EmotionalState, EmotionParams, baseline
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import Feelings
 from persona_mcp.state.interaction import InteractionState
-from persona_mcp.state.memory import Memory, Recall, Recalled
+from persona_mcp.state.memory.memory import Memory, Recall, Recalled
 from persona_mcp.state.persona import Example, Persona, PersonaSpec
 from persona_mcp.state.traits import BigFive
 

@@ -10,11 +10,11 @@ import typer
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.config.variables import variables_of
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.cli.app import app
 from persona_mcp.server.metric_families import ALL as METRICS
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.wire import WIRES
-from persona_mcp.state.full_text import TABLE as WORDS
+from persona_mcp.state.memory.full_text import TABLE as WORDS
 from persona_mcp.state.tables import World
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_mcp.server.operation_modules import MODULES
+from persona_mcp.server.operations.modules import MODULES
 from persona_mcp.server.reference import PAGES, main, stale_pages
 
 ROOT = Path(__file__).parents[1]

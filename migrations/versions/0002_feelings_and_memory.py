@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from persona_mcp.state.dialect import INTEGER, text_type
-from persona_mcp.state.memory_words import create_words, drop_words
+from persona_mcp.state.memory.words import create_words, drop_words
 
 revision = "0002"
 down_revision = "0001"

@@ -7,7 +7,7 @@ Create Date: 2026-11-25
 
 from alembic import op
 
-from persona_mcp.state.memory_words import create_words, drop_words
+from persona_mcp.state.memory.words import create_words, drop_words
 
 revision = "0009"
 down_revision = "0008"

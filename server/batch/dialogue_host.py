@@ -18,7 +18,7 @@ from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.embedding import Embedder, RecentQueries, Vector, pack
 from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.local_appraiser import LocalAppraiser
-from persona_mcp.state.memory_params import RetrievalParams
+from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.small_turns import Unembedded
 from persona_mcp.state.small_world import begin_world

@@ -25,9 +25,9 @@ from persona_mcp.state.batch.values import Job, Outcome, TurnTold
 from persona_mcp.state.dialogue import NARRATOR, Member, Plan, first_by_initiative
 from persona_mcp.state.dialogue_spec import TalkSpec
 from persona_mcp.state.errors import Cancelled, InternalError, NotFound, PersonaError
-from persona_mcp.state.exact_index import ExactIndex
+from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.inline_database import InlineDatabase
-from persona_mcp.state.memory_search import MemorySearch
+from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona_changes import update_persona
 from persona_mcp.state.small_turns import PROCESS, Said

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli.run import FAILED, STDIN, command_module, read_stdin, run_loop
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, NotFound

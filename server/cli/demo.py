@@ -7,12 +7,12 @@ from typing import Any
 from persona_mcp.config.settings import Settings
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.nodes.relationship import first_impression
-from persona_mcp.server.chat_operations import reply_of
 from persona_mcp.server.cli.run import llm, run
 from persona_mcp.server.cli.talk import DIM, YOU, finish, relationship_table, show
 from persona_mcp.server.explanation import explain
-from persona_mcp.server.operations import rounded
-from persona_mcp.server.relationship_operations import shown
+from persona_mcp.server.operations.chat import reply_of
+from persona_mcp.server.operations.registry import rounded
+from persona_mcp.server.operations.relationships import shown
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal

@@ -10,7 +10,7 @@ from persona_mcp.server.cli.calls import Shown, in_options, world_named
 from persona_mcp.server.cli.run import llm, run
 from persona_mcp.server.cli.talk import DIM, show
 from persona_mcp.server.dialogues import Advance, advance
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.continuation import reason_in_words

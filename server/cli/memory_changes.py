@@ -26,8 +26,8 @@ from persona_mcp.server.cli.calls import (
 from persona_mcp.server.cli.files import read, save
 from persona_mcp.server.cli.run import FAILED, STDIN, read_stdin
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.documents import DOCUMENT_BYTES
 from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.memory.documents import DOCUMENT_BYTES
 
 READABLE = "a file that can be read, or - for standard input"
 PAGE = 10_000

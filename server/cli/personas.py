@@ -10,7 +10,7 @@ from persona_mcp.config.persona_files import read_persona
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli.calls import world_named
 from persona_mcp.server.cli.run import run
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
 

@@ -10,7 +10,7 @@ from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli.calls import Shown, check_alone, in_options
 from persona_mcp.server.cli.files import save
 from persona_mcp.server.cli.run import command_module, run
-from persona_mcp.server.operations import call_operation, rounded
+from persona_mcp.server.operations.registry import call_operation, rounded
 from persona_mcp.server.relationship_curves import DIMENSIONS, Curve, curve_of
 from persona_mcp.server.relationship_tables import show_arrows, show_curves, show_views
 from persona_mcp.server.store import Store, open_store
@@ -18,7 +18,7 @@ from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.arrow import Shown as Values
 from persona_mcp.state.errors import InvalidParams, NotConfigured, NotFound
 from persona_mcp.state.ids import name_key
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory.memory import rfc3339
 from persona_mcp.state.relationship_store import read_log
 from persona_mcp.state.wishes import wishes
 

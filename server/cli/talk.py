@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.chat_operations import PersonaChatArguments, reply_of
 from persona_mcp.server.cli.calls import world_named
 from persona_mcp.server.cli.line_editing import read_edited
 from persona_mcp.server.cli.run import STDIN, llm, read_stdin, run_loop
 from persona_mcp.server.explanation import explain
-from persona_mcp.server.operations import rounded
+from persona_mcp.server.operations.chat import PersonaChatArguments, reply_of
+from persona_mcp.server.operations.registry import rounded
 from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.server.terminal import Terminal, printable

@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Column, Table
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.cli.run import run
-from persona_mcp.server.operations import Operation, operation_named
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import Operation, operation_named
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.validation import in_words, resolve
 

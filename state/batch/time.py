@@ -8,7 +8,7 @@ from persona_mcp.state.batch.grid import Arms, only
 from persona_mcp.state.batch.waves import HOUR_S
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.fields import LAST_MOMENT
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory.memory import rfc3339
 
 WAVE_HOURS = 48.0
 """A wave is over by then: its dialogues take a day at most, and their last turns."""

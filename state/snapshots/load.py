@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 from persona_mcp.state import tables
 from persona_mcp.state.erasing import erase_world
 from persona_mcp.state.errors import Conflict
-from persona_mcp.state.index_work import add_work
+from persona_mcp.state.index.work import add_work
 from persona_mcp.state.snapshots import rows as snapshot_rows
 from persona_mcp.state.snapshots.check import check_references
 from persona_mcp.state.snapshots.rows import Key, Row, Rows, key_of

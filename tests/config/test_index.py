@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 from persona_mcp.config.database import ready_database
 from persona_mcp.config.index import FOLDER, LOCK, MISSING, open_index, scope_of
 from persona_mcp.config.settings import IndexSettings, Settings
-from persona_mcp.state.chroma_home import WRITING
 from persona_mcp.state.database import Database
+from persona_mcp.state.index.chroma_home import WRITING
+from persona_mcp.state.index.vector_index import Kind, VectorEntry
 from persona_mcp.state.memory_tables import MemoryVector
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.vector_index import Kind, VectorEntry
 from tests.state.rows import NOW, remember, spec
 
 pytestmark = pytest.mark.anyio

@@ -283,7 +283,7 @@ def test_a_revision_that_copies_memories_keeps_their_words(
     (copied / "versions" / "0014_no_details.py").write_text(
         '"""Copy the table."""\n'
         "from alembic import op\n"
-        "from persona_mcp.state.memory_words import create_words, drop_words\n"
+        "from persona_mcp.state.memory.words import create_words, drop_words\n"
         'revision, down_revision = "0014", "0013"\n'
         "def upgrade():\n"
         "    drop_words(op.get_bind())\n"

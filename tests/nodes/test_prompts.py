@@ -11,7 +11,7 @@ from persona_mcp.nodes.prompts import Brief, Prompt, compose, plain, tokens
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Priors
 from persona_mcp.state.errors import LimitExceeded
-from persona_mcp.state.memory import Recall, Recalled
+from persona_mcp.state.memory.memory import Recall, Recalled
 from persona_mcp.state.model import Message, ModelInfo
 from persona_mcp.state.persona import Example
 from persona_mcp.state.prompt_params import PromptParams

@@ -9,8 +9,8 @@ from persona_mcp.nodes import retrieval
 from persona_mcp.server.service import Service
 from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.effects import begin_cache
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import add_memories
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import add_memories
 from tests.calls import call, say
 from tests.doubles import ScriptedModel
 from tests.nodes.steps import Writer, state

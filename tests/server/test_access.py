@@ -10,7 +10,7 @@ import pytest
 
 from persona_mcp.config.access_settings import AccessSettings
 from persona_mcp.server.access import Access
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service
 from persona_mcp.state.callers import SCOPES

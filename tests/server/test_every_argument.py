@@ -13,8 +13,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Connection, insert
 
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import Operation
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import Operation
 from persona_mcp.server.reference_examples import EXAMPLES, NO_IDS, NOBODY
 from persona_mcp.server.reference_world import Answer, Played, asked, play, small_world
 from persona_mcp.server.service import Service

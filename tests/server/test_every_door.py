@@ -18,7 +18,7 @@ from mcp import StdioServerParameters
 from mcp.client import Client
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.reference_pages import MEASURED, Shown
 from persona_mcp.server.reference_world import LINES, Answer, Ask, asked, play, settled
 from persona_mcp.server.rest import PREFIX, path_of

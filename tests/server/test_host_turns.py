@@ -10,9 +10,9 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.host_operations import PersonaPrompt
 from persona_mcp.server.host_turns import at_rest
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.host import PersonaPrompt
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import (

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from persona_mcp.config.index import FOLDER, MISSING
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.server.health import Health
+from persona_mcp.server.operations.system import index_state
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.server.system_operations import index_state
 from tests.calls import call
 from tests.chroma_server import HOST, chroma_server, free_port
 from tests.doubles import ScriptedModel, WordEmbedder

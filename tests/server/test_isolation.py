@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from persona_mcp.server.service import Service
 from persona_mcp.state.callers import Identity
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import add_memories
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import add_memories
 from tests.isolation import (
     CLOSED,
     GUEST,

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from persona_mcp.config.access_settings import AccessSettings
 from persona_mcp.server.mcp_completions import ADDRESSED, PROMPTED
 from persona_mcp.server.mcp_resources import KINDS, template_of
-from persona_mcp.server.operations import Caller, call_operation
+from persona_mcp.server.operations.registry import Caller, call_operation
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.rpc_methods import CANCEL, method_of
 from persona_mcp.server.rpc_methods import STREAM as STREAMED

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from persona_mcp.config.limit_settings import LimitedToolset, LimitSettings
 from persona_mcp.config.settings import LLMSettings, Settings
-from persona_mcp.server.operations import Caller, Toolset, call_operation, operation_named
+from persona_mcp.server.operations.registry import Caller, Toolset, call_operation, operation_named
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import access_tables, tables
 from persona_mcp.state.callers import SCOPES, Identity

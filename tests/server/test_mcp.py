@@ -9,9 +9,9 @@ import pytest
 
 from persona_mcp.config.server_settings import ServerSettings
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import make_server
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import ModelError, StorageUnavailable, complaint

@@ -22,7 +22,7 @@ from mcp_types import (
 
 from persona_mcp.server import mcp_completions, mcp_prompts, mcp_resources
 from persona_mcp.server.app import create_app
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import StorageUnavailable
 from tests.calls import call, say

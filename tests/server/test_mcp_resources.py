@@ -13,7 +13,7 @@ from mcp_types import ResourceTemplateReference, TextResourceContents
 
 from persona_mcp.config.limit_settings import LimitSettings
 from persona_mcp.server.limits import Limits
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.service import Service
 from tests.calls import call, say
 from tests.doubles import ScriptedModel

@@ -13,7 +13,7 @@ from mcp import StdioServerParameters
 from mcp.client import Client
 
 from persona_mcp.server.cli.run import INTERRUPTED
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.registry import operation_named
 from tests.mcp_client import (
     CORE,
     LIMIT_S,

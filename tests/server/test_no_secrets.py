@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from persona_mcp.config.logging import configure_logging
 from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.config.variables import variables_of
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service, open_service
 from tests.doubles import ScriptedModel, WordEmbedder

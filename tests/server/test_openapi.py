@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.reference_world import Answer, Played, asked, play, small_world
 from persona_mcp.server.rest import PREFIX, STREAM, path_of
 from tests.http_server import LIMIT_S, served

@@ -2,8 +2,8 @@
 
 import re
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import tool_of
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.reference_examples import EXAMPLES
 from persona_mcp.server.reference_pages import PAGES, Shown
 from persona_mcp.server.rest import PREFIX, path_of, rest_router

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from persona_mcp.config.settings import ConversationSettings, Settings
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables

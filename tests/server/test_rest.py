@@ -9,8 +9,8 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.guard import security_of
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.rest import PREFIX, path_of
 from persona_mcp.server.service import Service
 from persona_mcp.server.wire import WIRES

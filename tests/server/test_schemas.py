@@ -9,9 +9,9 @@ import pytest
 from mcp_types import ListToolsResult
 from pydantic import BaseModel, Field
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.mcp import failure, tool_of
-from persona_mcp.server.operations import operation_named
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import operation_named
 from persona_mcp.server.schemas import input_schema, outline, output_schema, plain, references
 from persona_mcp.state.errors import NotFound
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from persona_mcp.server.catalogue import operations
-from persona_mcp.server.operations import Operation
+from persona_mcp.server.operations.catalogue import operations
+from persona_mcp.server.operations.registry import Operation
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import InvalidParams, PersonaError
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import add_memories
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import add_memories
 from persona_mcp.state.validation import resolve
 from tests.calls import call, say
 from tests.doubles import ScriptedModel

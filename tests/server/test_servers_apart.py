@@ -12,7 +12,7 @@ from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.embedding import Vector
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.vector_index import Kind
+from persona_mcp.state.index.vector_index import Kind
 from tests.calls import call, say
 from tests.dialogues import LINES, QUICK, ended, result, said, start, status
 from tests.doubles import Hangs, ScriptedModel, WordEmbedder

@@ -112,7 +112,7 @@ def test_who_opens_a_service_has_the_graphs_imported_before_the_first_message() 
     ("awaited", "code", "told"),
     [
         ("persona_mcp.config.settings", -signal.SIGINT, ""),  # the shell makes 130 of it
-        ("persona_mcp.server.persona_operations", INTERRUPTED, "stopped\n"),
+        ("persona_mcp.server.operations.personas", INTERRUPTED, "stopped\n"),
     ],
     ids=["before the command has begun", "after"],
 )

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from persona_mcp.config.settings import Settings
-from persona_mcp.server.chat_operations import PersonaChat
 from persona_mcp.server.chat_stream import ENDS, REPEATED
+from persona_mcp.server.operations.chat import PersonaChat
 from persona_mcp.server.runs import Runs
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables

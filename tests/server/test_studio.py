@@ -13,7 +13,7 @@ from langgraph.types import Command
 from sqlalchemy import select
 
 from persona_mcp.server import studio
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import Service
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.tables import RelationshipEvent

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from persona_mcp.server import studio
-from persona_mcp.server.operations import call_operation
+from persona_mcp.server.operations.registry import call_operation
 from tests.command_line import Cli
 from tests.studio import KNOBS, runtime
 

@@ -10,7 +10,7 @@ from persona_mcp.server.telling import Told
 from persona_mcp.state import tables
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.hearsay import Hearsay, Hop
-from persona_mcp.state.importance import Importance
+from persona_mcp.state.memory.importance import Importance
 from persona_mcp.state.relationship_params import RelationshipParams
 from persona_mcp.state.telling import trust_in
 from tests.calls import call, rows, say

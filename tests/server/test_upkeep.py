@@ -15,16 +15,16 @@ from persona_mcp.server.upkeep import Upkeep
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, InvalidParams, StorageUnavailable
-from persona_mcp.state.memory_params import (
+from persona_mcp.state.memory.merging import Merging
+from persona_mcp.state.memory.params import (
     ConsolidationParams,
     PruningParams,
     RetentionParams,
     UpkeepParams,
 )
-from persona_mcp.state.merging import Merging
+from persona_mcp.state.memory.prune_store import Laws, undo
+from persona_mcp.state.memory.upkeep_store import Switch, UpkeepStore, UpkeepSwitch
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.prune_store import Laws, undo
-from persona_mcp.state.upkeep_store import Switch, UpkeepStore, UpkeepSwitch
 from tests.calls import call, rows
 from tests.doubles import FixedClock, ScriptedModel, WordEmbedder
 from tests.state.rows import NOW, fill, spec

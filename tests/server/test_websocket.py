@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 
-from persona_mcp.server.catalogue import operations
+from persona_mcp.server.operations.catalogue import operations
 from persona_mcp.server.rpc_methods import EXTRAS, STREAM
 from persona_mcp.server.service import Service
 from persona_mcp.state import tables

@@ -16,8 +16,8 @@ from persona_mcp.config.index import open_index
 from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import IndexSettings, Settings
 from persona_mcp.state.database import Database
+from persona_mcp.state.index.vector_index import VectorIndex
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.vector_index import VectorIndex
 from tests.state.rows import NOW, spec
 
 

@@ -13,10 +13,10 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.index_work import Claim
+from persona_mcp.state.index.work import Claim
 from persona_mcp.state.interaction import InteractionParams
-from persona_mcp.state.memory import NewMemory
-from persona_mcp.state.memory_store import Source, add_memories
+from persona_mcp.state.memory.memory import NewMemory
+from persona_mcp.state.memory.store import Source, add_memories
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.relationship import Appraisal, Deltas, Event, Priors
 from persona_mcp.state.relationship_params import RelationshipParams

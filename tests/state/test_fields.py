@@ -10,7 +10,7 @@ from persona_mcp.state.fields import (
     small_object,
     whole_number,
 )
-from persona_mcp.state.memory import rfc3339
+from persona_mcp.state.memory.memory import rfc3339
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\r", "\x7f", "\x85", "\ud800", "\udfff"])

@@ -7,7 +7,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.commit import NewTurn, commit_exchange
 from persona_mcp.state.database import Database
 from persona_mcp.state.exchanges import ExchangeStore
-from persona_mcp.state.importance import Importance
+from persona_mcp.state.memory.importance import Importance
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.summaries import Outgrown, add_summary, recent, unsummed
 from persona_mcp.state.summarising import SummaryParams

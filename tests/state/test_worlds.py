@@ -7,11 +7,11 @@ from persona_mcp.state import tables
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
-from persona_mcp.state.memories import search_words
+from persona_mcp.state.index.synced import SyncedIndex
+from persona_mcp.state.index.vector_index import VectorIndex
+from persona_mcp.state.memory.memories import search_words
 from persona_mcp.state.personas import PersonaStore
-from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.table_base import Base
-from persona_mcp.state.vector_index import VectorIndex
 from persona_mcp.state.worlds import list_worlds, remove_world, use_of
 from tests.doubles import WordEmbedder
 from tests.state.rows import NOW, PARAMS, begin, commit_of, remember, spec

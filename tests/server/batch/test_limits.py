@@ -10,7 +10,7 @@ import pytest
 from persona_mcp.config.limit_settings import LimitSettings
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch.borrowed_model import BorrowedModel
-from persona_mcp.server.operations import Caller, call_operation
+from persona_mcp.server.operations.registry import Caller, call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state.callers import LOCAL, SCOPES, Identity, current_caller, known_as
 from persona_mcp.state.errors import RateLimited

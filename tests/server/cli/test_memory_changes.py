@@ -18,8 +18,8 @@ from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.cli.memory_changes import delete, joined
 from persona_mcp.server.cli.run import FAILED, INTERRUPTED
-from persona_mcp.state.documents import DOCUMENT_BYTES
-from persona_mcp.state.merging import Merge, merge
+from persona_mcp.state.memory.documents import DOCUMENT_BYTES
+from persona_mcp.state.memory.merging import Merge, merge
 from tests.command_line import Cli
 from tests.state.rows import fill
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from persona_mcp.server.catalogue import operations
 from persona_mcp.server.cli.tools import brief
+from persona_mcp.server.operations.catalogue import operations
 from tests.command_line import Cli
 
 

@@ -15,7 +15,9 @@ from persona_mcp.state.embedding import unpack
 from persona_mcp.state.erasing import STAYS
 from persona_mcp.state.errors import BadSnapshot, Conflict, NotFound
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.index_work import add_work
+from persona_mcp.state.index.synced import SyncedIndex
+from persona_mcp.state.index.vector_index import VectorIndex
+from persona_mcp.state.index.work import add_work
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.snapshots.file import (
     canonical,
@@ -37,9 +39,7 @@ from persona_mcp.state.snapshots.store import (
     rows_of,
 )
 from persona_mcp.state.snapshots.tables import BY_NAME, KEPT, SCHEMA, columns_kept
-from persona_mcp.state.synced_index import SyncedIndex
 from persona_mcp.state.table_base import Base
-from persona_mcp.state.vector_index import VectorIndex
 from tests.worlds import NOW, make_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.databases]

@@ -1,0 +1,1 @@
+"""The dense index: Chroma or exact scoring, in step with the vectors in SQL."""

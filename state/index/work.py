@@ -1,0 +1,107 @@
+"""Work for the index, written in the transaction that makes it necessary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, Double, String, bindparam, delete, insert, select
+
+from persona_mcp.state import tables
+from persona_mcp.state.memory.memory import DAY_S
+from persona_mcp.state.prepared import Prepared, listed
+
+O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores
+V = tables.MemoryVector
+WORLD, IDS = bindparam("world", type_=String), listed("ids")
+Work = Literal["upsert", "delete"]
+
+ADD_WORK = Prepared(insert(O))
+TOO_OLD = Prepared(
+    delete(O).where(O.operation == "delete", O.created_at < bindparam("before", type_=Double))
+)
+KEPT_S = 30 * DAY_S
+"""How long an index may be closed and still be told; later it is compared at its first search."""
+VECTORS = Prepared(
+    select(V.world_id, V.memory_id, V.persona_id, V.model_id, V.version, V.vector)
+    .where(V.world_id == WORLD, V.memory_id.in_(IDS))
+    .order_by(V.seq)
+)
+VERSIONS = Prepared(
+    select(tables.Memory.id, tables.Memory.version)
+    .where(tables.Memory.world_id == WORLD, tables.Memory.id.in_(IDS))
+    .order_by(tables.Memory.seq)
+)
+FORGET = Prepared(delete(V).where(V.world_id == WORLD, V.memory_id.in_(IDS)))
+LEARN = Prepared(insert(V))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Whose work something is from the start: then nobody need look for it and claim it.
+
+    Attributes:
+        claimed_by: The process that does it, as `Liveness` names it.
+        claimed_until: When others may, seconds since the epoch, by the clock of leases.
+    """
+
+    claimed_by: str
+    claimed_until: float
+
+
+def add_work(
+    connection: Connection,
+    world_id: str,
+    work: Work,
+    versions: Mapping[str, int],
+    now: float,
+    claim: Claim | None = None,
+) -> None:
+    """Write work for the index, inside the transaction that makes it necessary.
+
+    Args:
+        connection: That transaction.
+        world_id: Where.
+        work: Whether the vectors are to be made anew, or the index is to forget them.
+        versions: Of the memories, by their ids.
+        now: Seconds since the epoch, UTC.
+        claim: Whose work it is; None for whoever finds it.
+    """
+    claimed = vars(claim) if claim else {}
+    rows = [
+        {
+            "world_id": world_id,
+            "memory_id": id,
+            "operation": work,
+            "version": version,
+            "created_at": now,
+            **claimed,
+        }
+        for id, version in versions.items()
+    ]
+    if rows:
+        ADD_WORK.run(connection, rows)
+
+
+def hide(connection: Connection, world_id: str, versions: Mapping[str, int], now: float) -> None:
+    """Have every index forget memories that are archived or deleted in this transaction.
+
+    Where no process holds an index nobody takes the rows, so those of long ago go in passing.
+    """
+    TOO_OLD.run(connection, {"before": now - KEPT_S})
+    add_work(connection, world_id, "delete", versions, now)
+
+
+def reveal(connection: Connection, world_id: str, ids: Sequence[str], now: float) -> None:
+    """Have every index find memories again that were hidden: only what changed is embedded.
+
+    Their vectors get a new `seq`, by which each index sees that they are to be looked at. One that
+    was written anew meanwhile, or was never embedded, is work like a new one.
+    """
+    found = [dict(row._mapping) for row in VECTORS.all(connection, world=world_id, ids=ids)]
+    if found:
+        FORGET.run(connection, {"world": world_id, "ids": ids})
+        LEARN.run(connection, found)
+    embedded = {(row["memory_id"], row["version"]) for row in found}
+    known = VERSIONS.all(connection, world=world_id, ids=ids)
+    stale = {id: version for id, version in known if (id, version) not in embedded}
+    add_work(connection, world_id, "upsert", stale, now)

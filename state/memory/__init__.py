@@ -1,0 +1,1 @@
+"""What is remembered: kept, found, weighed, faded and archived."""
