@@ -73,7 +73,7 @@ def marks(connection: Connection) -> Marks:
 def delta(connection: Connection, since: Marks) -> Rows:
     """Return the rows that were added to a small world, by table, in order of writing.
 
-    They are as `snapshot_rows.read_rows` has them, with their places; caches are left out.
+    They are as `snapshots.rows.read_rows` has them, with their places; caches are left out.
     """
     rows: Rows = {}
     for kept, mark in zip(ADDED, since, strict=True):

@@ -52,7 +52,7 @@ class Fork:
     Attributes:
         dialogue: Index of it in the batch.
         turn: The last turn that stays as it was; 0 for none.
-        values: What is different after it, by path; see `batch_changes`.
+        values: What is different after it, by path; see `batch.changes`.
         repeats: How often the rest is held, each time by another lot.
     """
 

@@ -101,9 +101,9 @@ class Outcome:
         status: done, or failed.
         exit_reason: Why it ended; empty for one that failed.
         error: What it failed with, as a problem (code, message, data); None if it is done.
-        rows: What it added to its small world, by table, as `snapshot_rows` has them: conversation,
-            exchanges, turns, witnesses, events, impulses, energy, memories, vectors. A failed one
-            has what was said before.
+        rows: What it added to its small world, by table, as `snapshots.rows` has them:
+            conversation, exchanges, turns, witnesses, events, impulses, energy, memories, vectors.
+            A failed one has what was said before.
         before: How each of its personas saw each other at its beginning: (who, whom) to the shown
             dimensions (affinity, trust, respect, intimacy, strength, familiarity).
         after: The same at its end.
