@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 
 from persona_mcp.config.spec_yaml import Document, document_of
-from persona_mcp.state.batch.faults import FAULTS_MOST, Fault, spec_of
+from persona_mcp.state.batch.faults import FAULTS_MOST, spec_of
 from persona_mcp.state.batch.plan import BatchPlan, plan_batch
 from persona_mcp.state.dialogue_spec import DialogueSpec
-from persona_mcp.state.errors import InvalidParams, complaint
+from persona_mcp.state.errors import Fault, InvalidParams, complaint
 from persona_mcp.state.validation import shorten
 
 log = structlog.get_logger(__name__)
@@ -55,13 +55,9 @@ class SpecFile:
         try:
             yield
         except InvalidParams as error:
-            found = [
-                {**fault, "line": self.line_of(fault["field"])}
-                for fault in error.data.get("errors", [])
-            ]
-            if not found:
+            if not error.faults:
                 raise
-            raise with_lines(self.path, found) from error
+            raise with_lines(self.path, lined(error.faults, self.document)) from error
 
 
 def read_spec(path: Path) -> SpecFile:
@@ -83,8 +79,7 @@ def read_spec(path: Path) -> SpecFile:
     try:
         spec = spec_of(document.value)
     except InvalidParams as error:
-        found = [{**f, "line": document.line_of(f["field"])} for f in error.data["errors"]]
-        raise with_lines(path, found) from None
+        raise with_lines(path, lined(error.faults, document)) from None
     return SpecFile(path, text, spec, document)
 
 
@@ -134,12 +129,17 @@ def fault(allowed: str, given: str, line: int = 0) -> Fault:
     return {"line": line, "field": "", "allowed": allowed, "given": given}
 
 
+def lined(faults: Sequence[Fault], document: Document) -> list[Fault]:
+    """Put to each fault the line of its field."""
+    return [{**one, "line": document.line_of(one["field"])} for one in faults]
+
+
 def with_lines(path: Path, faults: Sequence[Fault]) -> InvalidParams:
     """Make one error of all faults of a file; the message has a line for each.
 
     Args:
         path: The file; its name is told.
-        faults: `{line, field, allowed, given}`; line 0 for the whole file.
+        faults: Each with its line; 0 for the whole file.
     """
     kept = sorted(faults, key=lambda one: one["line"])[:FAULTS_MOST]
     rows = [written(path.name, one) for one in kept]

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from persona_mcp.state.batch.faults import FAULTS_MOST, Fault
+from persona_mcp.state.batch.faults import FAULTS_MOST
+from persona_mcp.state.errors import Fault
 from persona_mcp.state.validation import MOST_LEVELS, cut, shorten
 
 VALUES_MOST = 2_000_000

@@ -30,8 +30,8 @@ MCP, HTTP and JSON-RPC, and nothing else does.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 SUGGESTIONS_SHOWN = 3
 FAULTS_LISTED = 20
@@ -40,6 +40,22 @@ ID_READ = 200
 REQUIRED = "required"
 """What is allowed in place of a field that was left out."""
 OURS = "something went wrong on our side; the log has the cause"
+
+
+class Fault(TypedDict):
+    """What is wrong with one field of what was given.
+
+    Attributes:
+        field: The argument, option or path.
+        allowed: What it may be.
+        given: What it was.
+        line: Where that stands in a file, from 1; 0 where it is about the whole of it.
+    """
+
+    field: str
+    allowed: str
+    given: str | float | None
+    line: NotRequired[int]
 
 
 class PersonaError(Exception):
@@ -87,11 +103,11 @@ class InvalidParams(PersonaError):
     code = "invalid_params"
 
     @classmethod
-    def of(cls, faults: Sequence[Mapping[str, Any]]) -> "InvalidParams":
+    def of(cls, faults: Sequence[Fault]) -> "InvalidParams":
         """Make one error of all faults of a call, the first one leading.
 
         Args:
-            faults: At least one `{field, allowed, given}`; the first 20 are kept.
+            faults: At least one; the first 20 are kept.
         """
         first = faults[0]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -102,6 +118,11 @@ class InvalidParams(PersonaError):
             given=first["given"],
             errors=[dict(f) for f in faults[:FAULTS_LISTED]],
         )
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults it was made of, those that are kept; none where it names no field."""
+        return list(self.data.get("errors", ()))
 
     @classmethod
     def one(cls, field: str, allowed: str, given: str | float | None) -> "InvalidParams":
@@ -115,7 +136,7 @@ class InvalidParams(PersonaError):
         return cls.of([{"field": field, "allowed": allowed, "given": given}])
 
 
-def complaint(fault: Mapping[str, Any]) -> str:
+def complaint(fault: Fault) -> str:
     """Say what is wrong with a field, as what follows its name."""
     if fault["allowed"] == REQUIRED:
         return " is required"

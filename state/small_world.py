@@ -10,7 +10,7 @@ from persona_mcp.state.batch.values import Cast, CastMember
 from persona_mcp.state.cards.card import read_card
 from persona_mcp.state.dialogue_spec import Tie
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import Fault, InvalidParams
 from persona_mcp.state.ids import derived_id, name_key
 from persona_mcp.state.inline_database import InlineDatabase
 from persona_mcp.state.memory.importance import ImportanceParams, Occasion, importance, interests_of
@@ -108,7 +108,7 @@ def check_cast(cast: Cast) -> None:
     """
     ids = {member.id for member in cast.members}
     names: dict[str, str] = {}
-    faults = []
+    faults: list[Fault] = []
     for member in cast.members:
         first = names.setdefault(name_key(member.spec.name), member.id)
         if first != member.id:

@@ -30,7 +30,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.access_tables import Token as T
 from persona_mcp.state.callers import SCOPES, Identity, Scope
 from persona_mcp.state.database import Database
-from persona_mcp.state.errors import Conflict, InvalidParams, NotFound
+from persona_mcp.state.errors import Conflict, Fault, InvalidParams, NotFound
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.prepared import Prepared
 
@@ -233,7 +233,7 @@ def check_asked(
     Raises:
         InvalidParams: A field is wrong.
     """
-    faults = []
+    faults: list[Fault] = []
     if not 1 <= len(name) <= NAME_LENGTH or name != name.strip() or not name.isprintable():
         allowed = f"1..{NAME_LENGTH} printable characters, none blank at the ends"
         faults.append({"field": "name", "allowed": allowed, "given": name[:NAME_LENGTH]})

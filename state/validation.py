@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from persona_mcp.state.errors import REQUIRED, InvalidParams
+from persona_mcp.state.errors import REQUIRED, Fault, InvalidParams
 
 GIVEN_LENGTH = 80
 NEAREST = 1
@@ -105,19 +105,19 @@ def lacks(value: object) -> str | None:
     return None
 
 
-def told(path: Path, allowed: str, value: object, where: str) -> dict[str, Any]:
-    """Write a fault as `{field, allowed, given}`."""
+def told(path: Path, allowed: str, value: object, where: str) -> Fault:
+    """Write a fault."""
     field = ".".join([*([where] if where else []), *(cut(str(part)) for part in path)])
     return {"field": field, "allowed": allowed, "given": shorten(value)}
 
 
-def distinct(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def distinct(faults: list[Fault]) -> list[Fault]:
     """Keep one fault a field: the branches of a union each complain about the same value."""
     return list({f["field"]: f for f in reversed(faults)}.values())[::-1]
 
 
-def fault(model: type[BaseModel], error: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Turn pydantic's account of a fault into ours: `{field, allowed, given}`."""
+def fault(model: type[BaseModel], error: Mapping[str, Any], where: str = "") -> Fault:
+    """Turn pydantic's account of a fault into ours."""
     schema = schema_of(model)
     found, path = follow(schema, error["loc"])
     kind = error["type"]

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from persona_mcp.config.persona_files import bundled_personas
 from persona_mcp.state.batch.checks import fault
-from persona_mcp.state.batch.faults import FAULTS_MOST, Fault, refused
+from persona_mcp.state.batch.faults import FAULTS_MOST, refused
 from persona_mcp.state.batch.values import Cast, CastMember
 from persona_mcp.state.cards.card import persona_of
 from persona_mcp.state.cards.files import FILE_BYTES, read_file
 from persona_mcp.state.cards.store import kept_card
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
-from persona_mcp.state.errors import BadSnapshot, InvalidParams, NotFound
+from persona_mcp.state.errors import BadSnapshot, Fault, InvalidParams, NotFound
 from persona_mcp.state.ids import id_from_name, name_key
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.personas import find, near
@@ -90,7 +90,7 @@ def read_cast(
             found = found_for(id, entry or CastEntry(), folder, connection, world_id)
             member = member_of(id, entry or CastEntry(), found)
         except InvalidParams as error:
-            faults += error.data["errors"]
+            faults += error.faults
             continue
         first = names.setdefault(name_key(member.spec.name), id)
         if first != id:

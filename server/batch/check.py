@@ -209,7 +209,7 @@ def reader(
                 return await cast_of(arm.spec, file.folder, store)
             except InvalidParams as error:
                 chosen = chosen_in(plan.spec, plan.arms.chosen(arm.number))
-                faults = error.data["errors"]
+                faults = error.faults
                 raise refused([at_values(one, plan.spec, chosen) for one in faults]) from error
 
     return read

@@ -14,7 +14,7 @@ from persona_mcp.server.cli.run import FAILED, STDIN, command_module, read_stdin
 from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.terminal import Terminal
-from persona_mcp.state.errors import InvalidParams, NotFound
+from persona_mcp.state.errors import Fault, InvalidParams, NotFound
 
 MADE = 12
 """Width of a column, in characters."""
@@ -158,9 +158,9 @@ async def world_named(store: Store, world: str | None) -> str:
 
 def in_options(error: InvalidParams) -> InvalidParams:
     """Name the options in place of the arguments that they stand for."""
-    faults = [
+    faults: list[Fault] = [
         {**fault, "field": OPTIONS.get(fault["field"].partition(".")[0], fault["field"])}
-        for fault in error.data.get("errors", ())
+        for fault in error.faults
     ]
     return InvalidParams.of(faults) if faults else error
 

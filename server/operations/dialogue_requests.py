@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 from persona_mcp.server.operations.registry import Call
 from persona_mcp.state import availability, feelings, personas
-from persona_mcp.state.batch.faults import Fault, spec_of
+from persona_mcp.state.batch.faults import spec_of
 from persona_mcp.state.batch.grid import Arms, only
 from persona_mcp.state.batch.naming import id_in_world
 from persona_mcp.state.batch.plan import BatchPlan, plan_batch
 from persona_mcp.state.batch.waves import SEEDS
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import Fault, InvalidParams
 from persona_mcp.state.memory.memory import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.validation import shorten
@@ -134,10 +134,10 @@ def plan_of(raw: Mapping[str, Any], largest: int) -> BatchPlan:
     try:
         plan = plan_batch(spec_of(raw), largest)
     except InvalidParams as error:
-        faults = error.data["errors"]
-        raise InvalidParams.of([{**one, "field": inside(one["field"])} for one in faults]) from None
-    if faults := list(islice(beyond(plan), 1)):
-        raise InvalidParams.of(faults)
+        faults: list[Fault] = [{**one, "field": inside(one["field"])} for one in error.faults]
+        raise InvalidParams.of(faults) from None
+    if found := list(islice(beyond(plan), 1)):
+        raise InvalidParams.of(found)
     return plan
 
 

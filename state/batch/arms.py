@@ -6,10 +6,10 @@ from itertools import chain
 from typing import Any
 
 from persona_mcp.state.batch.checks import name_faults, persona_faults, tie_faults, wave_faults
-from persona_mcp.state.batch.faults import Fault
 from persona_mcp.state.batch.grid import Arms, forms, only
 from persona_mcp.state.batch.sound import SoundTalks
 from persona_mcp.state.dialogue_spec import DialogueSpec
+from persona_mcp.state.errors import Fault
 
 INERT = {"scene", "topics", "speakers", "minutes", "bow_out", "ignore_availability", "stagnation"}
 """Fields of a talk that change neither who is named nor how much is said at most."""

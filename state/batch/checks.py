@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona_mcp.state.batch.faults import Fault, change_faults, known
+from persona_mcp.state.batch.faults import change_faults, known
 from persona_mcp.state.batch.sound import SoundTalks
 from persona_mcp.state.dialogue import Condition
 from persona_mcp.state.dialogue_spec import (
@@ -20,6 +20,7 @@ from persona_mcp.state.dialogue_spec import (
     Tie,
     WaveSpec,
 )
+from persona_mcp.state.errors import Fault
 from persona_mcp.state.ids import name_key
 
 CAST = "one of the cast"

@@ -1,6 +1,6 @@
 """What is wrong with a specification, all of it at once: by path, what is allowed, what was given.
 
-A fault is `{field, allowed, given}`; `config/spec_files.py` puts lines to them.
+`config/spec_files.py` puts lines to them.
 """
 
 import difflib
@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from persona_mcp.state.dialogue_spec import DialogueSpec
-from persona_mcp.state.errors import InvalidParams
+from persona_mcp.state.errors import Fault, InvalidParams
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.validation import distinct, fault, given, told, unwritable, validate
 
-Fault = dict[str, Any]
 FAULTS_MOST = 50
 """More are not looked for."""
 FOUND_MOST = 1000
@@ -43,7 +42,7 @@ def spec_of(raw: Mapping[str, Any]) -> DialogueSpec:
 def refused(faults: Sequence[Fault]) -> InvalidParams:
     """Make one error of all faults, the first one leading."""
     error = InvalidParams.of(faults)
-    error.data["errors"] = [dict(one) for one in faults[:FAULTS_MOST]]
+    error.data["errors"] = list(faults[:FAULTS_MOST])
     return error
 
 
@@ -71,7 +70,7 @@ def change_faults(path: str, changes: Mapping[str, Any]) -> Iterator[Fault]:
     try:
         validate(PersonaSpec, {"name": "Somebody", **changes}, path)
     except InvalidParams as error:
-        yield from error.data["errors"]
+        yield from error.faults
     for name, value in changes.items():
         if value is None and name in PersonaSpec.model_fields:
             yield {

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from persona_mcp.state.batch.faults import Fault, known
+from persona_mcp.state.batch.faults import known
 from persona_mcp.state.dialogue_spec import ARMS_MAX, CastEntry, DialogueSpec, Tie
+from persona_mcp.state.errors import Fault
 from persona_mcp.state.validation import fault
 
 SAME = ("name", "description", "repeats", "seed", "seeds", "variations", "outputs")
@@ -44,7 +45,9 @@ class Arm:
 class CannotVary(Exception):
     """A path or a value of a grid is not allowed."""
 
-    def __init__(self, allowed: str, given: str, at_value: Parts | None = None) -> None:
+    def __init__(
+        self, allowed: str, given: str | float | None, at_value: Parts | None = None
+    ) -> None:
         """Say what is allowed; `at_value` is None for a path, else the place within the value."""
         super().__init__(allowed)
         self.allowed, self.given, self.at_value = allowed, given, at_value

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from persona_mcp.state.batch.arms import at_values, chosen_in
-from persona_mcp.state.batch.faults import Fault
 from persona_mcp.state.batch.grid import Arms, only
 from persona_mcp.state.batch.waves import HOUR_S
 from persona_mcp.state.dialogue_spec import DialogueSpec
+from persona_mcp.state.errors import Fault
 from persona_mcp.state.fields import LAST_MOMENT
 from persona_mcp.state.memory.memory import rfc3339
 
@@ -24,7 +24,7 @@ def time_faults(spec: DialogueSpec) -> Iterator[Fault]:
         hours = hours_of(arm.spec)
         if arm.spec.starts_at + hours * HOUR_S > LAST_MOMENT:
             days = hours / DAY_HOURS
-            fault = {
+            fault: Fault = {
                 "field": "starts_at",
                 "allowed": "a time so early that the last wave ends before the year 10000",
                 "given": f"{rfc3339(arm.spec.starts_at)}, with waves of up to {days:,.0f} days",

@@ -7,7 +7,7 @@ import pytest
 from persona_mcp.server.wire import WIRES, Wire, problem_of
 from persona_mcp.state import errors
 from persona_mcp.state.correlation import correlation
-from persona_mcp.state.errors import InvalidParams, ModelError, NotFound, PersonaError
+from persona_mcp.state.errors import Fault, InvalidParams, ModelError, NotFound, PersonaError
 
 TABLE = {
     "parse_error": (-32700, 400),
@@ -91,9 +91,9 @@ def test_what_an_error_does_not_know_is_left_out() -> None:
 
 
 def test_an_invalid_argument_names_field_range_and_value() -> None:
-    faults = [{"field": "limit", "allowed": "whole number 1..200", "given": "0"}] * 2
+    fault: Fault = {"field": "limit", "allowed": "whole number 1..200", "given": "0"}
 
-    data = problem_of(InvalidParams.of(faults))["data"]
+    data = problem_of(InvalidParams.of([fault] * 2))["data"]
 
     assert (data["field"], data["allowed"], data["given"]) == ("limit", "whole number 1..200", "0")
-    assert data["errors"] == faults
+    assert data["errors"] == [fault] * 2

@@ -6,6 +6,7 @@ import pytest
 from persona_mcp.state import errors
 from persona_mcp.state.errors import (
     FAULTS_LISTED,
+    Fault,
     InvalidParams,
     InvalidSettings,
     NotFound,
@@ -52,7 +53,7 @@ def test_codes_are_one_a_class() -> None:
 
 
 def test_faults_are_told_with_the_first_one_leading() -> None:
-    faults = [{"field": f"f{n}", "allowed": "text", "given": "1"} for n in range(30)]
+    faults: list[Fault] = [{"field": f"f{n}", "allowed": "text", "given": "1"} for n in range(30)]
 
     error = InvalidParams.of(faults)
 
@@ -62,7 +63,7 @@ def test_faults_are_told_with_the_first_one_leading() -> None:
 
 
 def test_a_field_that_was_left_out_is_called_required() -> None:
-    missing = {"field": "query", "allowed": "required", "given": "nothing"}
+    missing: Fault = {"field": "query", "allowed": "required", "given": "nothing"}
 
     error = InvalidParams.of([missing, {"field": "limit", "allowed": "text", "given": "1"}])
 
