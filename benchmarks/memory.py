@@ -38,8 +38,9 @@ from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.embedding import Vector, pack
-from persona_mcp.state.memory.memory import DAY_S, NewMemory
+from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.memory.store import Source, add_memories
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.persona import PersonaSpec
 
 WORLD = "main"

@@ -24,7 +24,7 @@ from persona_mcp.server.operations.registry import call_operation
 from persona_mcp.server.relationship_curves import Curve, curve_of
 from persona_mcp.server.relationship_plots import draw_curves, draw_graph
 from persona_mcp.server.service import Service, open_service
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.relationship_store import read_log
 

@@ -42,10 +42,10 @@ from persona_mcp.config.settings import LogSettings, Settings
 from persona_mcp.server.event_loop import busy_runner
 from persona_mcp.state.database import Database
 from persona_mcp.state.memory.columns import read_columns
-from persona_mcp.state.memory.memory import DAY_S
 from persona_mcp.state.memory.prune_store import PruneStore
 from persona_mcp.state.memory.pruning import days_since
 from persona_mcp.state.memory.retention import retention
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.tables import Memory, MemoryUse
 

@@ -9,9 +9,10 @@ from typing_extensions import TypedDict
 
 from persona_mcp.nodes.relationship import Act, Participant
 from persona_mcp.state.appraisal import Role
-from persona_mcp.state.fields import FIRST_MOMENT, LAST_MOMENT, Id, Number, Reference, Text
+from persona_mcp.state.fields import Id, Number, Reference, Text
 from persona_mcp.state.happening import Happening, Outcome
 from persona_mcp.state.meeting import Context, Direction, GivenAppraisal, Minutes, Signed, Why
+from persona_mcp.state.moments import FIRST_MOMENT, LAST_MOMENT
 from persona_mcp.state.persona import Persona
 
 WITNESSES = 32

@@ -21,7 +21,7 @@ from persona_mcp.state import conversations, exchanges, personas
 from persona_mcp.state.callers import current_caller
 from persona_mcp.state.errors import Cancelled, NotFound, PersonaError
 from persona_mcp.state.exchange import Exchange
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 
 REPEATED = ("persona_id", "chunk", "full_response", "tokens_used", "processing_time")
 """These stand beside `data` too, where the original server had them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from persona_mcp.state.errors import PersonaError
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,9 @@ from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.emotion import label
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.feelings import Feelings, read_feelings
-from persona_mcp.state.memory.memory import Memory, rfc3339
+from persona_mcp.state.memory.memory import Memory
 from persona_mcp.state.memory.store import read_memories
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.personas import find
 from persona_mcp.state.prepared import Prepared
 

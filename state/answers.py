@@ -24,7 +24,7 @@ from persona_mcp.state import tables
 from persona_mcp.state.callers import current_caller, signed
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, PersonaError
-from persona_mcp.state.memory.memory import DAY_S
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared
 
 log = structlog.get_logger(__name__)

@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_mcp.state.appraisal import Appraisal, dead_zone
+from persona_mcp.state.moments import HOUR_S
 from persona_mcp.state.traits import BigFive
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Slope = Annotated[float, Field(ge=0, le=5)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
 
-SECONDS_PER_HOUR = 3600.0
 MIDDLE = 0.5
 NEUTRAL_PREFERENCE = 50.0
 MOOD_FLOOR = -1.0
@@ -149,7 +149,7 @@ def decay(
     """
     if now <= state.as_of:
         return state
-    hours = (now - state.as_of) / SECONDS_PER_HOUR
+    hours = (now - state.as_of) / HOUR_S
 
     def toward(value: float, target: float, half_life: float) -> float:
         return float(target + (value - target) * 2 ** (-hours / half_life))

@@ -7,13 +7,11 @@ not a number, and out of range is refused, never clamped.
 import json
 import re
 import unicodedata
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from persona_mcp.state.errors import InvalidParams
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import moment
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{22,64}$"
@@ -21,10 +19,6 @@ REFUSED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Unicode's categories Cc (control characters, but tab and newline) and Cs (surrogates)."""
 METADATA_BYTES = 4096
 METADATA_DEPTH = 4
-FIRST_MOMENT = -62135596800
-"""The first second of the year 1, since the epoch, UTC: what is earlier has no date."""
-LAST_MOMENT = 253402300799
-"""The last second of the year 9999, since the epoch, UTC: what is later has no date."""
 
 
 def clean_text(value: object) -> object:
@@ -72,34 +66,6 @@ def small_object(value: dict[str, Any]) -> dict[str, Any]:
     if deeper_than(value, METADATA_DEPTH) or len(json.dumps(value).encode()) > METADATA_BYTES:
         raise ValueError("a JSON object of at most 4096 bytes and 4 levels")
     return value
-
-
-def moment(value: object) -> float:
-    """Read a time in RFC 3339 as seconds since the epoch, UTC.
-
-    Raises:
-        ValueError: It is no such time, has no offset, or has in UTC no year of 1 to 9999.
-    """
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise ValueError("a time in RFC 3339 with its offset, as 2026-11-25T12:00:00Z")
-    at = found.timestamp()
-    if not FIRST_MOMENT <= at <= LAST_MOMENT:
-        raise ValueError("a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z")
-    return at
-
-
-def check_span(since: float | None, until: float | None) -> None:
-    """Make sure that a span of time has a length.
-
-    Raises:
-        InvalidParams: It ends before it begins.
-    """
-    if since is not None and until is not None and since >= until:
-        raise InvalidParams.one("until", "a time after since", rfc3339(until))
 
 
 Text = Annotated[str, BeforeValidator(clean_text)]

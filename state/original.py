@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_mcp.state.errors import NotFound
-from persona_mcp.state.fields import LAST_MOMENT
+from persona_mcp.state.moments import LAST_MOMENT
 
 Row = dict[str, Any]
 CHROMA = "chroma.sqlite3"

@@ -35,6 +35,7 @@ from persona_mcp.state.arrow import (
     RelationshipType,
     Shown,
 )
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.relationship_params import ContextRow, RelationshipParams
 from persona_mcp.state.traits import BigFive
 
@@ -77,7 +78,6 @@ __all__ = [
     "without_bias",
 ]
 
-SECONDS_PER_DAY = 86400.0
 NEUTRAL = 0.5
 NEARLY_ONE, ROUNDING = 1 - 1e-12, 1e-9
 
@@ -273,7 +273,7 @@ def kept(arrow: Arrow, to_time: float, params: RelationshipParams) -> Contributi
     """Give the share of each distance from the baseline that is left at `to_time`, [0, 1]."""
     affinity_rest, trust_rest = _baselines(arrow, params)
     slowed = 1 + params.familiarity_slowing * arrow.familiarity
-    days = max(0.0, to_time - arrow.as_of) / SECONDS_PER_DAY / slowed
+    days = max(0.0, to_time - arrow.as_of) / DAY_S / slowed
 
     def share(distance: float, above: float, below: float) -> float:
         return float(2 ** (-days / (above if distance >= 0 else below)))

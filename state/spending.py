@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Integer, String, bindparam, insert, select, u
 
 from persona_mcp.state.access_tables import Spending
 from persona_mcp.state.database import Database
-from persona_mcp.state.memory.memory import DAY_S
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared
 
 ITS_OWN = (

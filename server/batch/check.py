@@ -22,6 +22,7 @@ from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.dialogue_spec import DialogueSpec, ModelSpec
 from persona_mcp.state.errors import InvalidParams, PersonaError
 from persona_mcp.state.model import ChatModel, Message, Sampling
+from persona_mcp.state.moments import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from persona_mcp.server.terminal import Terminal
@@ -33,7 +34,6 @@ SHORT, LONG = 0.5, 2.0
 """A dialogue may end at half of its turns; its later prompts take up to twice as long as the
 probe's, since they hold what was said."""
 EMBEDDED = "embedded:"
-MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 NAMES_SHOWN = 12
 
 

@@ -28,7 +28,7 @@ from persona_mcp.state.batch.kept_batch import BatchStatus, KeptBatch, Key
 from persona_mcp.state.batch.kept_batches import BatchLost, BatchRows
 from persona_mcp.state.callers import called_by, known_as
 from persona_mcp.state.errors import Conflict, InternalError, PersonaError, StorageUnavailable
-from persona_mcp.state.memory.memory import DAY_S
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.worker import Worker
 
 log = structlog.get_logger(__name__)

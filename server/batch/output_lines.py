@@ -11,7 +11,7 @@ from persona_mcp.state.batch.reading import (
     summaries,
 )
 from persona_mcp.state.batch.values import Outcome
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 
 Seen = Mapping[tuple[str, str], Mapping[str, float]]
 

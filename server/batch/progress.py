@@ -12,10 +12,10 @@ from persona_mcp.server.batch.batches import Event
 from persona_mcp.server.batch.course import Course
 from persona_mcp.server.terminal import Terminal, encodable
 from persona_mcp.state.batch.kept_batch import Progress
+from persona_mcp.state.moments import HOUR_S, MINUTE_S
 
 LINE_S = 10.0
 """Between two lines, in seconds."""
-MINUTE_S, HOUR_S = 60, 3600
 TEXT = "{task.completed}/{task.total} dialogues"
 
 

@@ -18,7 +18,7 @@ from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.arrow import Shown as Values
 from persona_mcp.state.errors import InvalidParams, NotConfigured, NotFound
 from persona_mcp.state.ids import name_key
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.relationship_store import read_log
 from persona_mcp.state.wishes import wishes
 

@@ -15,7 +15,7 @@ from persona_mcp.server.cli.run import run_loop
 from persona_mcp.server.store import Store, open_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.tokens import KnownToken, TokenStore
 
 T = TypeVar("T")

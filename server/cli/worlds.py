@@ -17,7 +17,7 @@ from persona_mcp.server.store import open_store
 from persona_mcp.server.terminal import Terminal
 from persona_mcp.state.errors import InvalidParams, StorageUnavailable
 from persona_mcp.state.ids import thread_id
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.worlds import (
     WorldUse,
     conversations_of,

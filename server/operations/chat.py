@@ -15,7 +15,7 @@ from persona_mcp.state.dialogue import plan_of
 from persona_mcp.state.exchange import Conversation, ConversationKind, Exchange, Turn
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.personas import those
 from persona_mcp.state.summaries import summed_up
 

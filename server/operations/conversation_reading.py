@@ -15,9 +15,9 @@ from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.exchange import ConversationKind, Exchange
 from persona_mcp.state.exchanges import get as get_exchange
-from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text, check_span
+from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text
 from persona_mcp.state.ids import thread_id
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import check_span, rfc3339
 
 if TYPE_CHECKING:  # it takes long to import, and tools are listed before that is done
     from langchain_core.runnables import RunnableConfig

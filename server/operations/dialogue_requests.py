@@ -18,7 +18,7 @@ from persona_mcp.state.batch.waves import SEEDS
 from persona_mcp.state.dialogue_spec import CastEntry, DialogueSpec
 from persona_mcp.state.dialogues import active_dialogues
 from persona_mcp.state.errors import Fault, InvalidParams
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.validation import shorten
 

@@ -24,7 +24,7 @@ from persona_mcp.state.batch.reading import Kind, SaidTurn, participants_of, sai
 from persona_mcp.state.batch.values import CastMember, Outcome
 from persona_mcp.state.errors import Conflict, Forbidden, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.snapshots.file import canonical
 
 Part = Literal["transcript", "scores", "relationships", "memories"]

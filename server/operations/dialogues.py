@@ -22,7 +22,7 @@ from persona_mcp.state.batch.kept_batch import AskedBatch, BatchStatus, KeptBatc
 from persona_mcp.state.dialogue_spec import PARTICIPANTS_MAX, Seed
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.request import GENERAL
 from persona_mcp.state.validation import shorten
 

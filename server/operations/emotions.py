@@ -14,7 +14,7 @@ from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.feelings import at_rest, at_time, set_feelings, stored_feelings
 from persona_mcp.state.fields import Number, Reference
 from persona_mcp.state.meeting import Signed, Why
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 
 Share = Annotated[Number, Field(ge=0, le=1)]

@@ -13,7 +13,7 @@ from persona_mcp.server.runs import unless_lost
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.fields import Id
 from persona_mcp.state.host_prompts import HostReply
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 
 
 class PersonaPromptArguments(ChatArguments):

@@ -11,9 +11,10 @@ from persona_mcp.server.operations.relationships import party
 from persona_mcp.server.telling import told_to
 from persona_mcp.state.fields import WHOLE, Id, Metadata, Number, Reference, Text
 from persona_mcp.state.memory.importance import Importance, Occasion, importance, interests_of
-from persona_mcp.state.memory.memory import HEARSAY, Memory, NewMemory, Recalled, Sought, rfc3339
+from persona_mcp.state.memory.memory import HEARSAY, Memory, NewMemory, Recalled, Sought
 from persona_mcp.state.memory.params import RetentionParams
 from persona_mcp.state.memory.retention import effective, retention
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 
 PARTIES = 32

@@ -10,8 +10,8 @@ from persona_mcp.server.operations.memory_upkeep import pruning_of
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.fields import WHOLE, Id, Number, Reference
 from persona_mcp.state.memory.decay_store import DecayStore
-from persona_mcp.state.memory.memory import rfc3339
 from persona_mcp.state.memory.upkeep_store import UpkeepSwitch
+from persona_mcp.state.moments import rfc3339
 
 
 class MemoryDecayStartArguments(Arguments):

@@ -15,10 +15,10 @@ from persona_mcp.server.operations.memories import (
 )
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.errors import NotFound
-from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text, check_span
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.fields import WHOLE, Id, Moment, Reference, Text
 from persona_mcp.state.memory.store import Order, Wanted
 from persona_mcp.state.memory.weights import by_tenths, read_weights
+from persona_mcp.state.moments import check_span, rfc3339
 
 MILLISECONDS = 1000
 PRIVATE = "private"

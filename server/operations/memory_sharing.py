@@ -9,9 +9,10 @@ from persona_mcp.server.current import current_persona
 from persona_mcp.server.operations.memories import PERSONA, Share
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.fields import WHOLE, Reference, Text
-from persona_mcp.state.memory.memory import Memory, Recalled, Sought, rfc3339
+from persona_mcp.state.memory.memory import Memory, Recalled, Sought
 from persona_mcp.state.memory.sharing import count_open
 from persona_mcp.state.memory.store import Wanted
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 
 

@@ -11,9 +11,9 @@ from persona_mcp.server.operations.memories import PERSONA
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.fields import Id, Reference
-from persona_mcp.state.memory.memory import rfc3339
 from persona_mcp.state.memory.params import PruningParams
 from persona_mcp.state.memory.prune_store import Plan, Pruned, PruneStore
+from persona_mcp.state.moments import rfc3339
 
 if TYPE_CHECKING:
     from persona_mcp.server.store import Store

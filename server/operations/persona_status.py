@@ -27,7 +27,7 @@ from persona_mcp.state.availability import NAMES
 from persona_mcp.state.feelings import Feelings, at_rest, at_time, stored_feelings
 from persona_mcp.state.fields import Reference
 from persona_mcp.state.interaction import InteractionState
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.visual import VisualContext, of_persona
 

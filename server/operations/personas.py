@@ -13,7 +13,7 @@ from persona_mcp.state.cards.card import CardUse
 from persona_mcp.state.cards.store import card_use
 from persona_mcp.state.feelings import Feelings, read_feelings
 from persona_mcp.state.fields import WHOLE, Reference, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona, PersonaSpec
 from persona_mcp.state.personas import find
 

@@ -13,7 +13,7 @@ from persona_mcp.server.operations.relationships import party
 from persona_mcp.state import relationship
 from persona_mcp.state.errors import LimitExceeded
 from persona_mcp.state.fields import Moment, Number, Reference
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_graph import metrics
 from persona_mcp.state.relationship_store import (

@@ -21,8 +21,8 @@ from persona_mcp.server.operations.relationships import (
 from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Contribution, Shown
 from persona_mcp.state.explaining import Step, contributions, course, influence
-from persona_mcp.state.fields import WHOLE, Moment, Reference, check_span
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.fields import WHOLE, Moment, Reference
+from persona_mcp.state.moments import check_span, rfc3339
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import Log, Logged, read_log
 

@@ -15,7 +15,7 @@ from persona_mcp.state import relationship
 from persona_mcp.state.arrow import Arrow, Shown
 from persona_mcp.state.compatibility import Compatibility, compatibility, profile_of
 from persona_mcp.state.fields import WHOLE, Number, Reference, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import (

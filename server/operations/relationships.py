@@ -14,7 +14,7 @@ from persona_mcp.state.effects import read_arrow
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.explaining import contributions, influence
 from persona_mcp.state.fields import Id, Reference
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.relationship import RelationshipParams
 from persona_mcp.state.relationship_store import Log, Logged, read_log
 

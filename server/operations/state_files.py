@@ -16,7 +16,7 @@ from persona_mcp.server.operations.states import (
 )
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import WHOLE, Id
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.snapshots.file import enveloped
 from persona_mcp.state.snapshots.store import AUTOMATIC, Which
 

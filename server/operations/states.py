@@ -12,7 +12,7 @@ from persona_mcp.server.admission import check_named
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.errors import InvalidParams, LimitExceeded, PersonaError, StorageUnavailable
 from persona_mcp.state.fields import WHOLE, Id, Reference, Text
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.sessions import Session
 from persona_mcp.state.snapshots.file import enveloped, open_file
 from persona_mcp.state.snapshots.rows import Rows, Selection

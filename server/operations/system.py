@@ -15,7 +15,7 @@ from persona_mcp.server.part_checks import PartChecks
 from persona_mcp.state.census import count_world
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.index.synced import SyncedIndex
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 
 PROVIDERS = ("ollama", "openai", "embedded")
 

@@ -11,7 +11,7 @@ from persona_mcp.server.current import current_persona
 from persona_mcp.server.operations.registry import Arguments, Call, Result, operation
 from persona_mcp.state.errors import InvalidParams
 from persona_mcp.state.fields import Number, Reference, Text, deeper_than
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.visual import Look, Target, TargetKind, VisualContext, keep_look
 
 DATA_BYTES, DATA_DEPTH = 16_384, 6

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 from persona_mcp.state.batch.arms import at_values, chosen_in
 from persona_mcp.state.batch.grid import Arms, only
-from persona_mcp.state.batch.waves import HOUR_S
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import Fault
-from persona_mcp.state.fields import LAST_MOMENT
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import HOUR_S, LAST_MOMENT, rfc3339
 
 WAVE_HOURS = 48.0
 """A wave is over by then: its dialogues take a day at most, and their last turns."""

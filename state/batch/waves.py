@@ -13,9 +13,9 @@ from persona_mcp.state.batch.values import Job, Place
 from persona_mcp.state.dialogue_spec import DialogueSpec, TalkSpec, WaveSpec
 from persona_mcp.state.drawing import draw
 from persona_mcp.state.ids import derived_id
+from persona_mcp.state.moments import HOUR_S
 
 SEEDS = 2**31
-HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)

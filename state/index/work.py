@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, Double, String, bindparam, delete, insert, select
 
 from persona_mcp.state import tables
-from persona_mcp.state.memory.memory import DAY_S
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared, listed
 
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores

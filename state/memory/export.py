@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, func, select
 from persona_mcp.state import tables
 from persona_mcp.state.cursors import bad_cursor
 from persona_mcp.state.database import Database
-from persona_mcp.state.memory.memory import Memory, rfc3339
+from persona_mcp.state.memory.memory import Memory
 from persona_mcp.state.memory.store import read_memories
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory

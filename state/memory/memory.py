@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-DAY_S = 86_400.0
+from persona_mcp.state.moments import DAY_S
+
 OPEN = ("public", "shared")
 """Visibilities of which others are given candidates; who was there is for the caller to check."""
 HEARSAY = "hearsay"
@@ -196,8 +197,3 @@ def day(at: float) -> str:
     """Write a time's day: `8 May 2023`."""
     moment = datetime.fromtimestamp(at, UTC)
     return f"{moment.day} {moment:%B %Y}"
-
-
-def rfc3339(at: float) -> str:
-    """Write a time as RFC 3339 in UTC with `Z`, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_mcp.state.memory.memory import DAY_S
 from persona_mcp.state.memory.params import PruningParams, RetentionParams
 from persona_mcp.state.memory.retention import effective, retention
+from persona_mcp.state.moments import DAY_S
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -4,8 +4,8 @@ from sqlalchemy import Connection, Float, String, bindparam, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.memory.changes import purge_memories
-from persona_mcp.state.memory.memory import DAY_S
 from persona_mcp.state.memory.params import PruningParams
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared
 
 M = tables.Memory

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_mcp.state.memory.memory import DAY_S
 from persona_mcp.state.memory.params import RetrievalParams
+from persona_mcp.state.moments import DAY_S
 
 EPSILON = 1e-6
 MONTHS = (

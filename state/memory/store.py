@@ -23,7 +23,8 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
 from persona_mcp.state.index.work import Claim, add_work
-from persona_mcp.state.memory.memory import DAY_S, Memory, NewMemory, Revision, WholeMemory
+from persona_mcp.state.memory.memory import Memory, NewMemory, Revision, WholeMemory
+from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory

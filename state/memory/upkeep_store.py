@@ -20,10 +20,10 @@ from persona_mcp.state.memory.prune_store import (
     still_so,
 )
 from persona_mcp.state.memory.removal import remove_long_gone
+from persona_mcp.state.moments import HOUR_S
 from persona_mcp.state.prepared import Prepared
 
 T = tables.Upkeep
-HOUR_S = 3600.0
 WORLD = bindparam("world", type_=String)
 READ = Prepared(select(T).where(T.world_id == WORLD))
 ON = Prepared(select(T).where(T.switched_on).order_by(T.world_id))

@@ -32,9 +32,10 @@ from persona_mcp.state.dialogue import Plan
 from persona_mcp.state.emotion import EmotionalState, Impulses
 from persona_mcp.state.errors import BadSnapshot
 from persona_mcp.state.exchange import ConversationKind
-from persona_mcp.state.fields import ID_PATTERN, LAST_MOMENT, deeper_than
+from persona_mcp.state.fields import ID_PATTERN, deeper_than
 from persona_mcp.state.ids import name_key
 from persona_mcp.state.interaction import InteractionState
+from persona_mcp.state.moments import LAST_MOMENT
 from persona_mcp.state.persona import PersonaSpec
 from persona_mcp.state.snapshots.rows import RESTING, Row, Rows, key_of
 from persona_mcp.state.snapshots.tables import BY_NAME, KEPT, PLACE, Kept

@@ -2,15 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_mcp.state.fields import (
-    clean_text,
-    deeper_than,
-    lower,
-    moment,
-    small_object,
-    whole_number,
-)
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.fields import clean_text, deeper_than, lower, small_object, whole_number
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\r", "\x7f", "\x85", "\ud800", "\udfff"])
@@ -61,21 +53,3 @@ def test_a_small_object_passes_and_a_large_one_does_not() -> None:
 
 def test_case_is_folded_down() -> None:
     assert lower("NOBLE") == "noble"
-
-
-@pytest.mark.parametrize("given", ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"])
-def test_the_first_and_the_last_moment_are_written_as_they_were_given(given: str) -> None:
-    assert rfc3339(moment(given)) == given
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "0001-01-01T00:00:00+14:00",
-        "9999-12-31T23:59:59-14:00",
-        "9999-12-31T23:59:59.999999Z",
-    ],
-)
-def test_a_time_that_has_no_date_in_utc_is_refused(given: str) -> None:
-    with pytest.raises(ValueError, match="to 9999-12-31T23:59:59Z"):
-        moment(given)

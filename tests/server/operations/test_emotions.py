@@ -8,7 +8,7 @@ from persona_mcp.server.service import Service
 from persona_mcp.state import tables
 from persona_mcp.state.errors import Conflict, InvalidParams, NoCurrentPersona, NotFound
 from persona_mcp.state.feelings import fold_feelings, stored_feelings
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from tests.calls import call, dump, rows, say
 from tests.doubles import ScriptedModel
 

@@ -7,7 +7,7 @@ import pytest
 
 from persona_mcp.server.service import Service
 from persona_mcp.state.errors import InvalidParams, LimitExceeded, NotFound
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.relationship import Deltas
 from tests.arrows import CRUEL, DAY, KIND, crowd, delete_persona, happen
 from tests.calls import call, say

@@ -9,7 +9,7 @@ import pytest
 from persona_mcp.server.service import Service
 from persona_mcp.state.arrow import Origin
 from persona_mcp.state.errors import InvalidParams, NotFound
-from persona_mcp.state.memory.memory import rfc3339
+from persona_mcp.state.moments import rfc3339
 from persona_mcp.state.relationship import Deltas
 from tests.arrows import DAY, happen, switch_off
 from tests.calls import call, say

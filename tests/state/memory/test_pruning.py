@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from persona_mcp.state.memory.memory import DAY_S
 from persona_mcp.state.memory.params import PruningParams, RetentionParams, Strategy
 from persona_mcp.state.memory.pruning import (
     Columns,
@@ -19,6 +18,7 @@ from persona_mcp.state.memory.pruning import (
     upkeep,
     weigh,
 )
+from persona_mcp.state.moments import DAY_S
 
 NOW = 1_700_000_000.0
 FADING = RetentionParams()
