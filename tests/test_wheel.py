@@ -20,7 +20,7 @@ DATA = (
     "config/minilm/tokenizer.json",
     "config/personas/*.yaml",
     "state/words/*.yaml",
-    "server/report_page/report.html",
+    "server/report/report.html",
     "migrations/script.py.mako",
 )
 HEAVY = ("langgraph", "chromadb", "sqlalchemy", "onnxruntime", "numpy")

@@ -306,7 +306,9 @@ async def test_a_worker_without_a_server_is_left_alone_for_a_while(
     frozen = await world()
     async with ModelServer("404") as breaks:
         engine = await opened(SETTINGS, model_of_each(breaks, server), len(JOBS), 2)
-        for one in JOBS:
+        # Both workers at first: which of them is asked first depends on which was ready first.
+        await asyncio.gather(*(engine.hold(Work(one, frozen), unheard) for one in JOBS[:2]))
+        for one in JOBS[2:]:
             await engine.hold(Work(one, frozen), unheard)
         await engine.aclose()
         asked = len(breaks.requests)
