@@ -328,7 +328,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exchange")
     parser.add_argument("--exchanges", type=int, default=POINTS[-1], help="the last point")
     parser.add_argument("--embedder", choices=("both", "stub", "minilm"), default="both")
-    parser.add_argument("--index", choices=("chroma", "exact"), default="chroma")
+    parser.add_argument(
+        "--index",
+        choices=("held", "chroma", "exact"),
+        default="held",
+        help="what is searched: what is held in memory, as usual, or always the one index or other",
+    )
     parser.add_argument("--json", action="store_true", help="figures as JSON, without bars")
     given = parser.parse_args()
     configure_logging(LogSettings())
@@ -338,7 +343,9 @@ def main() -> None:
         if given.embedder in ("both", name):
             print(f"{name}, {given.index}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="persona-exchange-") as folder:
-                settings = load_settings(data_dir=Path(folder), index={"kind": given.index})
+                held = given.index == "held"
+                index = {"kind": "chroma"} if held else {"kind": given.index, "held_each": 0}
+                settings = load_settings(data_dir=Path(folder), index=index)
                 embedder = HashEmbedder() if name == "stub" else open_embedder(settings.embedder)
                 with busy_runner() as runner:  # as `persona serve` runs
                     found[name] = runner.run(measure(settings, embedder, points))

@@ -47,7 +47,7 @@ WORLD = "main"
 USER = "sam"
 PERSONAS = {1_000: 1, 10_000: 20, 100_000: 50}
 BARS_MS = {10_000: 30.0, 100_000: 100.0}
-KINDS = ("chroma", "exact")
+KINDS = ("held", "chroma", "exact")
 BATCH = 2000
 TALK = 20
 """Turns of one conversation."""
@@ -67,7 +67,7 @@ class Figures:
     Attributes:
         memories: How many there are.
         personas: Of how many; all in one world.
-        index: chroma or exact.
+        index: held in memory beside Chroma, or chroma or exact alone.
         search_p50_ms: A search, its embedding included; each persona was searched once before.
         search_p95_ms: Likewise.
         search_cpu_ms: Processor time of a search, the mean, all threads.
@@ -95,7 +95,8 @@ class Figures:
 
 def settings_of(folder: Path, index: str) -> Settings:
     """Say where data is and which index serves."""
-    return load_settings(data_dir=folder, index={"kind": index}, embedder={"threads": 1})
+    its = {"kind": "chroma"} if index == "held" else {"kind": index, "held_each": 0}
+    return load_settings(data_dir=folder, index=its, embedder={"threads": 1})
 
 
 def name_of(number: int) -> str:
@@ -241,7 +242,7 @@ def percentiles(times: list[float]) -> tuple[float, float]:
 def disk_mb(folder: Path, index: str) -> float:
     """Return the size of the files, in 10^6 bytes."""
     files = list(folder.glob("persona.db*"))
-    files += (folder / "chroma").rglob("*") if index == "chroma" else []
+    files += (folder / "chroma").rglob("*") if index != "exact" else []
     return sum(file.stat().st_size for file in files if file.is_file()) / MB
 
 

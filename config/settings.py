@@ -229,6 +229,16 @@ class IndexSettings(Section):
     shards_cached: int = Field(
         64, ge=1, le=10_000, description="Personas whose vectors stay in memory"
     )
+    held_each: int = Field(
+        5000,
+        ge=0,
+        le=100_000,
+        description="What a persona that may know so many memories at most may know is searched "
+        "in memory, without the index; 0 for never",
+    )
+    held: int = Field(
+        20_000, ge=0, le=10_000_000, description="Memories that are held in memory for that, in all"
+    )
 
 
 class ConversationSettings(Section):

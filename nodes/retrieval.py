@@ -38,6 +38,7 @@ async def retrieve_memories(
         state["message"],
         parts.limits.recalled + len(scene.window),
         withhold=None if is_close else personal,
+        uses=False,
     )
     said_now = scene.answers_turn  # a turn of a talk between personas is remembered already
     told = tuple(hit for hit in found.hits if said_now is None or hit.memory.turn_id != said_now)

@@ -61,6 +61,7 @@ from persona_mcp.state.exchange import Exchange, ExchangeStatus
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.index.indexer import Indexer
 from persona_mcp.state.index.synced import SyncedIndex
+from persona_mcp.state.memory.held import HeldMemories
 from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.watching import Tracer
@@ -352,7 +353,10 @@ async def open_service(
         index = SyncedIndex(database, opened, embedder.model_id, chosen.batch, chosen.shards_cached)
         stack.push_async_callback(index.aclose)
         indexer = indexer_of(settings, database, index, embedder, liveness)
-        memories = MemorySearch(database, index, embedder, settings.retrieval, chosen.request_s)
+        held = HeldMemories(chosen.held_each, chosen.held)
+        memories = MemorySearch(
+            database, index, embedder, settings.retrieval, chosen.request_s, held
+        )
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
         summaries = Summaries()
         parts = parts_of(store, memories, model, embedder, indexer, summaries, liveness.owner)

@@ -32,7 +32,9 @@ V = tables.VisualContext
 X = tables.Exchange
 WORLD, PERSONA = bindparam("world", type_=String), bindparam("persona", type_=String)
 
-STAYS = frozenset({"snapshots", "answers", "batches", "sessions", "upkeep", "outbox"})
+STAYS = frozenset(
+    {"snapshots", "answers", "batches", "sessions", "upkeep", "outbox", "memory_stamps"}
+)
 """Tables that are about a world and are no part of it: they are not erased with what is in it."""
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
@@ -143,6 +144,21 @@ class MemoryVector(Base):
     version: Mapped[int]
     """Of the memory that was embedded."""
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class MemoryStamp(Base):
+    """Tells whether memories were changed or deleted: triggers write another one after each.
+
+    No key refers to the world: they write while a world is deleted, too.
+    """
+
+    __tablename__ = "memory_stamps"
+
+    world_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner: Mapped[str] = mapped_column(ID, primary_key=True)
+    """Whose memories; empty for all in the world that are open to others than their owner."""
+    stamp: Mapped[int] = mapped_column(BigInteger)
+    """A random number."""
 
 
 class OutboxEntry(Base):

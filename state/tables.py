@@ -22,6 +22,7 @@ from persona_mcp.state.kept_tables import Snapshot as Snapshot
 from persona_mcp.state.memory_tables import DecayRun as DecayRun
 from persona_mcp.state.memory_tables import Memory as Memory
 from persona_mcp.state.memory_tables import MemoryRevision as MemoryRevision
+from persona_mcp.state.memory_tables import MemoryStamp as MemoryStamp
 from persona_mcp.state.memory_tables import MemoryUse as MemoryUse
 from persona_mcp.state.memory_tables import MemoryVector as MemoryVector
 from persona_mcp.state.memory_tables import MemoryWitness as MemoryWitness

@@ -13,6 +13,7 @@ from persona_mcp.state.personas import near
 from persona_mcp.state.table_base import Base
 
 W = tables.World
+S = tables.MemoryStamp
 P = tables.Persona
 C = tables.Conversation
 M = tables.Memory
@@ -126,4 +127,5 @@ def remove_world(
     conversations = conversations_of(connection, world_id)
     erase_world(connection, world_id, now)
     connection.execute(delete(W).where(W.id == world_id))
+    connection.execute(delete(S).where(S.world_id == world_id))
     return found, conversations

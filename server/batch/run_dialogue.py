@@ -27,6 +27,7 @@ from persona_mcp.state.dialogue_spec import TalkSpec
 from persona_mcp.state.errors import Cancelled, InternalError, NotFound, PersonaError
 from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.inline_database import InlineDatabase
+from persona_mcp.state.memory.held import HeldMemories
 from persona_mcp.state.memory.search import MemorySearch
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.persona_changes import update_persona
@@ -38,8 +39,8 @@ log = structlog.get_logger(__name__)
 
 SHARDS = 32
 """Personas whose vectors stay in memory: all of a dialogue's."""
-FEW = 60
-"""Memories up to which a search scores all of a persona's: to choose among them takes longer."""
+HELD = 10_000
+"""Memories that are held while a dialogue lasts; of a persona that knows more, indexes tell."""
 Told = Callable[[TurnTold], None]
 
 
@@ -134,7 +135,8 @@ class Talk:
 
     def _parts_of(self, host: DialogueHost) -> Parts:
         index = ExactIndex(self._database, host.embedder.model_id, SHARDS)
-        memories = MemorySearch(self._database, index, host.embedder, host.retrieval, few=FEW)
+        held = HeldMemories(HELD, HELD)
+        memories = MemorySearch(self._database, index, host.embedder, host.retrieval, held=held)
         return Parts(
             database=self._database,
             memories=memories,

@@ -139,26 +139,32 @@ class Indexer(Worker):
         self._process = process
         self._is_gone = is_gone
         self._now = now
-        self._forgets_at = 0.0
+        self._looks_at = 0.0
+        self._embedded: set[str] = set()
+        """Worlds of what was embedded since the index was last looked at."""
         self._more = True
         """Whether the last batch left something behind; what is written later wakes the worker."""
         self._ours_last = False
         """Whether the last batch was of what this process wrote."""
 
     async def turn(self) -> None:
-        """Have the index forget what is gone, now and then, and embed what is new."""
+        """Have the index follow what is gone and new, now and then, and embed what is new."""
         try:
-            await self._forget()
+            await self._look()
         finally:  # neither waits for the other
             self._more = True
             while self._more and not self._stopping and await self.work_off():
                 pass
 
-    async def _forget(self) -> None:
-        # Not at each wake: until then SQL keeps what is gone out of results.
-        if (now := time.monotonic()) >= self._forgets_at:
-            self._forgets_at = now + self._limits.poll_s
+    async def _look(self) -> None:
+        # Not at each wake: until then SQL keeps what is gone out of results, and a search looks at
+        # what is new by itself, or is held in memory.
+        if (now := time.monotonic()) >= self._looks_at:
+            self._looks_at = now + self._limits.poll_s
             await self._index.forget()
+            for world_id in sorted(self._embedded):
+                await self._index.keep_up(world_id)
+                self._embedded.discard(world_id)
 
     def claim(self) -> Claim:
         """Return the claim of this worker on what its process writes now."""
@@ -314,6 +320,7 @@ class Indexer(Worker):
 
         # A power cut leaves the work in the outbox: it is done again.
         await self._database.write_unsynced(write)
+        self._embedded |= {row.world_id for row in rows}
 
     def _values(self, row: Row[Any], vector: bytes) -> dict[str, Any]:
         return {

@@ -161,13 +161,22 @@ class SyncedIndex:
                 return await self._exact.search(world_id, vector, reader, limit)
             hits = await self._index.search(world_id, vector, reader, limit)
         except StorageUnavailable:
-            # What it has after it failed is not known: it is compared again.
-            self._fresh.pop(world_id, None)
-            if not self._index.is_own or self._closed:
+            if not self._mends(world_id):
                 raise
-            self._make_anew(world_id)
             return await self._exact.search(world_id, vector, reader, limit)
         return fresh.among(hits, vector, reader, limit)
+
+    async def keep_up(self, world_id: str) -> None:
+        """Have the index follow what was written in a world that nobody may ask it about.
+
+        Raises:
+            StorageUnavailable: The database or the index did not answer.
+        """
+        try:
+            await self.catch_up(world_id)
+        except StorageUnavailable:
+            if not self._mends(world_id):
+                raise
 
     async def catch_up(self, world_id: str) -> FreshVectors:
         """Look at the vectors that were written since the last time, and return the fresh ones.
@@ -268,13 +277,22 @@ class SyncedIndex:
         if self._behind and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(self._fill_all(), name="index rebuild")
 
-    def _make_anew(self, world_id: str) -> None:
-        """Make a world's part of our own index anew, the first time that it fails."""
+    def _mends(self, world_id: str) -> bool:
+        """Make a world's part of our own index anew, the first time that it fails.
+
+        Returns:
+            Whether it is ours, so that exact scoring answers meanwhile.
+        """
+        # What it has after it failed is not known: it is compared again.
+        self._fresh.pop(world_id, None)
+        if not self._index.is_own or self._closed:
+            return False
         if world_id not in self._failed:
             self._failed.add(world_id)
             self._to_drop.add(world_id)
             log.warning(f"{FAILED}, and exact scoring answers meanwhile", world=world_id)
             self._fill([world_id])
+        return True
 
     async def _fill_all(self) -> None:
         while self._behind:

@@ -42,14 +42,6 @@ class Statistics:
     having: Mapping[str, int]
 
 
-def counted(query: str, texts: Sequence[str]) -> Statistics:
-    """Count texts, all that there are, and those that have each word of a query."""
-    stems = {term: set(map(stem, words_of(term))) for term in terms_of(query)}
-    found = [stems_of(text).keys() for text in texts]
-    having = {term: sum(its <= one for one in found) for term, its in stems.items()}
-    return Statistics(len(texts), having)
-
-
 def spaced(text: str) -> str:
     """Return a text's words with spaces between, without case and accents."""
     text = text.casefold()
@@ -71,6 +63,16 @@ def stem(word: str) -> str:
     return found
 
 
+def weights_of(query: str, known: Statistics) -> dict[str, float]:
+    """Return how rare the words of a query are, by stem: the logarithm of `bm25`."""
+    weights: dict[str, float] = {}
+    for term in terms_of(query):
+        having = min(known.having.get(term, 0), known.memories)
+        rare = math.log(1 + (known.memories - having + 0.5) / (having + 0.5))
+        weights |= dict.fromkeys(map(stem, words_of(term)), rare)
+    return weights
+
+
 def bm25(
     query: str, texts: Sequence[str], known: Statistics, params: RetrievalParams
 ) -> list[float]:
@@ -80,11 +82,7 @@ def bm25(
     / (f + k1 (1 - b + b length / mean length)). Source: Robertson and Zaragoza, 2009, with the
     logarithm that is never negative.
     """
-    weights: dict[str, float] = {}
-    for term in terms_of(query):
-        having = min(known.having.get(term, 0), known.memories)
-        rare = math.log(1 + (known.memories - having + 0.5) / (having + 0.5))
-        weights |= dict.fromkeys(map(stem, words_of(term)), rare)
+    weights = weights_of(query, known)
     k1, b = params.lexical_k1, params.lexical_b
     mean_length = sum(map(len, texts)) / max(len(texts), 1)
     scores = []
@@ -106,13 +104,13 @@ def bm25(
     return scores
 
 
-@lru_cache(TEXTS_KEPT)
-def stems_of(text: str) -> Mapping[str, int]:
-    """Count the stems of a text, in the order in which they first stand there.
-
-    What is a candidate once is one again at the next search, most often.
-    """
+def count_stems(text: str) -> Mapping[str, int]:
+    """Count the stems of a text, in the order in which they first stand there."""
     found: dict[str, int] = {}
     for stemmed in map(stem, words_of(text)):
         found[stemmed] = found.get(stemmed, 0) + 1
     return found
+
+
+stems_of = lru_cache(TEXTS_KEPT)(count_stems)
+"""What is a candidate once is one again at the next search, most often."""

@@ -292,24 +292,3 @@ def read_candidates(
     )
     # SQLite would carry texts and vectors through its sorting.
     return sorted(map(Found._make, rows))
-
-
-def read_few(
-    connection: Connection, world_id: str, reader: str, model_id: str, most: int
-) -> list[Found] | None:
-    """Read all memories that the reader may know, in order of their ids, with their vectors.
-
-    Args:
-        connection: An open transaction.
-        world_id: Where.
-        reader: Who asks.
-        model_id: Whose vectors.
-        most: If there may be more than so many, none is read.
-
-    Returns:
-        None where none is read.
-    """
-    its = reading(world_id, reader)
-    if REACHABLE.scalar(connection, most=most + 1, world=world_id, reader=reader) > most:
-        return None
-    return sorted(map(Found._make, EVERYTHING.all(connection, model=model_id, **its)))

@@ -9,14 +9,11 @@ each part is worth.
 
 import math
 import re
+from array import array
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.moments import DAY_S
@@ -33,8 +30,7 @@ MAY = re.compile(r"\b(?:in|of|on|\d+(?:st|nd|rd|th)?)\s+may\b|\bmay\s+\d")
 WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
-LENGTHS_KEPT = 4096
-Scores = NDArray[np.float64]
+NOWHERE = -1
 
 
 class Spoken(NamedTuple):
@@ -57,35 +53,115 @@ class Spoken(NamedTuple):
     text: str
 
 
-class Candidate(NamedTuple):
-    """A memory that may be an answer.
+class Turns:
+    """What a score needs of memories that are turns, or anything else: a row for each.
+
+    In columns of numbers, so that many rows are looked at at once. A place is whose memory of which
+    turn it is, a session whose of which conversation on which day; each has a number of its own,
+    and so has whatever is no turn.
 
     Attributes:
-        id: Of the memory.
-        dense: Cosine to the query, [-1, 1]; None where there is no vector.
-        lexical: Score of the words, 0 or more; 0 where none is in it.
-        spoken: Of a turn; None for anything else that is known.
+        places: Of each row.
+        before: The places of the turns before.
+        after: And of those after; `NOWHERE` for none.
+        sessions: Of each row.
+        speakers: Places in `names`; `NOWHERE` for what is no turn.
+        times: When it was said, in seconds since the epoch, UTC.
+        questions: Whether it asks.
+        lengths: z-scores of the logarithm of how many words it has; 0 for what is no turn.
+        names: What the speakers are called.
+    """
+
+    def __init__(self) -> None:
+        """Hold no rows yet."""
+        self.places, self.before, self.after = array("q"), array("q"), array("q")
+        self.sessions, self.speakers = array("q"), array("q")
+        self.times, self.questions, self.lengths = array("d"), array("b"), array("d")
+        self.names: list[str] = []
+        self._speakers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, str, int | None, int | None], int] = {}
+        self._given = 0
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.places)
+
+    def add(self, spoken: Spoken | None) -> None:
+        """Add a row; None for a memory that is no turn."""
+        place, before, after, session, speaker = self._new(), NOWHERE, NOWHERE, self._new(), NOWHERE
+        at, asks, length = 0.0, False, 0.0
+        if spoken is not None:
+            if (number := spoken.number) is not None:
+                before, place, after = (
+                    self._number(spoken, turn, None) for turn in (number - 1, number, number + 1)
+                )
+            session = self._number(spoken, None, int(spoken.at // DAY_S))
+            speaker = self._speaker(spoken.speaker)
+            at, length = spoken.at, lengthy(spoken.text)
+            asks = spoken.text.rstrip().endswith("?")
+        self.places.append(place)
+        self.before.append(before)
+        self.after.append(after)
+        self.sessions.append(session)
+        self.speakers.append(speaker)
+        self.times.append(at)
+        self.questions.append(asks)
+        self.lengths.append(length)
+
+    def _number(self, spoken: Spoken, turn: int | None, day: int | None) -> int:
+        """Return the number of a place or a session, a new one if it has none yet."""
+        its = spoken.owner, spoken.conversation_id, turn, day
+        number = self._numbers.get(its)
+        if number is None:
+            number = self._numbers[its] = self._new()
+        return number
+
+    def _speaker(self, name: str) -> int:
+        """Return the number of a speaker, a new one if it has none yet."""
+        number = self._speakers.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+        return number
+
+    def _new(self) -> int:
+        self._given += 1
+        return self._given
+
+
+class Pool(NamedTuple):
+    """Memories that may be an answer, and what bears on them.
+
+    Attributes:
+        ids: Of the memories.
+        dense: Cosines to the query, [-1, 1]; None where there is no vector.
+        lexical: Scores of the words, 0 or more; 0 where none is in it.
+        turns: What is known of each, and maybe of others.
+        rows: Where each stands in `turns`.
+    """
+
+    ids: Sequence[str]
+    dense: Sequence[float | None]
+    lexical: Sequence[float]
+    turns: Turns
+    rows: Sequence[int]
+
+
+class Scored(NamedTuple):
+    """A memory and what it scored.
+
+    Attributes:
+        id: Which.
+        dense: Cosine to the query; None where there is no vector.
+        lexical: Score of the words.
+        score: What it is ranked by.
+        parts: What each part gave, the weights included.
     """
 
     id: str
     dense: float | None
     lexical: float
-    spoken: Spoken | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A candidate and what it scored.
-
-    Attributes:
-        candidate: Which.
-        score: What it is ranked by.
-        parts: What each part gave, the weights included.
-    """
-
-    candidate: Candidate
     score: float
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -134,26 +210,27 @@ def named(query: str, speakers: Iterable[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def standardise(values: Sequence[float | None]) -> Scores:
-    """Return z-scores, shape (n,); a missing value counts as the mean, 0.
+def standardise(values: Sequence[float | None]) -> list[float]:
+    """Return z-scores; a missing value counts as the mean, 0.
 
     Source: z(x) = (x - mean) / (sd + 1e-6), over the values that are there.
     """
-    there = np.array([v for v in values if v is not None], dtype=np.float64)
-    if there.size == 0:
-        return np.zeros(len(values))
-    mean, deviation = float(there.mean()), float(there.std()) + EPSILON
-    return np.array([0.0 if v is None else (v - mean) / deviation for v in values])
+    there = [value for value in values if value is not None]
+    if not there:
+        return [0.0] * len(values)
+    mean = math.fsum(there) / len(there)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in there) / len(there)) + EPSILON
+    return [0.0 if value is None else (value - mean) / deviation for value in values]
 
 
 def rank(
     query: str,
-    pool: Sequence[Candidate],
+    pool: Pool,
     params: RetrievalParams,
     limit: int | None = None,
     among: Container[str] | None = None,
 ) -> list[Scored]:
-    """Score the candidates and sort them: best first, ties by id.
+    """Score a pool and sort it: best first, ties by id.
 
     S = a z(dense) + b z(lexical), over the pool. To S is added, for a turn: c S of the turn before,
     d S of the turn after; e for its speaker, if the query names no other; f for its date; - g for a
@@ -167,128 +244,92 @@ def rank(
         limit: How many are returned, at most.
         among: Ids that may be returned; None for all.
     """
-    if not pool:
+    if not pool.ids:
         return []
-    ids, dense, lexical, spoken = zip(*pool, strict=True)
-    own = params.dense_weight * standardise(dense) + params.lexical_weight * standardise(lexical)
-    gains = {"session": params.session_weight * own}
-    turns = [at for at, turn in enumerate(spoken) if turn is not None]
-    if turns:
-        said = Turns(*(list(column) for column in zip(*(spoken[at] for at in turns), strict=True)))
-        gains |= gains_of_turns(query, said, turns, own, params)
-    total = own + sum(gains.values())
-    best = sorted(zip((-total).tolist(), ids, range(len(pool)), strict=True))
+    a, b = params.dense_weight, params.lexical_weight
+    meanings, words = standardise(pool.dense), standardise(pool.lexical)
+    own = [a * meaning + b * word for meaning, word in zip(meanings, words, strict=True)]
+    gains = gains_of(query, pool, own, params)
+    parts = list(zip(*gains.values(), strict=True))
+    total = [score + sum(its) for score, its in zip(own, parts, strict=True)]
+    best = sorted(zip((-score for score in total), pool.ids, range(len(total)), strict=True))
     chosen = [at for _, id, at in best if among is None or id in among][:limit]
-    shown = {name: gain.tolist() for name, gain in gains.items()}
-    return [
-        Scored(
-            pool[at],
-            float(total[at]),
-            {n: gain[at] for n, gain in shown.items() if n == "session" or spoken[at] is not None},
-        )
-        for at in chosen
-    ]
+    scored = []
+    for at in chosen:
+        its = dict(zip(gains, parts[at], strict=True))
+        if pool.turns.speakers[pool.rows[at]] == NOWHERE:
+            its = {"session": its["session"]}
+        scored.append(Scored(pool.ids[at], pool.dense[at], pool.lexical[at], total[at], its))
+    return scored
 
 
-class Turns(NamedTuple):
-    """The columns of several `Spoken`."""
-
-    owners: list[str]
-    conversations: list[str]
-    numbers: list[int | None]
-    times: list[float]
-    speakers: list[str]
-    texts: list[str]
-
-
-def gains_of_turns(
-    query: str, said: Turns, places: Sequence[int], own: Scores, params: RetrievalParams
-) -> dict[str, Scores]:
-    """Return what each part gives to each candidate, by part, shape (pool,).
+def gains_of(
+    query: str, pool: Pool, own: Sequence[float], params: RetrievalParams
+) -> dict[str, Sequence[float]]:
+    """Return what each part adds to each score, by part.
 
     Args:
         query: What is asked.
-        said: The turns.
-        places: Where each stands in the pool.
-        own: Score of each candidate, shape (pool,).
+        pool: The memories.
+        own: Score of each by itself.
         params: The weights.
     """
-    scores = own[places].tolist()
-    parts: dict[str, Sequence[float] | Scores] = {
-        "session": params.session_weight * sessions(said, scores, params.session_best),
-        "question": [
-            -params.question_penalty if text.rstrip().endswith("?") else 0.0 for text in said.texts
-        ],
-        "length": params.length_weight * lengthy(said.texts),
-    }
-    before, after = neighbours(said, scores)
-    parts |= {"previous": params.previous_weight * before, "next": params.next_weight * after}
-    speaker = named(query, set(said.speakers))
-    parts["speaker"] = [params.speaker_weight * (one == speaker) for one in said.speakers]
+    turns = pool.turns
+    places, before, after, sessions, speakers = (
+        [column[row] for row in pool.rows]
+        for column in (turns.places, turns.before, turns.after, turns.sessions, turns.speakers)
+    )
+    means = best_means(sessions, own, params.session_best)
+    beside = best_of(places, own)
+    there = {turns.names[speaker]: speaker for speaker in set(speakers) - {NOWHERE}}
+    meant = there.get(named(query, there) or "")
     dates = dates_of(query)
-    parts["date"] = [dated(at, dates, params) for at in said.times]
-    gains = {name: np.zeros(len(own)) for name in parts}
-    gains["session"] = params.session_weight * own
-    for name, values in parts.items():
-        gains[name][places] = values
-    return gains
-
-
-def sessions(said: Turns, scores: Sequence[float], best: int) -> Scores:
-    """Return the mean of the best scores of each turn's session.
-
-    What turns of one session share: whose memory, the conversation, the day.
-    """
-    days = (int(at // DAY_S) for at in said.times)
-    keys = list(zip(said.owners, said.conversations, days, strict=True))
-    found: dict[tuple[str, str, int], list[float]] = {}
-    for key, score in zip(keys, scores, strict=True):
-        found.setdefault(key, []).append(score)
-    means = {
-        key: math.fsum(sorted(its, reverse=True)[:best]) / min(best, len(its))
-        for key, its in found.items()
+    dated = [0.0] * len(own)
+    if dates.months or dates.years:
+        times = (turns.times[row] for row in pool.rows)
+        dated = [
+            0.0 if speaker == NOWHERE else worth_of(at, dates, params)
+            for at, speaker in zip(times, speakers, strict=True)
+        ]
+    return {
+        "session": [params.session_weight * means[session] for session in sessions],
+        "question": [-params.question_penalty * turns.questions[row] for row in pool.rows],
+        "length": [params.length_weight * turns.lengths[row] for row in pool.rows],
+        "previous": [params.previous_weight * beside.get(place, 0.0) for place in before],
+        "next": [params.next_weight * beside.get(place, 0.0) for place in after],
+        "speaker": [params.speaker_weight * (speaker == meant) for speaker in speakers],
+        "date": dated,
     }
-    return np.array([means[key] for key in keys])
 
 
-def neighbours(said: Turns, scores: Sequence[float]) -> tuple[Scores, Scores]:
-    """Return the scores of the turns before and after each; 0 where there is none in the pool.
+def best_means(sessions: Sequence[int], scores: Sequence[float], best: int) -> dict[int, float]:
+    """Return the mean of the best scores of each session."""
+    found: dict[int, list[float]] = {}
+    for session, score in zip(sessions, scores, strict=True):
+        found.setdefault(session, []).append(score)
+    return {
+        session: math.fsum(sorted(its, reverse=True)[:best]) / min(best, len(its))
+        for session, its in found.items()
+    }
 
-    A turn stands where: whose memory, in which conversation, its number. Of several memories of
-    one turn the best counts.
-    """
-    places = list(zip(said.owners, said.conversations, said.numbers, strict=True))
-    best: dict[tuple[str, str, int | None], float] = {}
+
+def best_of(places: Sequence[int], scores: Sequence[float]) -> dict[int, float]:
+    """Return the best score at each place, where there may be several memories of a turn."""
+    best: dict[int, float] = {}
     for place, score in zip(places, scores, strict=True):
         if score > best.get(place, -math.inf):
             best[place] = score
-    beside = [
-        (0.0, 0.0)
-        if number is None
-        else (best.get((owner, where, number - 1), 0.0), best.get((owner, where, number + 1), 0.0))
-        for owner, where, number in places
-    ]
-    before, after = np.array(beside).T
-    return before, after
+    return best
 
 
-def dated(at: float, dates: Dates, params: RetrievalParams) -> float:
-    """Return what a turn's time gives."""
-    if not (dates.months or dates.years):
-        return 0.0
+def worth_of(at: float, dates: Dates, params: RetrievalParams) -> float:
+    """Return what a turn's time gives where a query names dates."""
     day = datetime.fromtimestamp(at, UTC)
     if dates.months:
         return params.date_weight * dates.nearness(day, params.day_half)
     return params.year_weight * (day.year in dates.years)
 
 
-def lengthy(texts: Sequence[str]) -> Scores:
-    """Return how long texts are, as z-scores of the logarithm of their words, shape (n,)."""
-    words = np.array([length_of(text) for text in texts], dtype=np.float64)
-    return (np.log1p(words) - LENGTH_MEAN) / LENGTH_SD
-
-
-@lru_cache(LENGTHS_KEPT)
-def length_of(text: str) -> int:
-    """Return how many words a text has."""
-    return len(text.split())
+def lengthy(text: str) -> float:
+    """Return how long a text is, as a z-score of the logarithm of its words."""
+    return (math.log1p(len(text.split())) - LENGTH_MEAN) / LENGTH_SD

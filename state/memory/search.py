@@ -1,38 +1,33 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Embedder, Vector, dots, unpack
+from persona_mcp.state.embedding import Embedder, Vector
 from persona_mcp.state.errors import PersonaError, StorageUnavailable
 from persona_mcp.state.index.vector_index import Hit, ranked
 from persona_mcp.state.memory import memories
-from persona_mcp.state.memory.lexical import Statistics, bm25, counted
+from persona_mcp.state.memory.asked import Asked, Withhold
+from persona_mcp.state.memory.held import HeldMemories
+from persona_mcp.state.memory.lexical import bm25
 from persona_mcp.state.memory.memories import Found
 from persona_mcp.state.memory.memory import ANYTHING, Memory, Recall, Recalled, Sought
 from persona_mcp.state.memory.params import RetrievalParams
-from persona_mcp.state.memory.retrieval import Candidate, Scored, Spoken, rank
+from persona_mcp.state.memory.pool import cosines, pool_of
+from persona_mcp.state.memory.retrieval import Pool, Scored, rank
 from persona_mcp.state.memory.store import read_memories
 from persona_mcp.state.memory.words import statistics
 
 log = structlog.get_logger(__name__)
 
-TURN = "conversation"
-"""The type of a memory that is a turn, word for word."""
-
-
 INDEX_S = 10.0
 """Limit of a search of the index where nobody says otherwise, in seconds."""
-
-
-Withhold = Callable[[Connection, Sequence[str]], frozenset[str]]
-"""From an open transaction and ids of memories to those that are not to be told."""
 
 
 class Nearest(Protocol):
@@ -47,40 +42,6 @@ class Nearest(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of the memories.
-
-    Attributes:
-        world_id: Where.
-        reader: Who asks.
-        text: What.
-        vector: Its meaning; None where words alone count.
-        degraded: Why they do; empty where they do not.
-        model_id: Of the embedder.
-        limit: How many are wanted, at most.
-        sought: Which ones.
-        withhold: Tells which of those that are found are left out.
-        params: The weights.
-    """
-
-    world_id: str
-    reader: str
-    text: str
-    vector: Vector | None
-    degraded: str
-    model_id: str
-    limit: int
-    sought: Sought
-    withhold: Withhold | None
-    params: RetrievalParams
-
-    @property
-    def candidates(self) -> int:
-        """Return how many candidates each side gives."""
-        return max(self.params.candidates, self.limit)
-
-
 class MemorySearch:
     """Searches the memories of a world for one reader."""
 
@@ -91,7 +52,7 @@ class MemorySearch:
         embedder: Embedder,
         params: RetrievalParams,
         index_s: float = INDEX_S,
-        few: int = 0,
+        held: HeldMemories | None = None,
     ) -> None:
         """Search a database through an index.
 
@@ -101,15 +62,15 @@ class MemorySearch:
             embedder: Of what is asked.
             params: The weights.
             index_s: Limit of the index's answer, in seconds.
-            few: Of up to so many that a reader may know, all are scored; no index is asked. 0 for
-                never.
+            held: Searched in place of the index where it has room for what a reader may know; None
+                for never.
         """
         self._database = database
         self._index = index
         self._embedder = embedder
         self._params = params
         self._index_s = index_s
-        self._few = few
+        self._held = held
 
     async def search(
         self,
@@ -119,6 +80,7 @@ class MemorySearch:
         limit: int,
         sought: Sought = ANYTHING,
         withhold: Withhold | None = None,
+        uses: bool = True,
     ) -> Recall:
         """Find what bears on a text, among what the reader may know.
 
@@ -129,6 +91,7 @@ class MemorySearch:
             limit: How many, at most.
             sought: Which ones; as many are found as there are, however few of all they be.
             withhold: Tells which of those that are found are left out; nothing takes their place.
+            uses: Whether it is told how often they were used; else they look unused.
 
         Raises:
             StorageUnavailable: The database did not answer. An embedder or index that fails
@@ -138,14 +101,24 @@ class MemorySearch:
         vector, degraded = await self._embedded(text)
         model_id, params = self._embedder.model_id, self._params
         asked = Asked(
-            world_id, reader, text, vector, degraded, model_id, limit, sought, withhold, params
+            world_id,
+            reader,
+            text,
+            vector,
+            degraded,
+            model_id,
+            limit,
+            sought,
+            withhold,
+            params,
+            uses,
         )
-        if self._few and vector is not None:
-            found = await self._database.read(of_few, asked, self._few)
-            if found is not None:
-                return found
         near: Sequence[str] = ()
         if sought == ANYTHING and vector is not None:
+            if self._held is not None:
+                found = await self._database.read(of_held, asked, vector, self._held)
+                if found is not None:
+                    return found
             try:
                 near = await self._nearest(world_id, vector, reader, asked.candidates)
             except PersonaError as error:
@@ -184,13 +157,12 @@ def in_words(error: PersonaError) -> str:
     return error.message
 
 
-def of_few(connection: Connection, asked: Asked, few: int) -> Recall | None:
-    """Score all that the reader may know; None if that is more than so many."""
-    rows = memories.read_few(connection, asked.world_id, asked.reader, asked.model_id, few)
-    if rows is None:
-        return None
-    own = [row.indexed_text for row in rows if row.persona_id == asked.reader]
-    return recall_of(connection, asked, rows, counted(asked.text, own))
+def of_held(
+    connection: Connection, asked: Asked, vector: Vector, held: HeldMemories
+) -> Recall | None:
+    """Score the best of what is held; None where it has no room for what the reader may know."""
+    found = held.pool(connection, asked, vector)
+    return None if found is None else recall_of(connection, asked, *found)
 
 
 def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall:
@@ -210,29 +182,29 @@ def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall
         close = nearest(some, asked.vector, most)
     around = memories.neighbours(connection, asked.world_id, close, words)
     rows = memories.read_candidates(connection, *its, asked.model_id, close, {*words, *around})
-    return recall_of(connection, asked, rows, statistics(connection, asked.text, *its))
+    known = statistics(connection, asked.text, *its)
+    lexical = bm25(asked.text, [row.indexed_text for row in rows], known, asked.params)
+    pool = pool_of(rows, lexical, asked.vector)
+    # What stands around a turn counts for it, whether it is sought itself or not.
+    wanted = {row.id for row in rows if is_sought(row, asked.reader, sought)}
+    return recall_of(connection, asked, pool, wanted)
 
 
-def recall_of(
-    connection: Connection, asked: Asked, rows: Sequence[Found], known: Statistics
-) -> Recall:
-    """Score candidates and read the best.
+def recall_of(connection: Connection, asked: Asked, pool: Pool, wanted: Container[str]) -> Recall:
+    """Rank a pool and read the best of it.
 
     Args:
         connection: An open transaction.
         asked: What for.
-        rows: The candidates.
-        known: Of the reader's own memories.
+        pool: What is ranked.
+        wanted: Ids of those that may be returned.
     """
-    lexical = bm25(asked.text, [row.indexed_text for row in rows], known, asked.params)
-    pool = pool_of(rows, lexical, asked.vector)
-    # What stands around a turn counts for it, whether it is sought itself or not.
-    wanted = {row.id for row in rows if is_sought(row, asked.reader, asked.sought)}
     best = rank(asked.text, pool, asked.params, asked.limit, wanted)
-    ids = [one.candidate.id for one in best]
-    found = {m.id: m for m in read_memories(connection, asked.world_id, ids)}
+    ids = [one.id for one in best]
+    found = {m.id: m for m in read_memories(connection, asked.world_id, ids, asked.uses)}
     left_out = asked.withhold(connection, ids) if asked.withhold and ids else frozenset[str]()
-    hits = (recalled(one, found[one.candidate.id]) for one in best)
+    # What is held may be newer than this transaction.
+    hits = (recalled(one, found[id]) for id, one in zip(ids, best, strict=True) if id in found)
     told = tuple(hit for hit in hits if hit.memory.id not in left_out)
     return Recall(told, asked.degraded, left_out)
 
@@ -262,50 +234,12 @@ def nearest(vectors: Mapping[str, bytes], vector: Vector, limit: int) -> list[st
     return [hit.memory_id for hit in ranked(by_id, limit)]
 
 
-def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float | None]:
-    """Compare stored vectors with one; None where one of the two is not there."""
-    there = [blob for blob in blobs if blob is not None]
-    if vector is None or not there:
-        return [None] * len(blobs)
-    rows = unpack(b"".join(there)).reshape(len(there), -1)
-    found = iter(dots(rows, vector).tolist())
-    return [None if blob is None else next(found) for blob in blobs]
-
-
-def pool_of(
-    rows: Sequence[Found], lexical: Sequence[float], vector: Vector | None
-) -> list[Candidate]:
-    """Make candidates of rows and the scores of their words."""
-    dense = cosines([row.vector for row in rows], vector)
-    speakers: dict[str, str] = {}
-    return [
-        Candidate(row.id, cosine, words, spoken_of(row, speakers))
-        for row, cosine, words in zip(rows, dense, lexical, strict=True)
-    ]
-
-
-def spoken_of(found: Found, speakers: dict[str, str]) -> Spoken | None:
-    """Read what is known of a turn; None for a memory that is none.
-
-    Args:
-        found: The memory.
-        speakers: Speakers by what stands before a text; what is new is added.
-    """
-    if found.turn_id is None or found.memory_type != TURN or found.conversation_id is None:
-        return None
-    before = found.indexed_text[: len(found.indexed_text) - len(found.content)]
-    if before not in speakers:
-        speakers[before] = before.partition("] ")[2].rstrip().removesuffix(":")
-    where = found.persona_id, found.conversation_id, found.turn_number
-    return Spoken(*where, found.created_at, speakers[before], found.content)
-
-
 def recalled(one: Scored, memory: Memory) -> Recalled:
     """Return what was found, with its memory."""
-    meaning = one.candidate.dense or 0.0
+    meaning = one.dense or 0.0
     return Recalled(
         memory=memory,
         similarity=min(1.0, max(0.0, meaning)),
         score=one.score,
-        parts={"dense": meaning, "lexical": one.candidate.lexical, **one.parts},
+        parts={"dense": meaning, "lexical": one.lexical, **one.parts},
     )

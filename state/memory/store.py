@@ -38,6 +38,7 @@ ROW_ONLY = ("accessed_count", "used_at")
 Order = Literal["created", "importance", "accessed"]
 
 COLUMNS = tuple(name for name in Memory.__dataclass_fields__ if name not in ROW_ONLY)
+RELATED = COLUMNS.index("related_personas")
 BY_IDS = Prepared(
     select(*(getattr(M, name) for name in COLUMNS))
     .where(M.world_id == WORLD, M.id.in_(IDS))
@@ -356,10 +357,15 @@ def add_uses(
         )
 
 
-def read_memories(connection: Connection, world_id: str, ids: Collection[str]) -> list[Memory]:
-    """Read memories by id, in order of their ids; who may see them is the caller's to know."""
+def read_memories(
+    connection: Connection, world_id: str, ids: Collection[str], uses: bool = True
+) -> list[Memory]:
+    """Read memories by id, in order of their ids; who may see them is the caller's to know.
+
+    Without `uses` they look unused.
+    """
     its = {"world": world_id, "ids": list(ids)}
-    used = {row.memory_id: (row.times, row.last) for row in USED.all(connection, **its)}
+    used = {u.memory_id: u[1:] for u in (USED.all(connection, **its) if uses else ())}
     return [to_memory(row, *used.get(row.id, (0, None))) for row in BY_IDS.all(connection, **its)]
 
 
@@ -389,5 +395,6 @@ def whole_of(connection: Connection, world_id: str, memory_id: str) -> WholeMemo
 
 def to_memory(row: Row[Any], times: int, last: float | None) -> Memory:
     """Read a row, and how often it was used and when last."""
-    values = {**row._mapping, "related_personas": tuple(row.related_personas)}
-    return Memory(**values, accessed_count=times, used_at=last)
+    values: list[Any] = [*row[:-1], times, last, row[-1]]
+    values[RELATED] = tuple(values[RELATED])
+    return Memory(*values)

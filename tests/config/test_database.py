@@ -25,7 +25,7 @@ from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
-HEAD = "0013"
+HEAD = "0014"
 
 START = """
 import asyncio, sys

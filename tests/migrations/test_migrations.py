@@ -23,7 +23,7 @@ pytestmark = pytest.mark.databases
 
 FOLDER = Path(migrations.__file__).parent
 MODELS: MetaData = tables.World.metadata
-HEAD = "0013"
+HEAD = "0014"
 
 WORDS = {
     "sqlite": "SELECT count(*) FROM memory_words WHERE memory_words MATCH 'harbour'",
@@ -170,6 +170,7 @@ def test_a_schema_can_be_taken_down_and_put_up_again(settings: Settings) -> None
         "0011",
         "0012",
         "0013",
+        "0014",
     ],
 )
 def test_each_revision_goes_up_and_down_alone(settings: Settings, revision: str) -> None:
@@ -221,11 +222,11 @@ def test_two_processes_that_upgrade_at_once_both_succeed(settings: Settings) -> 
 
 
 def test_an_upgrade_that_is_cut_off_leaves_the_old_schema(settings: Settings, copied: Path) -> None:
-    (copied / "versions" / "0014_broken.py").write_text(
+    (copied / "versions" / "0015_broken.py").write_text(
         '"""Broken."""\n'
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        'revision, down_revision = "0014", "0013"\n'
+        'revision, down_revision = "0015", "0014"\n'
         "def upgrade():\n"
         '    op.add_column("worlds", sa.Column("mood", sa.Text()))\n'
         '    raise KeyboardInterrupt("the power went")\n'
@@ -250,7 +251,7 @@ def test_a_schema_change_is_made_as_the_page_says(
 
     written = write_revision("add a nickname", copied)
 
-    assert written.name == "0014_add_a_nickname.py"
+    assert written.name == "0015_add_a_nickname.py"
     assert "batch_op.add_column" in written.read_text()
     config = config_of(settings, copied)
     command.upgrade(config, "head")
@@ -280,11 +281,11 @@ def test_a_revision_that_copies_memories_keeps_their_words(
     settings: Settings, copied: Path
 ) -> None:
     """As docs/migrations.md says: the index is dropped before, made and filled after."""
-    (copied / "versions" / "0014_no_details.py").write_text(
+    (copied / "versions" / "0015_no_details.py").write_text(
         '"""Copy the table."""\n'
         "from alembic import op\n"
         "from persona_mcp.state.memory.words import create_words, drop_words\n"
-        'revision, down_revision = "0014", "0013"\n'
+        'revision, down_revision = "0015", "0014"\n'
         "def upgrade():\n"
         "    drop_words(op.get_bind())\n"
         '    with op.batch_alter_table("memories") as batch_op:\n'
@@ -308,6 +309,6 @@ def test_a_revision_that_copies_memories_keeps_their_words(
 def test_the_command_writes_an_empty_revision_when_nothing_changed(copied: Path) -> None:
     written = write_revision("nothing new", copied)
 
-    assert written.name == "0014_nothing_new.py"
+    assert written.name == "0015_nothing_new.py"
     assert written.read_text().count("    pass\n") == 2
     assert not (FOLDER / "versions" / written.name).exists()

@@ -20,7 +20,8 @@ from tests.doubles import ScriptedModel, WordEmbedder
 pytestmark = pytest.mark.anyio
 
 FACTS = ("The harbour froze.", "Tom has a red boat.", "Ann sells bread.")
-KINDS = {"kind": "chroma"}
+KINDS = {"kind": "chroma", "held_each": 0}
+"""What is held in memory needs no index."""
 
 
 def kept_in(settings: Settings, **more: Any) -> Settings:
@@ -106,6 +107,18 @@ async def test_health_tells_what_is_made_again(settings: Settings) -> None:
     check = report.checks["vector_index"]
     assert check.ok
     assert check.detail.startswith(f"chroma; 0 memories wait; {MISSING}; it is rebuilt")
+
+
+async def test_what_is_held_is_found_by_its_meaning_while_the_server_of_the_index_is_gone(
+    settings: Settings,
+) -> None:
+    settings = kept_in(settings, url=f"http://{HOST}:{free_port()}", held_each=10)
+    async with opened(settings) as service:
+        await tell(service)
+        content, meaning, degraded = await found(service)
+
+    assert (content, degraded) == (FACTS[1], None)
+    assert meaning > 0.5
 
 
 @pytest.mark.chroma

@@ -182,8 +182,9 @@ async def test_a_purge_reaches_the_folder_of_chroma_while_the_program_runs(
         other = await told(service, "Tom's boat is new.", visibility="public")
         await indexed(service)
         assert len(await contents(service, "boat")) == 2
-        assert any(path.is_dir() for path in folder.iterdir())
         index = service.index._index
+        await until(lambda: index.versions("main"), {one: 1, other: 1})
+        assert any(path.is_dir() for path in folder.iterdir())
 
         await call(service, "memory_delete", memory_id=one)
         await until(lambda: index.versions("main"), {other: 1})

@@ -1,10 +1,8 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from persona_mcp.state.memory.lexical import Statistics, bm25, counted, stem, words_of
+from persona_mcp.state.memory.lexical import Statistics, bm25, stem, words_of
 from persona_mcp.state.memory.params import RetrievalParams
 
 PARAMS = RetrievalParams(lexical_k1=0.9, lexical_b=0.4)
@@ -50,21 +48,3 @@ def test_words_are_those_of_the_full_text_index(text: str, words: list[str]) -> 
 
 def test_forms_of_a_word_have_one_stem() -> None:
     assert {stem(word) for word in ("sail", "sails", "sailing", "sailed")} == {"sail"}
-
-
-def test_texts_are_counted_that_have_a_word_in_any_form() -> None:
-    texts = ["The harbour froze", "Harbours freeze", "A dog", ""]
-
-    assert counted("the Harbour's dogs", texts) == Statistics(4, {"Harbour": 2, "dogs": 1})
-
-
-@given(st.text(max_size=40), st.lists(st.text(max_size=80), max_size=4), st.integers(0, 5))
-def test_no_text_is_an_error_and_no_score_is_negative(
-    query: str, texts: list[str], memories: int
-) -> None:
-    known = Statistics(memories, dict.fromkeys(query.split(), 9))
-
-    found = bm25(query, texts, known, PARAMS)
-
-    assert len(found) == len(texts)
-    assert all(score >= 0 and math.isfinite(score) for score in found)

@@ -1,5 +1,7 @@
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,10 +10,11 @@ from hypothesis import strategies as st
 
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.retrieval import (
-    Candidate,
     Dates,
+    Pool,
     Scored,
     Spoken,
+    Turns,
     dates_of,
     lengthy,
     named,
@@ -47,9 +50,31 @@ def spoken(
     return Spoken(owner, conversation, number, at.timestamp(), speaker, text)
 
 
+class Candidate(NamedTuple):
+    """A row of a pool."""
+
+    id: str
+    dense: float | None
+    lexical: float
+    spoken: Spoken | None = None
+
+
+def pooled(candidates: Sequence[Candidate]) -> Pool:
+    turns = Turns()
+    for one in candidates:
+        turns.add(one.spoken)
+    return Pool(
+        ids=[one.id for one in candidates],
+        dense=[one.dense for one in candidates],
+        lexical=[one.lexical for one in candidates],
+        turns=turns,
+        rows=range(len(candidates)),
+    )
+
+
 def scores(pool: list[Candidate], query: str = "harbour", **weights: float) -> dict[str, float]:
     params = RetrievalParams.model_validate({**MEANING.model_dump(), **weights})
-    return {hit.candidate.id: hit.score for hit in rank(query, pool, params)}
+    return {hit.id: hit.score for hit in rank(query, pooled(pool), params)}
 
 
 @given(values)
@@ -64,9 +89,9 @@ def test_scores_have_mean_zero_and_missing_ones_are_at_the_mean(scores: list[flo
 
 
 def test_scores_that_are_all_alike_say_nothing() -> None:
-    assert standardise([0.3, 0.3]).tolist() == [0.0, 0.0]
-    assert standardise([None]).tolist() == [0.0]
-    assert standardise([]).tolist() == []
+    assert standardise([0.3, 0.3]) == [0.0, 0.0]
+    assert standardise([None]) == [0.0]
+    assert standardise([]) == []
 
 
 def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
@@ -79,8 +104,8 @@ def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
         {id: 2 * d + w for id, d, w in zip("bac", dense, lexical, strict=True)}
     )
     alike = [Candidate(id, 0.5, 0.0) for id in ("b", "c", "a")]
-    assert [hit.candidate.id for hit in rank("harbour", alike, MEANING)] == ["a", "b", "c"]
-    assert rank("harbour", [], MEANING) == []
+    assert [hit.id for hit in rank("harbour", pooled(alike), MEANING)] == ["a", "b", "c"]
+    assert rank("harbour", pooled([]), MEANING) == []
 
 
 def test_a_turn_gains_from_the_turns_around_it_in_the_same_talk_alone() -> None:
@@ -224,8 +249,7 @@ def test_a_long_turn_gains_over_a_short_one_and_a_fact_does_neither() -> None:
 
     assert list(found) == ["long", "fact", "short"]
     assert found["long"] == pytest.approx(0.3 * (math.log(61) - 3.050) / 0.532)
-    nothing, one, two = lengthy(["", "a", "a b"])
-    assert nothing < one < two
+    assert lengthy("") < lengthy("a") < lengthy("a b")
 
 
 @st.composite
@@ -257,13 +281,13 @@ def test_the_parts_add_up_and_the_order_does_not_depend_on_that_of_the_pool(
 ) -> None:
     params = RetrievalParams()
 
-    found = rank(query, pool, params)
+    found = rank(query, pooled(pool), params)
 
     def fused(hit: Scored) -> float:
         return hit.score - sum(hit.parts.values())
 
-    assert sorted(hit.candidate.id for hit in found) == sorted(one.id for one in pool)
+    assert sorted(hit.id for hit in found) == sorted(one.id for one in pool)
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
     assert all(math.isfinite(fused(hit)) for hit in found)
-    again = rank(query, pool[::-1], params)
+    again = rank(query, pooled(pool[::-1]), params)
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in found])

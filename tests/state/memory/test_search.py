@@ -14,6 +14,7 @@ from persona_mcp.state.errors import ModelError
 from persona_mcp.state.index.indexer import Indexer, IndexerLimits
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.index.vector_index import Hit, Kind
+from persona_mcp.state.memory.held import HeldMemories
 from persona_mcp.state.memory.memory import Sought
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.search import MemorySearch
@@ -24,7 +25,7 @@ from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
 
 pytestmark = pytest.mark.anyio
 
-FEW = 100
+MOST = 100
 LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
 
 
@@ -33,7 +34,7 @@ def embedder() -> FickleEmbedder:
     return FickleEmbedder()
 
 
-@pytest.fixture(params=["exact", "chroma", "of few"])
+@pytest.fixture(params=["exact", "chroma", "held"])
 async def index(
     request: pytest.FixtureRequest, settings: Settings, database: Database, world: str
 ) -> AsyncIterator[SyncedIndex]:
@@ -58,8 +59,8 @@ def memories(
     index: SyncedIndex,
     embedder: FickleEmbedder,
 ) -> MemorySearch:
-    few = FEW if request.node.callspec.params["index"] == "of few" else 0
-    return MemorySearch(database, index, embedder, RetrievalParams(), few=few)
+    held = HeldMemories(MOST, MOST) if request.node.callspec.params["index"] == "held" else None
+    return MemorySearch(database, index, embedder, RetrievalParams(), held=held)
 
 
 class HangingIndex:
@@ -80,11 +81,12 @@ async def test_an_index_that_hangs_is_given_up_and_words_find_what_they_can(
     assert recall.degraded.startswith("the dense index did not answer a search within 0.05 s")
 
 
-async def test_few_memories_are_all_scored_and_the_index_is_not_asked(
+async def test_what_is_held_is_searched_without_the_index(
     database: Database, embedder: FickleEmbedder, indexer: Indexer
 ) -> None:
+    held = HeldMemories(2, MOST)
     memories = MemorySearch(
-        database, HangingIndex(), embedder, RetrievalParams(), index_s=0.05, few=2
+        database, HangingIndex(), embedder, RetrievalParams(), index_s=0.05, held=held
     )
     await remember(database, "m1", "The frozen harbour of that winter.")
     await remember(database, "m2", "A dog barked.", visibility="public", persona_id="tobin")
@@ -100,21 +102,22 @@ async def test_few_memories_are_all_scored_and_the_index_is_not_asked(
     assert more.degraded.startswith("the dense index did not answer")
 
 
-async def test_few_memories_score_as_they_do_by_the_index(
+async def test_what_is_held_scores_as_it_does_by_the_index(
     database: Database, embedder: FickleEmbedder, index: SyncedIndex, indexer: Indexer
 ) -> None:
     for number, text in enumerate(("The harbour froze.", "Was it cold?", "Ships lay in the ice.")):
         await remember(database, f"m{number}", text, values={"turn_number": number})
         await remember(database, f"t{number}", text, persona_id="tobin", visibility="public")
     await index_all(indexer)
-    chosen, few = (
-        MemorySearch(database, index, embedder, RetrievalParams(), few=most) for most in (0, FEW)
+    by_index, by_held = (
+        MemorySearch(database, index, embedder, RetrievalParams(), held=held)
+        for held in (None, HeldMemories(MOST, MOST))
     )
 
     for query in ("Was the harbour cold?", "ice", "nothing of it", "?"):
-        told = [(await one.search("main", "mara", query, 10)).hits for one in (chosen, few)]
+        told = [(await one.search("main", "mara", query, 10)).hits for one in (by_index, by_held)]
         scores = [{hit.memory.id: hit.score for hit in hits} for hits in told]
-        assert scores[1] == pytest.approx(scores[0])
+        assert scores[1] == pytest.approx(scores[0], rel=1e-3)
         assert list(scores[1]) == list(scores[0])
 
 

@@ -1,0 +1,320 @@
+"""What a reader may know, held in memory: a search costs nearly the same, however much was said.
+
+A reader's memories are read once. Each search then asks SQL what was added since, and whether any
+was changed, which triggers write down (`stamps`). No texts are held, only what a score needs of
+them; whatever a search returns is read from SQL.
+"""
+
+import threading
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, String, bindparam, func, or_, select
+
+from persona_mcp.state import tables
+from persona_mcp.state.dialect import INTEGER
+from persona_mcp.state.embedding import Vector
+from persona_mcp.state.index.exact import Shard, its_memory, unit_length, unpack_rows
+from persona_mcp.state.memory.asked import Asked
+from persona_mcp.state.memory.memories import (
+    EVERYTHING,
+    REACHABLE,
+    Found,
+    candidates_query,
+    reading,
+)
+from persona_mcp.state.memory.memory import OPEN
+from persona_mcp.state.memory.params import RetrievalParams
+from persona_mcp.state.memory.pool import spoken_of
+from persona_mcp.state.memory.postings import Postings
+from persona_mcp.state.memory.retrieval import Pool, Turns
+from persona_mcp.state.memory.stamps import EVERYBODY
+from persona_mcp.state.prepared import Prepared
+
+M = tables.Memory
+V = tables.MemoryVector
+S = tables.MemoryStamp
+W = tables.World
+WORLD, READER = bindparam("world", type_=String), bindparam("reader", type_=String)
+IDLE_S = 60.0
+"""What was searched so recently is not let go for what another reader may know, in seconds."""
+FAR = 10_000
+"""Behind so many rows, whoever's they are, all is read anew rather than looked through."""
+LEAST = 16
+"""What a view takes beside its memories, in memories."""
+MISSING = -2.0
+"""Below any cosine."""
+MARKS = Prepared(
+    select(
+        select(func.max(M.seq)).scalar_subquery().label("memories"),
+        select(func.max(V.seq)).scalar_subquery().label("vectors"),
+        *(
+            select(S.stamp).where(S.world_id == WORLD, S.owner == owner).scalar_subquery()
+            for owner in (READER, EVERYBODY)
+        ),
+        select(W.created_at).where(W.id == WORLD).scalar_subquery(),
+    )
+)
+# With a limit it is read by its key; without one SQLite reads through the world.
+LATER = select(M.seq).where(M.seq > bindparam("after", type_=INTEGER)).limit(FAR)
+NEWER = Prepared(candidates_query(LATER.subquery()))
+NEW_VECTORS = Prepared(
+    select(V.memory_id, V.vector)
+    .join(M, its_memory())
+    .where(
+        # By the key of the table: the conditions on it that an index knows are kept from it.
+        V.seq > bindparam("after", type_=INTEGER),
+        V.world_id + "" == WORLD,
+        V.model_id + "" == bindparam("model", type_=String),
+        or_(V.persona_id + "" == READER, *(M.visibility == one for one in OPEN)),
+    )
+    .order_by(V.seq)
+)
+
+
+Key = tuple[str, str, str]
+"""World, reader and embedder."""
+Taken = tuple[Pool, set[str]]
+"""A pool, and the ids of those that may be returned."""
+
+
+class Marks(NamedTuple):
+    """How far SQL was when it was read.
+
+    Attributes:
+        memories: Newest `seq` of all memories.
+        vectors: Newest `seq` of all vectors.
+        unchanged: Stamps of the reader's memories and of those that are open to all, and when the
+            world was made: the same while none of it was changed or deleted.
+    """
+
+    memories: int
+    vectors: int
+    unchanged: tuple[float | None, ...]
+
+    def reaches(self, other: "Marks") -> bool:
+        """Tell whether what was read up to here has all that was there at the other."""
+        return self.memories >= other.memories and self.vectors >= other.vectors
+
+
+class View:
+    """What one reader may know, in the order of writing.
+
+    Rows are only ever added. Whoever searches it holds the lock.
+    """
+
+    def __init__(self, reader: str, marks: Marks) -> None:
+        """Hold nothing yet."""
+        self.marks = marks
+        self.used_at = 0.0
+        self._reader = reader
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._turns = Turns()
+        self._speakers: dict[str, str] = {}
+        self._at: dict[int, list[int]] = {}
+        """Rows by the place of their turn."""
+        self._archived = array("b")
+        self._words = Postings()
+        self._vectors = Shard()
+        self._rows_of_vectors = array("q")
+
+    def __len__(self) -> int:
+        """Count the memories."""
+        return len(self._ids)
+
+    def has_vector(self, memory_id: str) -> bool:
+        """Tell whether the vector of a memory is held."""
+        return memory_id in self._vectors
+
+    def add(self, found: Sequence[Found], vectors: Mapping[str, bytes], marks: Marks) -> None:
+        """Add what was read up to these marks; vectors of memories that it lacks are left out.
+
+        Raises:
+            StorageUnavailable: Vectors are of another length than those before; it is as it was.
+        """
+        new = {row.id for row in found}
+        known = [id for id in vectors if id in self._rows or id in new]
+        if known:
+            self._vectors.extend(known, unpack_rows([vectors[id] for id in known]))
+        for row in found:
+            self._add(row)
+        self._rows_of_vectors.extend(self._rows[id] for id in known)
+        self.marks = marks
+
+    def _add(self, row: Found) -> None:
+        self._rows[row.id] = len(self._ids)
+        self._turns.add(spoken_of(row, self._speakers))
+        self._at.setdefault(self._turns.places[-1], []).append(len(self._ids))
+        self._ids.append(row.id)
+        self._archived.append(row.archived_at is not None)
+        self._words.add(row.indexed_text, row.persona_id == self._reader)
+
+    def pool(self, text: str, vector: Vector, params: RetrievalParams, most: int) -> Taken:
+        """Take the best by meaning, the best by words, and what stands around them.
+
+        Args:
+            text: What is asked.
+            vector: Its meaning.
+            params: How words are scored.
+            most: How many are taken of each.
+
+        Raises:
+            StorageUnavailable: Vectors are of another length than this one.
+        """
+        if not self._ids:
+            return Pool((), (), (), self._turns, ()), set()
+        ids, archived = self._ids, np.frombuffer(self._archived, dtype=np.bool_)
+        dense = np.full(len(ids), MISSING)
+        cosines = self._vectors.cosines(unit_length(vector.astype(np.float32)))
+        dense[np.frombuffer(self._rows_of_vectors, dtype=np.int64)] = cosines
+        lexical = self._words.scores(text, params)
+        taken = {
+            *best_rows(np.where(archived, MISSING, dense), MISSING, ids, most),
+            *best_rows(np.where(archived, 0.0, lexical), 0.0, ids, most),
+        }
+        for row in tuple(taken):
+            taken.update(self._beside(row))
+        chosen = list(taken)
+        pool = Pool(
+            ids=[ids[row] for row in chosen],
+            dense=[None if cosine == MISSING else cosine for cosine in dense[chosen].tolist()],
+            lexical=lexical[chosen].tolist(),
+            turns=self._turns,
+            rows=chosen,
+        )
+        return pool, {ids[row] for row in chosen if not self._archived[row]}
+
+    def _beside(self, row: int) -> list[int]:
+        """Return the rows of the turns before and after that of one."""
+        places = self._turns.before[row], self._turns.after[row]
+        return [one for place in places for one in self._at.get(place, ())]
+
+
+def best_rows(
+    scores: NDArray[np.float64], least: float, ids: Sequence[str], most: int
+) -> list[int]:
+    """Return the best of the rows that score more than the least, ties by id, in any order."""
+    rows = np.flatnonzero(scores > least)
+    if len(rows) > most:
+        theirs = scores[rows]
+        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
+    best: list[int] = rows.tolist()
+    if len(best) > most:
+        best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
+    return best
+
+
+class HeldMemories:
+    """Views of readers; those unused for longest go where there is no room."""
+
+    def __init__(self, each: int, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        """Hold none yet.
+
+        Args:
+            each: So many memories a reader may know at most to have them held.
+            most: So many memories are held in all.
+            now: A clock, in seconds.
+        """
+        self._each = each
+        self._most = most
+        self._now = now
+        self._views: OrderedDict[Key, View] = OrderedDict()
+        """The one that was used last stands last."""
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def pool(self, connection: Connection, asked: Asked, vector: Vector) -> Taken | None:
+        """Take candidates of what the reader may know, as `View.pool` does.
+
+        Args:
+            connection: An open transaction.
+            asked: What for.
+            vector: Its meaning.
+
+        Returns:
+            None where the reader may know too much, or there is no room for it.
+
+        Raises:
+            StorageUnavailable: Vectors are not of one length.
+        """
+        key = asked.world_id, asked.reader, asked.model_id
+        newest, vectors, *unchanged = MARKS.first(connection, world=key[0], reader=key[1])
+        marks = Marks(newest or 0, vectors or 0, tuple(unchanged))
+        view = self._followed(connection, key, marks) or self._read(connection, key, marks)
+        if view is None:
+            return None
+        with self._lock:
+            view.used_at = self._now()
+            if key in self._views:
+                self._views.move_to_end(key)
+            return view.pool(asked.text, vector, asked.params, asked.candidates)
+
+    def _followed(self, connection: Connection, key: Key, marks: Marks) -> View | None:
+        """Return what is held of a reader, up to date; None where it must be read anew."""
+        view = self._views.get(key)
+        while view is not None and view.marks.unchanged == marks.unchanged:
+            seen = view.marks
+            if seen.reaches(marks):
+                return view
+            if marks.memories - seen.memories > FAR:
+                return None
+            found, vectors = newer(connection, key, seen)
+            with self._lock:
+                if view.marks is not seen:
+                    continue  # another search was faster
+                if len(view) + len(found) > self._each or any(map(view.has_vector, vectors)):
+                    return None  # it is too much now, or one was embedded anew
+                view.add(found, vectors, marks)
+                if self._views.get(key) is view:
+                    self._size += len(found)
+        return None
+
+    def _read(self, connection: Connection, key: Key, marks: Marks) -> View | None:
+        """Read all that a reader may know; None where it is too much, or there is no room."""
+        world_id, reader, model_id = key
+        its = {"world": world_id, "reader": reader}
+        count = REACHABLE.scalar(connection, **its, most=self._each + 1)
+        with self._lock:
+            self._drop(key)
+            if count > self._each or not self._has_room(count):
+                return None
+        found = EVERYTHING.all(connection, model=model_id, **reading(world_id, reader))
+        view = View(reader, marks)
+        vectors = {row.id: row.vector for row in found if row.vector is not None}
+        view.add([Found._make(row) for row in found], vectors, marks)
+        with self._lock:
+            self._drop(key)  # another search may have read it, too
+            self._views[key] = view
+            self._size += LEAST + len(view)
+        return view
+
+    def _has_room(self, count: int) -> bool:
+        """Let go of what is unused for longest until so many more memories have room."""
+        while self._size + LEAST + count > self._most and self._views:
+            key, view = next(iter(self._views.items()))
+            if self._now() - view.used_at < IDLE_S:
+                return False
+            self._drop(key)
+        return self._size + LEAST + count <= self._most
+
+    def _drop(self, key: Key) -> None:
+        view = self._views.pop(key, None)
+        if view is not None:
+            self._size -= LEAST + len(view)
+
+
+def newer(connection: Connection, key: Key, seen: Marks) -> tuple[list[Found], dict[str, bytes]]:
+    """Read what a reader may know that was added since, and vectors that were."""
+    world_id, reader, model_id = key
+    its = {**reading(world_id, reader), "model": model_id}
+    found = NEWER.all(connection, after=seen.memories, **its)
+    vectors = NEW_VECTORS.all(
+        connection, after=seen.vectors, world=world_id, reader=reader, model=model_id
+    )
+    return [Found._make(row) for row in found], dict(map(tuple, vectors))

@@ -1,0 +1,75 @@
+"""The words of many texts, kept so that a search looks at those of its query alone."""
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_mcp.state.memory.full_text import terms_of
+from persona_mcp.state.memory.lexical import Statistics, count_stems, stem, weights_of, words_of
+from persona_mcp.state.memory.params import RetrievalParams
+
+COUNT_BITS = 16
+MOST_COUNTED = (1 << COUNT_BITS) - 1
+NOWHERE: "array[int]" = array("q")
+Numbers = NDArray[np.int64]
+
+
+class Postings:
+    """Where each stem stands: numbers of texts, and how often it is in each.
+
+    A place is one number, of the text above `COUNT_BITS` bits of the count.
+    """
+
+    def __init__(self) -> None:
+        """Hold no texts yet."""
+        self._places: dict[str, array[int]] = {}
+        self._lengths = array("d")
+        self._counted = array("b")
+
+    def add(self, text: str, is_counted: bool) -> None:
+        """Add a text, whose number is how many were there.
+
+        Args:
+            text: Any.
+            is_counted: Whether it is one of those among which a word may be rare.
+        """
+        above = len(self._lengths) << COUNT_BITS
+        for stemmed, count in count_stems(text).items():
+            places = self._places.get(stemmed)
+            if places is None:
+                places = self._places[stemmed] = array("q")
+            places.append(above | min(count, MOST_COUNTED))
+        self._lengths.append(len(text))
+        self._counted.append(is_counted)
+
+    def scores(self, query: str, params: RetrievalParams) -> NDArray[np.float64]:
+        """Score every text as `lexical.bm25` does, shape (texts,)."""
+        weights = weights_of(query, self._statistics(query))
+        its = [self._places.get(stemmed, NOWHERE) for stemmed in weights]
+        places: Numbers = np.frombuffer(b"".join(its), dtype=np.int64)
+        texts, counts = places >> COUNT_BITS, places & MOST_COUNTED
+        rare = np.repeat(list(weights.values()), [len(one) for one in its])
+        lengths = np.frombuffer(self._lengths, dtype=np.float64)
+        k1, b = params.lexical_k1, params.lexical_b
+        held_back = k1 * (1 - b + b * lengths[texts] / lengths.mean())
+        worth = rare * counts * (k1 + 1) / (counts + held_back)
+        return np.bincount(texts, worth, minlength=len(lengths)).astype(np.float64, copy=False)
+
+    def _statistics(self, query: str) -> Statistics:
+        """Count the texts that count, and those that have each word of a query."""
+        counted = np.frombuffer(self._counted, dtype=np.int8)
+        having = {
+            term: int(counted[self._having([stem(word) for word in words_of(term)])].sum())
+            for term in terms_of(query)
+        }
+        return Statistics(int(counted.sum()), having)
+
+    def _having(self, stems: Sequence[str]) -> Numbers:
+        """Return the numbers of the texts that have all of some stems."""
+        texts = None
+        for stemmed in stems:
+            its = np.frombuffer(self._places.get(stemmed, NOWHERE), dtype=np.int64) >> COUNT_BITS
+            texts = its if texts is None else np.intersect1d(texts, its)
+        return np.empty(0, dtype=np.int64) if texts is None else texts
