@@ -122,7 +122,9 @@ def open_sqlite(settings: Settings) -> Engine:
 def sqlite_engine(settings: Settings, **how: Any) -> Engine:
     """Return an engine of the file that waits for other processes as the settings say."""
     arguments = {"timeout": settings.database.busy_s}
-    return create_engine(database_url(settings), connect_args=arguments, **how)
+    # SQLite forgets the pages that a connection has read once another one wrote: what is used next
+    # is the one that was used last.
+    return create_engine(database_url(settings), connect_args=arguments, pool_use_lifo=True, **how)
 
 
 def migration_engine(settings: Settings) -> Engine:
