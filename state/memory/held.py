@@ -101,6 +101,11 @@ class Marks(NamedTuple):
         """Tell whether what was read up to here has all that was there at the other."""
         return self.memories >= other.memories and self.vectors >= other.vectors
 
+    def beyond(self, other: "Marks") -> "Marks":
+        """Return how far both have been read: what was newest may be deleted meanwhile."""
+        furthest = max(self.memories, other.memories), max(self.vectors, other.vectors)
+        return Marks(*furthest, self.unchanged)
+
 
 class View:
     """What one reader may know, in the order of writing.
@@ -270,7 +275,7 @@ class HeldMemories:
                     continue  # another search was faster
                 if len(view) + len(found) > self._each or any(map(view.has_vector, vectors)):
                     return None  # it is too much now, or one was embedded anew
-                view.add(found, vectors, marks)
+                view.add(found, vectors, marks.beyond(seen))
                 if self._views.get(key) is view:
                     self._size += len(found)
         return None

@@ -273,6 +273,30 @@ async def test_what_was_unused_for_a_while_makes_room_and_what_is_used_does_not(
     assert await reader.taken(reader="mara") is None
 
 
+async def test_a_search_that_began_before_something_was_deleted_has_nothing_read_twice(
+    database: Database, reader: Reader, indexer: Indexer, embedder: FickleEmbedder
+) -> None:
+    known = fill(database, 1, content="The harbour.", indexed_text="The harbour.")
+    await remember(database, "t1", "The ice.", persona_id="tobin", witnesses=("tobin",))
+    while await indexer.work_off():
+        pass
+    asked = await reader.asked()
+    assert asked.vector is not None
+    with database.reading() as older:
+        reader.held.pool(older, asked, asked.vector)
+        await database.write(
+            lambda connection: connection.execute(delete(Memory).where(Memory.id == "t1"))
+        )
+        new = fill(database, 1, first=1, content="A harbour.", indexed_text="A harbour.")
+        await reader.taken()
+        reader.held.pool(older, asked, asked.vector)
+
+    taken = await reader.taken()
+
+    assert taken is not None
+    assert sorted(taken[0].ids) == [*known, *new]
+
+
 async def test_a_search_that_began_before_another_may_meet_what_it_cannot_read(
     database: Database, reader: Reader, embedder: FickleEmbedder
 ) -> None:
