@@ -273,8 +273,11 @@ class HeldMemories:
             with self._lock:
                 if view.marks is not seen:
                     continue  # another search was faster
-                if len(view) + len(found) > self._each or any(map(view.has_vector, vectors)):
-                    return None  # it is too much now, or one was embedded anew
+                is_full = self._size + len(found) > self._most
+                if is_full or len(view) + len(found) > self._each:
+                    return None  # it is too much now
+                if any(map(view.has_vector, vectors)):
+                    return None  # one was embedded anew
                 view.add(found, vectors, marks.beyond(seen))
                 if self._views.get(key) is view:
                     self._size += len(found)
@@ -295,8 +298,9 @@ class HeldMemories:
         view.add([Found._make(row) for row in found], vectors, marks)
         with self._lock:
             self._drop(key)  # another search may have read it, too
-            self._views[key] = view
-            self._size += LEAST + len(view)
+            if self._has_room(len(view)):  # others may have been read meanwhile
+                self._views[key] = view
+                self._size += LEAST + len(view)
         return view
 
     def _has_room(self, count: int) -> bool:

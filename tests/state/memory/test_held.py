@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, event, insert, update
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import pack
@@ -271,6 +271,55 @@ async def test_what_was_unused_for_a_while_makes_room_and_what_is_used_does_not(
     now = IDLE_S
     assert await reader.taken(reader="eve") is not None
     assert await reader.taken(reader="mara") is None
+
+
+async def test_what_grows_has_no_more_room_than_there_is(
+    database: Database, embedder: FickleEmbedder, world: str
+) -> None:
+    now = 0.0
+    reader = Reader(database, embedder, HeldMemories(50, 100, lambda: now))
+    for name in ("mara", "tobin"):
+        fill(database, 30, persona_id=name)
+        assert await reader.taken(reader=name) is not None
+
+    fill(database, 20, first=30, persona_id="mara")
+
+    assert await reader.taken(reader="mara") is None
+    assert await reader.taken(reader="tobin") is not None
+    now = IDLE_S
+    assert await reader.taken(reader="mara") is not None
+    assert await reader.taken(reader="tobin") is None
+
+
+async def test_two_that_are_read_at_once_do_not_both_get_room_that_one_has(
+    database: Database, embedder: FickleEmbedder, world: str
+) -> None:
+    reader = Reader(database, embedder, HeldMemories(60, 100))
+    for name in ("mara", "tobin"):
+        fill(database, 60, persona_id=name)
+    asked = {name: await reader.asked(reader=name) for name in ("mara", "tobin")}
+
+    def pool(connection: Connection, name: str) -> Taken | None:
+        vector = asked[name].vector
+        assert vector is not None
+        return reader.held.pool(connection, asked[name], vector)
+
+    meanwhile: list[Taken | None] = []
+
+    def read_another(*of: Any) -> None:
+        if "LEFT OUTER JOIN memory_vectors" in of[2] and not meanwhile:
+            meanwhile.append(None)
+            with database.reading() as other:
+                meanwhile[0] = pool(other, "tobin")
+
+    event.listen(database.engine, "before_cursor_execute", read_another)
+    with database.reading() as connection:
+        found = pool(connection, "mara")
+    again = {name: await reader.taken(reader=name) for name in ("mara", "tobin")}
+
+    assert found is not None
+    assert meanwhile[0] is not None
+    assert [name for name, taken in again.items() if taken is not None] == ["tobin"]
 
 
 async def test_a_search_that_began_before_something_was_deleted_has_nothing_read_twice(
