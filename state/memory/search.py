@@ -115,11 +115,11 @@ class MemorySearch:
         )
         near: Sequence[str] = ()
         if sought == ANYTHING and vector is not None:
-            if self._held is not None:
-                found = await self._database.read(of_held, asked, vector, self._held)
-                if found is not None:
-                    return found
             try:
+                if self._held is not None:
+                    found = await self._database.read(of_held, asked, vector, self._held)
+                    if found is not None:
+                        return found
                 near = await self._nearest(world_id, vector, reader, asked.candidates)
             except PersonaError as error:
                 asked = replace(asked, vector=None, degraded=in_words(error))

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, select
 
@@ -26,6 +27,7 @@ from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember
 pytestmark = pytest.mark.anyio
 
 MOST = 100
+Held = HeldMemories | None
 LIMITS = IndexerLimits(batch=4, claim_s=30.0, poll_s=0.01, attempts=3)
 
 
@@ -53,13 +55,14 @@ def indexer(database: Database, index: SyncedIndex, embedder: FickleEmbedder) ->
 
 
 @pytest.fixture
+def held(request: pytest.FixtureRequest) -> Held:
+    return HeldMemories(MOST, MOST) if request.node.callspec.params["index"] == "held" else None
+
+
+@pytest.fixture
 def memories(
-    request: pytest.FixtureRequest,
-    database: Database,
-    index: SyncedIndex,
-    embedder: FickleEmbedder,
+    database: Database, index: SyncedIndex, embedder: FickleEmbedder, held: Held
 ) -> MemorySearch:
-    held = HeldMemories(MOST, MOST) if request.node.callspec.params["index"] == "held" else None
     return MemorySearch(database, index, embedder, RetrievalParams(), held=held)
 
 
@@ -329,6 +332,27 @@ async def test_without_the_index_words_alone_are_searched_and_it_is_said(
 
     assert [hit.memory.id for hit in recall.hits] == ["m1"]
     assert "dense index" in recall.degraded
+
+
+class LongerEmbedder(FickleEmbedder):
+    """Its vectors of questions have become longer than those that it made before."""
+
+    async def embed_query(self, text: str) -> Vector:
+        vector = await super().embed_query(text)
+        return np.concatenate([vector, vector])
+
+
+async def test_where_vectors_are_of_another_length_words_alone_are_searched_and_it_is_said(
+    database: Database, indexer: Indexer, index: SyncedIndex, held: Held
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await index_all(indexer)
+    memories = MemorySearch(database, index, LongerEmbedder(), RetrievalParams(), held=held)
+
+    recall = await memories.search("main", "mara", "harbour", 10)
+
+    assert [hit.memory.id for hit in recall.hits] == ["m1"]
+    assert "length" in recall.degraded
 
 
 @pytest.mark.parametrize("query", ["", "?", "harbour " * 20_000, "\x00", '"*'])
