@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    String,
     and_,
     bindparam,
     case,
@@ -95,6 +96,16 @@ FORGET = Prepared(
     )
 )
 ADD = Prepared(insert(V))
+NEWEST = Prepared(select(func.max(V.seq)))
+WRITTEN = Prepared(
+    select(V.world_id, func.max(V.seq).label("newest"))
+    # By the key of the table: the condition on it that an index knows is kept from it.
+    .where(
+        V.seq > bindparam("after", type_=INTEGER),
+        V.model_id + "" == bindparam("model", type_=String),
+    )
+    .group_by(V.world_id)
+)
 Progress = Callable[[int, int], None]
 REFUSED = (400, 413, 422)
 """Answers of an embedder over HTTP that are about the text: trying again does not help."""
@@ -141,7 +152,9 @@ class Indexer(Worker):
         self._now = now
         self._looks_at = 0.0
         self._embedded: set[str] = set()
-        """Worlds of what was embedded since the index was last looked at."""
+        """Worlds of what was embedded since the index was last looked at, by any process."""
+        self._seen: int | None = None
+        """Newest `seq` of a vector at the last look; None before the first one."""
         self._more = True
         """Whether the last batch left something behind; what is written later wakes the worker."""
         self._ours_last = False
@@ -162,9 +175,22 @@ class Indexer(Worker):
         if (now := time.monotonic()) >= self._looks_at:
             self._looks_at = now + self._limits.poll_s
             await self._index.forget()
+            await self._look_at_others()
             for world_id in sorted(self._embedded):
                 await self._index.keep_up(world_id)
                 self._embedded.discard(world_id)
+
+    async def _look_at_others(self) -> None:
+        """Note the worlds in which others wrote vectors, or what was hidden is found again."""
+        if self._index.kind == "exact":
+            return
+        if self._seen is None:
+            self._seen = await self._database.read(NEWEST.scalar) or 0
+            return
+        its = {"after": self._seen, "model": self._embedder.model_id}
+        for row in await self._database.read(WRITTEN.all, **its):
+            self._embedded.add(row.world_id)
+            self._seen = max(self._seen, row.newest)
 
     def claim(self) -> Claim:
         """Return the claim of this worker on what its process writes now."""

@@ -16,6 +16,7 @@ from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.index.indexer import Indexer, IndexerLimits
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.index.vector_index import VectorIndex
+from persona_mcp.state.index.work import Claim
 from persona_mcp.state.memory.changes import MemoryChanges
 from tests.doubles import FickleEmbedder, FixedClock
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
@@ -428,6 +429,30 @@ async def test_an_index_that_does_not_answer_does_not_stop_the_embedding(
 
     assert await embedded(database) == ["m1"]
     assert "the dense index is closed" in str(logs)
+
+
+async def test_the_index_follows_what_another_process_embeds_though_nobody_searches_it(
+    database: Database, make: Make, chroma: VectorIndex
+) -> None:
+    others = [f"m{number}" for number in range(LIMITS.batch)]
+    indexer, beside = make(chroma), make(process="host-2")
+
+    async def until_it_has(expected: Sequence[str]) -> None:
+        async with asyncio.timeout(GIVE_UP_S):
+            while set(await chroma.versions("main")) != set(expected):
+                await asyncio.sleep(0.002)
+
+    worker = asyncio.create_task(indexer.run())
+    await remember(database, "ours", "The harbour froze.")
+    await until_it_has(["ours"])
+    for id in others:
+        await remember(database, id, "The harbour thawed.", claim=Claim("host-2", NOW + 30))
+    await work_off_all(beside)
+    await until_it_has(["ours", *others])
+    indexer.stop()
+    await worker
+
+    assert await waiting(database) == []
 
 
 async def test_work_to_forget_is_left_by_the_embedding_and_by_a_reindex(
