@@ -251,7 +251,9 @@ class HeldMemories:
         key = asked.world_id, asked.reader, asked.model_id
         newest, vectors, *unchanged = MARKS.first(connection, world=key[0], reader=key[1])
         marks = Marks(newest or 0, vectors or 0, tuple(unchanged))
-        view = self._followed(connection, key, marks) or self._read(connection, key, marks)
+        view = self._followed(connection, key, marks)
+        if view is None:
+            view = self._read(connection, key, marks)
         if view is None:
             return None
         with self._lock:

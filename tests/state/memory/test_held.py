@@ -107,6 +107,14 @@ async def test_what_is_added_is_found_by_its_words_and_then_by_its_meaning(
     assert by_meaning["m1"][1:] == (lexical, True)
 
 
+async def test_who_knows_nothing_yet_is_held_too(reader: Reader) -> None:
+    first, again = await reader.taken(), await reader.taken()
+
+    assert first is not None
+    assert again is not None
+    assert again[0].turns is first[0].turns
+
+
 def values(**more: Any) -> Callable[[Connection], Any]:
     return lambda connection: connection.execute(
         update(Memory).where(Memory.id == "m1").values(**more)
