@@ -307,12 +307,14 @@ class HeldMemories:
 
     def _has_room(self, count: int) -> bool:
         """Let go of what is unused for longest until so many more memories have room."""
-        while self._size + LEAST + count > self._most and self._views:
+        if LEAST + count > self._most:
+            return False
+        while self._size + LEAST + count > self._most:
             key, view = next(iter(self._views.items()))
             if self._now() - view.used_at < IDLE_S:
                 return False
             self._drop(key)
-        return self._size + LEAST + count <= self._most
+        return True
 
     def _drop(self, key: Key) -> None:
         view = self._views.pop(key, None)

@@ -17,11 +17,12 @@ from persona_mcp.state.memory.held import IDLE_S, HeldMemories, Taken
 from persona_mcp.state.memory.memory import ANYTHING
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.search import MemorySearch, of_held
+from persona_mcp.state.memory.store import Source, add_memories
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.tables import Memory, MemoryVector
 from persona_mcp.state.worlds import remove_world
 from tests.doubles import FickleEmbedder, FixedClock
-from tests.state.rows import NOW, PROCESS, fill, nobody_is_gone, remember, spec
+from tests.state.rows import NOW, PROCESS, fill, new_memory, nobody_is_gone, remember, spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.databases]
 
@@ -281,6 +282,24 @@ async def test_what_was_unused_for_a_while_makes_room_and_what_is_used_does_not(
     assert await reader.taken(reader="mara") is None
 
 
+async def test_nobody_makes_room_for_what_has_none_anyway(
+    database: Database, embedder: FickleEmbedder, world: str
+) -> None:
+    now = 0.0
+    reader = Reader(database, embedder, HeldMemories(1000, 100, lambda: now))
+    fill(database, 30, persona_id="mara")
+    fill(database, 100, persona_id="tobin")
+    first = await reader.taken(reader="mara")
+    now = IDLE_S
+
+    assert await reader.taken(reader="tobin") is None
+    again = await reader.taken(reader="mara")
+
+    assert first is not None
+    assert again is not None
+    assert again[0].turns is first[0].turns
+
+
 async def test_what_grows_has_no_more_room_than_there_is(
     database: Database, embedder: FickleEmbedder, world: str
 ) -> None:
@@ -429,14 +448,11 @@ async def test_whatever_happens_what_is_held_is_what_would_be_read_anew(
             case "add":
                 made.append(f"m{len(made)}")
                 owner = ("mara", "tobin")[number % 2]
-                await remember(
-                    database,
-                    made[-1],
-                    text,
-                    persona_id=owner,
-                    witnesses=(owner,),
-                    values={"turn_number": number},
-                )
+                new = new_memory(made[-1], text, persona_id=owner, witnesses=(owner,))
+                source = Source("c1", "x1", {f"turn-of-{made[-1]}": number})
+                # Nothing but an insert: a change has all read anew.
+                with database.writing() as connection:
+                    add_memories(connection, "main", [new], NOW, source)
             case "embed":
                 await indexer.work_off()
             case "rewrite":
