@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, event, insert, update
 
@@ -420,14 +420,15 @@ async def test_many_searches_at_once_find_the_same(
 
 
 CHANGES = st.tuples(
-    st.sampled_from(["add", "embed", "rewrite", "archive", "delete", "open", "search"]),
+    st.sampled_from(["add", "embed", "search"] * 3 + ["rewrite", "archive", "delete", "open"]),
     st.integers(0, 9),
     st.sampled_from(TEXTS),
 )
 
 
 @pytest.mark.sqlite
-@given(st.lists(CHANGES, max_size=14))
+@given(st.lists(CHANGES, max_size=20))
+@example([("add", 0, TEXTS[0]), ("search", 0, TEXTS[0]), ("embed", 0, ""), ("search", 0, TEXTS[0])])
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
