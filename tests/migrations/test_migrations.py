@@ -277,20 +277,23 @@ def fill_persona(settings: Settings) -> None:
     )
 
 
-def test_a_revision_that_copies_memories_keeps_their_words(
+def test_a_revision_that_copies_memories_keeps_their_words_and_stamps(
     settings: Settings, copied: Path
 ) -> None:
-    """As docs/migrations.md says: the index is dropped before, made and filled after."""
+    """As docs/migrations.md says: what goes with the table is dropped before and made after."""
     (copied / "versions" / "0015_no_details.py").write_text(
         '"""Copy the table."""\n'
         "from alembic import op\n"
+        "from persona_mcp.state.memory.stamps import create_stamps, drop_stamps\n"
         "from persona_mcp.state.memory.words import create_words, drop_words\n"
         'revision, down_revision = "0015", "0014"\n'
         "def upgrade():\n"
+        "    drop_stamps(op.get_bind())\n"
         "    drop_words(op.get_bind())\n"
         '    with op.batch_alter_table("memories") as batch_op:\n'
         '        batch_op.drop_column("details")\n'
         "    create_words(op.get_bind())\n"
+        "    create_stamps(op.get_bind())\n"
     )
     upgrade_database(settings)
     fill(settings)
@@ -302,8 +305,10 @@ def test_a_revision_that_copies_memories_keeps_their_words(
     assert "details" not in columns_of(settings, "memories")
     assert words(settings) == 1
     assert ask(settings, "SELECT party_id FROM memory_witnesses") == [("ann",)]
+    assert ask(settings, "SELECT owner FROM memory_stamps") == []
     execute(settings, "DELETE FROM memories")
     assert words(settings) == 0
+    assert ask(settings, "SELECT owner FROM memory_stamps") == [("mara",)]
 
 
 def test_the_command_writes_an_empty_revision_when_nothing_changed(copied: Path) -> None:
