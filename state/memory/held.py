@@ -44,7 +44,7 @@ WORLD, READER = bindparam("world", type_=String), bindparam("reader", type_=Stri
 IDLE_S = 60.0
 """What was searched so recently is not let go for what another reader may know, in seconds."""
 FAR = 10_000
-"""Behind so many rows, whoever's they are, all is read anew rather than looked through."""
+"""Behind so many rows of a table, whoever's they are, all is read anew, not looked through."""
 LEAST = 16
 """What a view takes beside its memories, in memories."""
 MISSING = -2.0
@@ -269,7 +269,7 @@ class HeldMemories:
             seen = view.marks
             if seen.reaches(marks):
                 return view
-            if marks.memories - seen.memories > FAR:
+            if max(marks.memories - seen.memories, marks.vectors - seen.vectors) > FAR:
                 return None
             found, vectors = newer(connection, key, seen)
             with self._lock:

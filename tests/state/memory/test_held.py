@@ -13,7 +13,7 @@ from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.index.indexer import Indexer, IndexerLimits
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.memory.asked import Asked
-from persona_mcp.state.memory.held import IDLE_S, HeldMemories, Taken
+from persona_mcp.state.memory.held import FAR, IDLE_S, HeldMemories, Taken
 from persona_mcp.state.memory.memory import ANYTHING
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.search import MemorySearch, of_held
@@ -218,6 +218,23 @@ async def test_a_memory_that_is_embedded_anew_is_compared_by_its_new_vector(
 
     assert before["m1"][0] > 0.1
     assert (await reader.found("lantern"))["m1"][0] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(("others", "anew"), [(FAR, False), (FAR + 1, True)])
+async def test_all_is_read_anew_rather_than_many_vectors_of_others_looked_through(
+    database: Database, reader: Reader, others: int, anew: bool
+) -> None:
+    await remember(database, "t1", "The harbour froze.", persona_id="tobin", witnesses=("tobin",))
+    first = await reader.taken()
+    row = {"world_id": "main", "memory_id": "t1", "persona_id": "tobin", "version": 1}
+    vectors = [{**row, "model_id": f"other-{one}", "vector": b""} for one in range(others)]
+    await database.write(lambda connection: connection.execute(insert(MemoryVector), vectors))
+
+    again = await reader.taken()
+
+    assert first is not None
+    assert again is not None
+    assert (again[0].turns is not first[0].turns) == anew
 
 
 async def test_a_world_that_is_made_anew_under_its_old_name_begins_empty(
