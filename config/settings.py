@@ -233,8 +233,8 @@ class IndexSettings(Section):
         5000,
         ge=0,
         le=100_000,
-        description="What a persona that may know so many memories at most may know is searched "
-        "in memory, without the index; 0 for never",
+        description="A persona that may know so many memories at most has them searched in "
+        "memory, without the index; 0 for never",
     )
     held: int = Field(
         20_000, ge=0, le=10_000_000, description="Memories that are held in memory for that, in all"
