@@ -1,7 +1,8 @@
 """The dense index in step with the vectors in SQL, whoever writes them.
 
-A process whose index is Chroma looks, before each search, at the vectors that were written since
-the last time. So each process finds what the others stored. A world of which Chroma lacks more than
+A process whose index is Chroma looks, before each search of it, at the vectors that were written
+since the last time. So each process finds what the others stored; its worker looks now and then
+too, since most searches are of what is held in memory. A world of which Chroma lacks more than
 a batch is filled in the background, and exact scoring answers there meanwhile.
 """
 

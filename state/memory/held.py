@@ -108,9 +108,9 @@ class Marks(NamedTuple):
 
 
 class View:
-    """What one reader may know, in the order of writing.
+    """What one reader may know: a row for each memory, in no order.
 
-    Rows are only ever added. Whoever searches it holds the lock.
+    Rows are only ever added. Whoever adds to it or searches it holds the lock of `HeldMemories`.
     """
 
     def __init__(self, reader: str, marks: Marks) -> None:

@@ -12,7 +12,7 @@ from persona_mcp.state.memory.params import RetrievalParams
 
 COUNT_BITS = 16
 MOST_COUNTED = (1 << COUNT_BITS) - 1
-NOWHERE: "array[int]" = array("q")
+NO_PLACES: "array[int]" = array("q")
 Numbers = NDArray[np.int64]
 
 
@@ -47,7 +47,7 @@ class Postings:
     def scores(self, query: str, params: RetrievalParams) -> NDArray[np.float64]:
         """Score every text as `lexical.bm25` does, shape (texts,)."""
         weights = weights_of(query, self._statistics(query))
-        its = [self._places.get(stemmed, NOWHERE) for stemmed in weights]
+        its = [self._places.get(stemmed, NO_PLACES) for stemmed in weights]
         places: Numbers = np.frombuffer(b"".join(its), dtype=np.int64)
         texts, counts = places >> COUNT_BITS, places & MOST_COUNTED
         rare = np.repeat(list(weights.values()), [len(one) for one in its])
@@ -70,6 +70,6 @@ class Postings:
         """Return the numbers of the texts that have all of some stems."""
         texts = None
         for stemmed in stems:
-            its = np.frombuffer(self._places.get(stemmed, NOWHERE), dtype=np.int64) >> COUNT_BITS
+            its = np.frombuffer(self._places.get(stemmed, NO_PLACES), dtype=np.int64) >> COUNT_BITS
             texts = its if texts is None else np.intersect1d(texts, its)
         return np.empty(0, dtype=np.int64) if texts is None else texts
