@@ -131,7 +131,8 @@ def erase_world(connection: Connection, world_id: str, now: float) -> dict[str, 
 
     Every index is told to forget its memories. What is written again under the same ids in the
     same transaction is found again: an index looks at what is there by then. Saved states, session
-    handles, answers that are given again, and the switch of the upkeep stay.
+    handles, answers that are given again, and the switch of the upkeep stay, and so do the stamps
+    that tell whoever holds its memories that they are gone.
 
     Returns:
         How many rows went, by table.

@@ -73,7 +73,6 @@ NEW_VECTORS = Prepared(
         V.model_id + "" == bindparam("model", type_=String),
         or_(V.persona_id + "" == READER, *(M.visibility == one for one in OPEN)),
     )
-    .order_by(V.seq)
 )
 
 

@@ -82,10 +82,6 @@ class Turns:
         self._numbers: dict[tuple[str, str, int | None, int | None], int] = {}
         self._given = 0
 
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.places)
-
     def add(self, spoken: Spoken | None) -> None:
         """Add a row; None for a memory that is no turn."""
         place, before, after, session, speaker = self._new(), NOWHERE, NOWHERE, self._new(), NOWHERE
