@@ -6,11 +6,15 @@ import re
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 
 from tests.processes import LIMIT_S, PERSONA, environment
 
 Keys = bytes | signal.Signals
+AGAIN_S = 15.0
+"""Ctrl-C is pressed again when nothing was shown for so long: one that comes between the last look
+for signals and the read that waits for a key is noticed only at the next, in any Python program."""
 
 
 def plain(shown: str) -> str:
@@ -33,19 +37,33 @@ def typed(
     )  # fmt: skip
     os.close(slave)
     shown, ahead = b"", ""
+    pressed: Keys = b""
+
+    def press(keys: Keys) -> None:
+        if isinstance(keys, signal.Signals):
+            process.send_signal(keys)
+        else:
+            os.write(master, keys)
+
     try:
         for awaited, keys in [*steps, (None, b"")]:
+            deadline = time.monotonic() + LIMIT_S
             while awaited is None or awaited not in ahead:
-                assert select.select([master], [], [], LIMIT_S)[0], shown
+                if not select.select([master], [], [], AGAIN_S)[0]:
+                    assert time.monotonic() < deadline, shown
+                    if isinstance(pressed, signal.Signals):
+                        press(pressed)
+                    continue
                 shown += (piece := os.read(master, 65536))
                 ahead = plain(ahead + piece.decode(errors="replace"))
             ahead = ahead.partition(awaited)[2]
-            if isinstance(keys, signal.Signals):
-                process.send_signal(keys)
-            else:
-                os.write(master, keys)
+            press(pressed := keys)
     except OSError:  # Linux says so when the other side is closed
         pass
+    except BaseException:  # no later test is to hear of it
+        process.kill()
+        process.wait()
+        raise
     finally:
         os.close(master)
     return process.wait(LIMIT_S), shown.decode(errors="replace")

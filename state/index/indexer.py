@@ -159,6 +159,8 @@ class Indexer(Worker):
         """Whether the last batch left something behind; what is written later wakes the worker."""
         self._ours_last = False
         """Whether the last batch was of what this process wrote."""
+        self._at_work = asyncio.Lock()
+        """Held for a batch: what is claimed as it is written is taken up for being ours alone."""
 
     async def turn(self) -> None:
         """Have the index follow what is gone and new, now and then, and embed what is new."""
@@ -198,9 +200,13 @@ class Indexer(Worker):
 
     async def work_off(self) -> int:
         """Embed one batch of the outbox; return how many rows were done or given up."""
-        claimed = await self._claim()
-        if not claimed:
-            return 0
+        async with self._at_work:
+            claimed = await self._claim()
+            if claimed:
+                await self._carry_out(claimed)
+            return len(claimed)
+
+    async def _carry_out(self, claimed: Sequence[Row[Any]]) -> None:
         seqs = [c.seq for c in claimed]
         try:
             there = {(c.world_id, c.id): c for c in claimed if c.id is not None}
@@ -212,7 +218,6 @@ class Indexer(Worker):
         except Exception as error:
             await self._put_back(seqs, error)
             raise
-        return len(claimed)
 
     async def pending(self, worlds: Collection[str] | None = None) -> int:
         """Count the outbox rows of these worlds, else of all, that are still to be embedded."""
@@ -294,7 +299,7 @@ class Indexer(Worker):
             CLAIM.run(connection, {"seqs": seqs, "process": self._process, "until": until})
             return list(CLAIMED.all(connection, seqs=seqs))
 
-        # What was claimed as it was written is not under way: this worker does one thing at a time.
+        # What was claimed as it was written is not under way: this worker does a batch at a time.
         ours, gone = await self._database.read(look)
         if ours and (gone is None or not self._ours_last):
             self._more, self._ours_last = gone is not None or len(ours) == most, True

@@ -153,6 +153,19 @@ async def test_two_processes_share_the_outbox(
     assert await waiting(database) == []
 
 
+async def test_two_that_have_one_worker_work_off_embed_each_memory_once(
+    database: Database, make: Make, embedder: FickleEmbedder
+) -> None:
+    indexer = make()
+    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
+
+    done = await asyncio.gather(indexer.work_off(), indexer.work_off())
+
+    assert sorted(done) == [0, 1]
+    assert len(embedder.embedded) == 1
+    assert await waiting(database) == []
+
+
 async def test_an_embedder_that_does_not_answer_uses_no_attempt_up(
     database: Database, make: Make, embedder: FickleEmbedder
 ) -> None:
