@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_mcp.config.saver import PersonaSaver
+from persona_mcp.graphs.chains import chained
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.plain import plain
@@ -39,9 +40,9 @@ class Graphs:
 
 def graphs_of(parts: Parts, checkpointer: PersonaSaver, watch: Watch) -> Graphs:
     """Compile the graphs; each of their nodes is watched."""
-    conversation = watched(build_conversation(parts), GRAPH, watch)
-    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)
-    relationship = watched(build_relationship(parts), RELATIONSHIP, watch)
+    conversation = chained(watched(build_conversation(parts), GRAPH, watch))
+    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)  # each step is checkpointed
+    relationship = chained(watched(build_relationship(parts), RELATIONSHIP, watch))
     return Graphs(
         plain(conversation.compile(checkpointer=checkpointer, name=GRAPH)),
         plain(dialogue.compile(checkpointer=checkpointer, name=DIALOGUE)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -178,9 +179,12 @@ class Plan(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+PLANNED = frozenset(Plan.model_fields)
+
+
 def plan_of(kept: Mapping[str, Any]) -> Plan:
     """Read a plan; what was added at the end of the talk is not part of it."""
-    return Plan(**{name: value for name, value in kept.items() if name in Plan.model_fields})
+    return Plan(**{name: value for name, value in kept.items() if name in PLANNED})
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,7 @@ class Standing:
         view = self.views.get((speaker_id, self.partner(speaker_id).persona.id))
         return view.strength if view else None
 
-    @property
+    @cached_property
     def talk(self) -> Talk:
         """Return how far it has gone."""
         return Talk(

@@ -3,8 +3,11 @@
 import re
 import unicodedata
 import uuid
+from hashlib import sha1
 
 NAMESPACE = uuid.UUID("6f1d1c0e-8c1f-5c0a-9a43-7f0f6a5b2d11")
+VARIANT = str.maketrans("0123456789abcdef", 4 * "89ab")
+"""The digit of a UUID whose two highest bits are 10."""
 ID_LENGTH = 64
 NAME_TAIL = 8
 """Room that is left behind a name for a number."""
@@ -16,8 +19,13 @@ def new_id() -> str:
 
 
 def derived_id(*parts: str | int) -> str:
-    """Return the same 32 hexadecimal digits for the same parts: a repeated write finds its row."""
-    return uuid.uuid5(NAMESPACE, "\x1f".join(str(p) for p in parts)).hex
+    """Return the same 32 hexadecimal digits for the same parts: a repeated write finds its row.
+
+    They are those of `uuid.uuid5`, which takes three times as long: a turn makes a dozen.
+    """
+    name = "\x1f".join(map(str, parts)).encode()
+    digits = sha1(NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
+    return f"{digits[:12]}5{digits[13:16]}{digits[16].translate(VARIANT)}{digits[17:32]}"
 
 
 def thread_id(world_id: str, conversation_id: str) -> str:

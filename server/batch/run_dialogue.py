@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from persona_mcp.graphs.chains import chained
 from persona_mcp.graphs.dialogue import build_dialogue, steps_of
 from persona_mcp.graphs.plain import plain
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
@@ -259,7 +260,7 @@ class Talk:
 
     async def _go_on(self) -> None:
         """Make its turns, until it is over."""
-        graph: Any = plain(build_dialogue(self._parts).compile(name="dialogue"))
+        graph: Any = plain(chained(build_dialogue(self._parts)).compile(name="dialogue"))
         # Knobs hold for a whole run of the graph: where they may change, each turn is one.
         turns = 1 if self._before_turn else self._plan.max_turns
         limit = steps_of(turns, self._parts.limits.attempts)

@@ -33,7 +33,8 @@ class Values(dict[Phrase, float]):
 
 WORDS_KEPT = 10_000
 TEXTS_KEPT = 512
-"""A turn is weighed for each of those who remember it, and once more when it is summed up."""
+"""A turn is weighed for each of those who remember it, once more when it is summed up, and looked
+at while it stands in the window of a talk on some topic."""
 PERSONAS_KEPT = 1024
 NEUTRAL = 0.5
 PLAIN = 1.0
@@ -235,7 +236,7 @@ def topics_named(
         (tuple(_singular(word, lists) for word in _words(name)), place)
         for place, name in enumerate(topics)
     )
-    spoken = ([_singular(word, lists) for word in _words(text)] for text in texts)
+    spoken = (_singulars(text, lists) for text in texts)
     return [{topics[int(place)] for place in _hits(words, phrases)} for words in spoken]
 
 
@@ -358,6 +359,11 @@ def _topics(preferences: tuple[tuple[str, float], ...], lists: Words) -> Values:
 @lru_cache(WORDS_KEPT)
 def _singular(word: str, lists: Words) -> str:
     return next((m.expand(one) for many, one in lists.plurals if (m := many.match(word))), word)
+
+
+@lru_cache(TEXTS_KEPT)
+def _singulars(text: str, lists: Words) -> Sequence[str]:
+    return tuple(_singular(word, lists) for word in _words(text))
 
 
 def _liveliness(text: str, spoken: Sequence[str], lists: Words) -> float:

@@ -69,7 +69,7 @@ async def checkpoints(service: Service, conversation_id: str) -> list[tuple[byte
 
 
 async def test_the_graph_has_the_steps_of_the_design(service: Service) -> None:
-    drawn = service.graph.get_graph()
+    drawn = build_conversation(service.parts).compile().get_graph()
 
     assert list(drawn.nodes) == [
         "__start__",

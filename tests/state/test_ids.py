@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_mcp.state.fields import ID_PATTERN
-from persona_mcp.state.ids import derived_id, id_from_name, new_id, thread_id
+from persona_mcp.state.ids import NAMESPACE, derived_id, id_from_name, new_id, thread_id
 
 parts = st.lists(st.text(alphabet="abc-_", min_size=1) | st.integers(), min_size=1, max_size=4)
 
@@ -21,6 +21,11 @@ def test_the_same_parts_make_the_same_id_and_others_another(
     assert derived_id(*first) == derived_id(*first)
     same = [str(p) for p in first] == [str(p) for p in second]
     assert (derived_id(*first) == derived_id(*second)) == same
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_a_derived_id_is_a_uuid_of_its_parts(part: str) -> None:
+    assert derived_id(part) == uuid.uuid5(NAMESPACE, part).hex
 
 
 def test_parts_do_not_run_together() -> None:

@@ -1,0 +1,181 @@
+"""Nodes that can only follow one another run in one step, as they would in steps of their own."""
+
+import operator
+from typing import Annotated, Any, Literal
+
+import pytest
+from langgraph.channels import UntrackedValue
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from typing_extensions import TypedDict
+
+from persona_mcp.graphs.chains import chained, nodes_of
+from persona_mcp.graphs.conversation import build_conversation
+from persona_mcp.graphs.dialogue import build_dialogue
+from persona_mcp.graphs.plain import plain
+from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.graphs.watching import watched
+from persona_mcp.nodes.events import heard_by, tell
+from persona_mcp.server.metrics import Metrics
+from persona_mcp.server.service import Service
+
+pytestmark = pytest.mark.anyio
+
+
+class Said(TypedDict, total=False):
+    word: str
+    heard: Annotated[list[str], UntrackedValue]
+    turns: int
+
+
+async def greet(state: Said, runtime: Runtime[Any]) -> Said:
+    tell(runtime, "greeted", word=state["word"])
+    return {"word": f"{state['word']}!", "heard": [state["word"]]}
+
+
+async def listen(state: Said) -> None:
+    assert state["word"].endswith("!")
+
+
+async def answer(state: Said) -> Said:
+    return {"word": state["word"].upper(), "heard": [*state["heard"], state["word"]]}
+
+
+async def count(state: Said) -> Said:
+    return {"turns": state.get("turns", 0) + 1}
+
+
+async def fail(state: Said) -> Said:
+    raise ValueError(state["word"])
+
+
+def again(state: Said) -> Literal["greet", "__end__"]:
+    return "greet" if state["turns"] < 3 else "__end__"
+
+
+def talk(**instead: Any) -> StateGraph[Said]:
+    """Wire greet -> listen -> answer -> count -> (greet again | END)."""
+    nodes = {"greet": greet, "listen": listen, "answer": answer, "count": count} | instead
+    builder = StateGraph(Said)
+    for name, node in nodes.items():
+        builder.add_node(name, node)
+    builder.add_edge(START, "greet")
+    builder.add_edge("greet", "listen")
+    builder.add_edge("listen", "answer")
+    builder.add_edge("answer", "count")
+    builder.add_conditional_edges("count", again)
+    return builder
+
+
+def steps_of(builder: StateGraph[Any, Any, Any, Any]) -> dict[str, list[str]]:
+    """Name the nodes of each step."""
+    return {
+        name: [str(node.name) for node in nodes_of(spec.runnable)]
+        for name, spec in builder.nodes.items()
+    }
+
+
+async def walked(graph: Any) -> list[Any]:
+    return [step async for step in graph.astream({"word": "hi"}, stream_mode="updates")]
+
+
+@pytest.mark.parametrize("how", [lambda graph: graph, plain], ids=["as compiled", "plain"])
+async def test_a_chain_ends_with_what_its_nodes_end_with_one_by_one(how: Any) -> None:
+    apart, together = how(talk().compile()), how(chained(talk()).compile())
+
+    assert await together.ainvoke({"word": "hi"}) == await apart.ainvoke({"word": "hi"})
+    assert len(await walked(apart)) == 3 * 4
+    assert [list(step) for step in await walked(together)] == 3 * [["greet"]]
+
+
+async def test_its_nodes_tell_what_they_have_to_tell() -> None:
+    told: list[dict[str, Any]] = []
+
+    with heard_by(told.append):
+        await chained(talk()).compile().ainvoke({"word": "hi"})
+
+    assert [event["word"] for event in told] == ["hi", "HI!", "HI!!"]
+
+
+async def test_what_a_node_fails_with_is_what_the_run_fails_with() -> None:
+    with pytest.raises(ValueError, match=r"^HI!"):
+        await chained(talk(count=fail)).compile().ainvoke({"word": "hi"})
+
+
+async def test_each_node_of_a_chain_is_watched_by_its_own_name() -> None:
+    metrics = Metrics()
+
+    await chained(watched(talk(), "talk", metrics)).compile().ainvoke({"word": "hi"})
+
+    counted = metrics.samples()["persona_node_seconds_count"]
+    its = {labels["node"]: value for labels, value in counted if labels["graph"] == "talk"}
+    assert its == {"greet": 3, "listen": 3, "answer": 3, "count": 3}
+
+
+def test_where_two_ways_meet_or_part_a_step_ends() -> None:
+    builder = talk()
+    builder.add_node("late", count)
+    builder.add_edge("late", "answer")
+
+    assert list(chained(builder).nodes) == ["greet", "answer", "late"]
+
+
+def test_a_node_that_any_branch_may_lead_to_keeps_its_step() -> None:
+    builder = StateGraph(Said)
+    for name in ("greet", "listen", "answer"):
+        builder.add_node(name, count)
+    builder.add_edge(START, "greet")
+    builder.add_edge("greet", "listen")
+    builder.add_conditional_edges("listen", lambda state: "answer")
+    builder.add_edge("answer", END)
+
+    assert list(chained(builder).nodes) == ["greet", "listen", "answer"]
+
+
+def test_two_nodes_that_follow_at_once_keep_their_steps() -> None:
+    builder = StateGraph(Said)
+    for name in ("greet", "listen", "answer"):
+        builder.add_node(name, count)
+    builder.add_edge(START, "greet")
+    builder.add_edge("greet", "listen")
+    builder.add_edge("greet", "answer")
+
+    assert list(chained(builder).nodes) == ["greet", "listen", "answer"]
+
+
+def test_a_state_that_adds_up_is_refused() -> None:
+    class Added(TypedDict):
+        words: Annotated[list[str], operator.add]
+
+    builder = StateGraph(Added)
+    builder.add_node("greet", count)
+    builder.add_edge(START, "greet")
+
+    with pytest.raises(TypeError, match="words"):
+        chained(builder)
+
+
+async def test_the_steps_of_our_graphs(service: Service) -> None:
+    parts = service.parts
+
+    assert steps_of(chained(build_dialogue(parts))) == {
+        "cast": ["cast", "choose_speaker", "retrieve", "decide"],
+        "excuse": ["excuse"],
+        "generate": ["generate", "validate"],
+        "refuse": ["refuse"],
+        "relate": ["relate", "persist", "judge"],
+        "close": ["close"],
+    }
+    assert list(chained(build_conversation(parts)).nodes) == [
+        "load",
+        "retrieve",
+        "excuse",
+        "generate",
+        "offer",
+        "wait",
+        "take",
+        "validate",
+        "refuse",
+        "relate",
+    ]
+    assert list(chained(build_relationship(parts)).nodes) == ["appraise"]
