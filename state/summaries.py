@@ -18,31 +18,28 @@ from persona_mcp.state.prepared import Prepared, listed
 from persona_mcp.state.summarising import SUMMARY, Summary, SummaryParams, spans_of
 
 M = tables.Memory
-X = tables.Exchange
-# By their exchanges: an index of the persona's memories would have SQLite go through all of a talk.
-OWN = (
-    M.world_id == bindparam("world", type_=String),
-    M.persona_id + "" == bindparam("persona", type_=String),
-    M.memory_type == SUMMARY,
-)
+WORLD, PERSONA = bindparam("world", type_=String), bindparam("persona", type_=String)
 COLUMNS = (M.id, M.content, M.origin)
-MADE = Prepared(select(*COLUMNS).where(*OWN, M.exchange_id.in_(listed("exchanges"))))
-
-
-OF_TALK = Prepared(
-    select(M.content)
-    .where(
-        *OWN,
-        M.active,
-        M.archived_at.is_(None),
-        M.exchange_id.in_(
-            select(X.id).where(
-                X.world_id == M.world_id, X.conversation_id == bindparam("talk", type_=String)
-            )
-        ),
+MADE = Prepared(
+    select(*COLUMNS).where(
+        M.world_id == WORLD,
+        # By their exchanges: by the persona's memories SQLite would go through all of a talk.
+        M.persona_id + "" == PERSONA,
+        M.memory_type == SUMMARY,
+        M.exchange_id.in_(listed("exchanges")),
     )
-    .order_by(M.seq)
 )
+OF_TALK = (
+    M.world_id == WORLD,
+    M.persona_id == PERSONA,
+    M.conversation_id == bindparam("talk", type_=String),
+    # Of several turns, so of none: an index tells them apart from what was made of one.
+    M.turn_number.is_(None),
+    M.memory_type == SUMMARY,
+    M.active,
+    M.archived_at.is_(None),
+)
+ALL_OF_TALK = Prepared(select(M.content).where(*OF_TALK).order_by(M.seq))
 
 
 def recent_query() -> Select[*tuple[Any, ...]]:
@@ -50,12 +47,7 @@ def recent_query() -> Select[*tuple[Any, ...]]:
     chain = chain_of(bindparam("deep", type_=INTEGER))
     return (
         select(*COLUMNS)
-        .where(
-            *OWN,
-            M.active,
-            M.archived_at.is_(None),
-            M.exchange_id.in_(select(chain.c.id)),
-        )
+        .where(*OF_TALK, M.exchange_id.in_(select(chain.c.id)))
         .order_by(M.seq.desc())
         .limit(bindparam("most", type_=INTEGER))
     )
@@ -178,6 +170,7 @@ def recent(
         connection,
         world=talk.world_id,
         persona=talk.persona_id,
+        talk=talk.conversation_id,
         head=talk.head,
         deep=params.deep(window, params.shown),
         most=params.shown,
@@ -190,7 +183,7 @@ def summed_up(
     connection: Connection, world_id: str, conversation_id: str, persona_id: str
 ) -> str | None:
     """Return what a persona remembers of a conversation as summed up; None if that is nothing."""
-    rows = OF_TALK.all(connection, world=world_id, persona=persona_id, talk=conversation_id)
+    rows = ALL_OF_TALK.all(connection, world=world_id, persona=persona_id, talk=conversation_id)
     return "\n".join(row.content for row in rows) or None
 
 
