@@ -39,7 +39,8 @@ class Chain(Runnable[Any, Any]):
 def chained(builder: G) -> G:
     """Put each node into the step of the one before it where neither has another way.
 
-    A step that is cut off, or that waits for somebody, begins again with its first node.
+    A step that is cut off, or that waits for somebody, begins again with its first node, by whose
+    name it goes.
 
     Args:
         builder: As it was wired, of edges and conditional edges, before it is compiled.
@@ -73,6 +74,7 @@ def take_in(builder: StateGraph[Any, Any, Any, Any], name: str, after: str) -> N
     step, node = builder.nodes[name], builder.nodes.pop(after)
     nodes = [part for one in (step, node) for part in nodes_of(one.runnable)]
     step.runnable = Chain(nodes)
+    step.input_schema = builder.state_schema  # one of them may read more than the first
     builder.edges.remove((name, after))
     for edge in [edge for edge in builder.edges if edge[0] == after]:
         builder.edges.remove(edge)

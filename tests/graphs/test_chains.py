@@ -112,6 +112,24 @@ async def test_each_node_of_a_chain_is_watched_by_its_own_name() -> None:
     assert its == {"greet": 3, "listen": 3, "answer": 3, "count": 3}
 
 
+async def test_a_later_node_reads_what_the_first_one_does_not() -> None:
+    class Word(TypedDict):
+        word: str
+
+    async def say(state: Word) -> Word:
+        return {"word": f"{state['word']}!"}
+
+    builder = StateGraph(Said)
+    builder.add_node("say", say)
+    builder.add_node("count", count)
+    builder.add_edge(START, "say")
+    builder.add_edge("say", "count")
+
+    done = await chained(builder).compile().ainvoke({"word": "", "turns": 3})
+
+    assert done["turns"] == 4
+
+
 def test_where_two_ways_meet_or_part_a_step_ends() -> None:
     builder = talk()
     builder.add_node("late", count)
