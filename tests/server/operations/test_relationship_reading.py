@@ -10,14 +10,12 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.errors import InvalidParams, NoCurrentPersona, NotFound
 from persona_mcp.state.relationship import Deltas
 from tests.arrows import CRUEL, KIND, crowd, delete_persona, happen
-from tests.calls import call
+from tests.calls import call, watched
 
 pytestmark = pytest.mark.anyio
 
 STRONG = Deltas(affinity=1.0, trust=1.0, respect=1.0, contact=0.5)
 CROWD = 200
-LIST_MS = 20.0
-CALLS = 15
 
 
 def lately(service: Service, id: str, from_id: str, to_id: str, *rest: Any, **more: Any) -> None:
@@ -109,18 +107,14 @@ async def test_the_list_is_of_the_sessions_persona_where_none_is_named(service: 
         await call(service, "relationship_list")
 
 
-async def test_a_list_among_two_hundred_personas_costs_little(service: Service) -> None:
+async def test_a_list_among_two_hundred_personas_is_read_at_once(service: Service) -> None:
     crowd(service.database, CROWD)
-    costs = []
 
-    for _ in range(CALLS):
-        began = time.process_time()
+    with watched(service.database) as statements:
         found = await call(service, "relationship_list", persona_id="p007", limit=200)
-        costs.append((time.process_time() - began) * 1000)
 
     assert len(found["relationships"]) == found["total_relationships"] == CROWD - 1
-    # A machine that others use too may be a few times as slow; `benchmarks` has the true number.
-    assert statistics.median(costs) < 4 * LIST_MS
+    assert len(statements) < CROWD / 10, "not one for each"
 
 
 async def test_two_personas_are_compared_by_who_they_are(service: Service) -> None:
