@@ -109,7 +109,7 @@ async def test_a_revoked_token_stops_acting_within_the_time_that_is_set(service:
 
             await soon(is_refused, "the token to stop acting")
 
-    assert time.monotonic() - revoked < 2.0
+    assert time.monotonic() - revoked < 8.0, "sooner than by default"
 
 
 @pytest.mark.parametrize(("kept", "acts"), [(1, False), (2, True)])
