@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, String, bindparam, func, or_, select
 
 from persona_mcp.state import tables
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.embedding import Vector
-from persona_mcp.state.index.exact import Shard, its_memory, unit_length, unpack_rows
+from persona_mcp.state.index.exact import Shard, its_memory, unpack_rows
 from persona_mcp.state.memory.asked import Asked
 from persona_mcp.state.memory.memories import (
     EVERYTHING,
@@ -32,7 +31,7 @@ from persona_mcp.state.memory.memory import OPEN
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.pool import spoken_of
 from persona_mcp.state.memory.postings import Postings
-from persona_mcp.state.memory.retrieval import Pool, Turns
+from persona_mcp.state.memory.retrieval import NOWHERE, Numbers, Pool, Turns, best_rows
 from persona_mcp.state.memory.stamps import EVERYBODY
 from persona_mcp.state.prepared import Prepared
 
@@ -47,8 +46,6 @@ FAR = 10_000
 """Behind so many rows of a table, whoever's they are, all is read anew, not looked through."""
 LEAST = 16
 """What a view takes beside its memories, in memories."""
-MISSING = -2.0
-"""Below any cosine."""
 MARKS = Prepared(
     select(
         select(func.max(M.seq)).scalar_subquery().label("memories"),
@@ -78,8 +75,6 @@ NEW_VECTORS = Prepared(
 
 Key = tuple[str, str, str]
 """World, reader and embedder."""
-Taken = tuple[Pool, set[str]]
-"""A pool, and the ids of those that may be returned."""
 
 
 class Marks(NamedTuple):
@@ -121,12 +116,11 @@ class View:
         self._rows: dict[str, int] = {}
         self._turns = Turns()
         self._speakers: dict[str, str] = {}
-        self._at: dict[int, list[int]] = {}
-        """Rows by the place of their turn."""
         self._archived = array("b")
+        self._has_archived = False
         self._words = Postings()
         self._vectors = Shard()
-        self._rows_of_vectors = array("q")
+        self._rows_of_vectors, self._vectors_of_rows = array("q"), array("q")
 
     def __len__(self) -> int:
         """Count the memories."""
@@ -148,18 +142,22 @@ class View:
             self._vectors.extend(known, unpack_rows([vectors[id] for id in known]))
         for row in found:
             self._add(row)
-        self._rows_of_vectors.extend(self._rows[id] for id in known)
+        for at in [self._rows[id] for id in known]:
+            self._vectors_of_rows[at] = len(self._rows_of_vectors)
+            self._rows_of_vectors.append(at)
         self.marks = marks
 
     def _add(self, row: Found) -> None:
         self._rows[row.id] = len(self._ids)
         self._turns.add(spoken_of(row, self._speakers))
-        self._at.setdefault(self._turns.places[-1], []).append(len(self._ids))
         self._ids.append(row.id)
-        self._archived.append(row.archived_at is not None)
+        is_archived = row.archived_at is not None
+        self._archived.append(is_archived)
+        self._has_archived |= is_archived
+        self._vectors_of_rows.append(NOWHERE)
         self._words.add(row.indexed_text, row.persona_id == self._reader)
 
-    def pool(self, text: str, vector: Vector, params: RetrievalParams, most: int) -> Taken:
+    def pool(self, text: str, vector: Vector, params: RetrievalParams, most: int) -> Pool:
         """Take the best by meaning, the best by words, and what stands around them.
 
         Args:
@@ -172,46 +170,31 @@ class View:
             StorageUnavailable: Vectors are of another length than this one.
         """
         if not self._ids:
-            return Pool((), (), (), self._turns, ()), set()
-        ids, archived = self._ids, np.frombuffer(self._archived, dtype=np.bool_)
-        dense = np.full(len(ids), MISSING)
-        cosines = self._vectors.cosines(unit_length(vector.astype(np.float32)))
-        dense[np.frombuffer(self._rows_of_vectors, dtype=np.int64)] = cosines
-        lexical = self._words.scores(text, params)
-        taken = {
-            *best_rows(np.where(archived, MISSING, dense), MISSING, ids, most),
-            *best_rows(np.where(archived, 0.0, lexical), 0.0, ids, most),
-        }
-        for row in tuple(taken):
-            taken.update(self._beside(row))
-        chosen = list(taken)
-        pool = Pool(
-            ids=[ids[row] for row in chosen],
-            dense=[None if cosine == MISSING else cosine for cosine in dense[chosen].tolist()],
-            lexical=lexical[chosen].tolist(),
-            turns=self._turns,
-            rows=chosen,
+            nothing = np.empty(0)
+            return Pool((), nothing, nothing, self._turns.taken([]), nothing.astype(np.bool_))
+        cosines, lexical = self._vectors.cosines(vector), self._words.scores(text, params)
+        near, alike = self._best(cosines, lexical, most)
+        rows = self._turns.beside([*near, *alike])
+        vectors = np.frombuffer(self._vectors_of_rows, dtype=np.int64)[rows]
+        dense, has_vector = np.full(len(rows), np.nan), vectors != NOWHERE
+        dense[has_vector] = cosines[vectors[has_vector]]
+        return Pool(
+            ids=[self._ids[row] for row in rows.tolist()],
+            dense=dense,
+            lexical=lexical[rows],
+            turns=self._turns.taken(rows),
+            wanted=~np.frombuffer(self._archived, dtype=np.bool_)[rows],
         )
-        return pool, {ids[row] for row in chosen if not self._archived[row]}
 
-    def _beside(self, row: int) -> list[int]:
-        """Return the rows of the turns before and after that of one."""
-        places = self._turns.before[row], self._turns.after[row]
-        return [one for place in places for one in self._at.get(place, ())]
-
-
-def best_rows(
-    scores: NDArray[np.float64], least: float, ids: Sequence[str], most: int
-) -> list[int]:
-    """Return the best of the rows that score more than the least, ties by id, in any order."""
-    rows = np.flatnonzero(scores > least)
-    if len(rows) > most:
-        theirs = scores[rows]
-        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
-    best: list[int] = rows.tolist()
-    if len(best) > most:
-        best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
-    return best
+    def _best(self, cosines: Vector, lexical: Numbers, most: int) -> tuple[list[int], list[int]]:
+        """Return the rows that are best by meaning and best by words, none that is archived."""
+        rows = np.frombuffer(self._rows_of_vectors, dtype=np.int64)
+        if self._has_archived:
+            is_archived = np.frombuffer(self._archived, dtype=np.bool_)
+            cosines = np.where(is_archived[rows], -np.inf, cosines)
+            lexical = np.where(is_archived, 0.0, lexical)
+        near = best_rows(cosines, -np.inf, self._vectors.ids, most)
+        return rows[near].tolist(), best_rows(lexical, 0.0, self._ids, most)
 
 
 class HeldMemories:
@@ -233,7 +216,7 @@ class HeldMemories:
         self._size = 0
         self._lock = threading.Lock()
 
-    def pool(self, connection: Connection, asked: Asked, vector: Vector) -> Taken | None:
+    def pool(self, connection: Connection, asked: Asked, vector: Vector) -> Pool | None:
         """Take candidates of what the reader may know, as `View.pool` does.
 
         Args:

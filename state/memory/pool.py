@@ -2,31 +2,43 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from persona_mcp.state.embedding import Vector, dots, unpack
 from persona_mcp.state.memory.memories import Found
-from persona_mcp.state.memory.retrieval import Pool, Spoken, Turns
+from persona_mcp.state.memory.retrieval import Numbers, Pool, Spoken, Turns
 
 TURN = "conversation"
 """The type of a memory that is a turn, word for word."""
 
 
-def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> list[float | None]:
-    """Compare stored vectors with one; None where one of the two is not there."""
-    there = [blob for blob in blobs if blob is not None]
-    if vector is None or not there:
-        return [None] * len(blobs)
-    rows = unpack(b"".join(there)).reshape(len(there), -1)
-    found = iter(dots(rows, vector).tolist())
-    return [None if blob is None else next(found) for blob in blobs]
+def cosines(blobs: Sequence[bytes | None], vector: Vector | None) -> Numbers:
+    """Compare stored vectors with one, shape (blobs,); NaN where one of the two is not there."""
+    found = np.full(len(blobs), np.nan)
+    there = [at for at, blob in enumerate(blobs) if blob is not None]
+    if vector is not None and there:
+        rows = unpack(b"".join(blob for blob in blobs if blob is not None))
+        found[there] = dots(rows.reshape(len(there), -1), vector)
+    return found
 
 
-def pool_of(rows: Sequence[Found], lexical: Sequence[float], vector: Vector | None) -> Pool:
-    """Make a pool of rows and the scores of their words."""
+def pool_of(
+    rows: Sequence[Found],
+    lexical: Sequence[float],
+    vector: Vector | None,
+    wanted: Sequence[bool],
+) -> Pool:
+    """Make a pool of rows, the scores of their words, and which of them may be returned."""
     turns, speakers = Turns(), dict[str, str]()
     for row in rows:
         turns.add(spoken_of(row, speakers))
-    dense = cosines([row.vector for row in rows], vector)
-    return Pool([row.id for row in rows], dense, lexical, turns, range(len(rows)))
+    return Pool(
+        [row.id for row in rows],
+        cosines([row.vector for row in rows], vector),
+        np.array(lexical, dtype=np.float64),
+        turns.taken(np.arange(len(rows))),
+        np.array(wanted, dtype=np.bool_),
+    )
 
 
 def spoken_of(found: Found, speakers: dict[str, str]) -> Spoken | None:

@@ -26,7 +26,9 @@ class Postings:
         """Hold no texts yet."""
         self._places: dict[str, array[int]] = {}
         self._lengths = array("d")
+        self._whole_length = 0
         self._counted = array("b")
+        self._count = 0
 
     def add(self, text: str, is_counted: bool) -> None:
         """Add a text, whose number is how many were there.
@@ -42,7 +44,9 @@ class Postings:
                 places = self._places[stemmed] = array("q")
             places.append(above | min(count, MOST_COUNTED))
         self._lengths.append(len(text))
+        self._whole_length += len(text)
         self._counted.append(is_counted)
+        self._count += is_counted
 
     def scores(self, query: str, params: RetrievalParams) -> NDArray[np.float64]:
         """Score every text as `lexical.bm25` does, shape (texts,)."""
@@ -53,7 +57,8 @@ class Postings:
         rare = np.repeat(list(weights.values()), [len(one) for one in its])
         lengths = np.frombuffer(self._lengths, dtype=np.float64)
         k1, b = params.lexical_k1, params.lexical_b
-        held_back = k1 * (1 - b + b * lengths[texts] / lengths.mean())
+        mean_length = self._whole_length / len(lengths)
+        held_back = k1 * (1 - b + b * lengths[texts] / mean_length)
         worth = rare * counts * (k1 + 1) / (counts + held_back)
         return np.bincount(texts, worth, minlength=len(lengths)).astype(np.float64, copy=False)
 
@@ -64,7 +69,7 @@ class Postings:
             term: int(counted[self._having([stem(word) for word in words_of(term)])].sum())
             for term in terms_of(query)
         }
-        return Statistics(int(counted.sum()), having)
+        return Statistics(self._count, having)
 
     def _having(self, stems: Sequence[str]) -> Numbers:
         """Return the numbers of the texts that have all of some stems."""

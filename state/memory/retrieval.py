@@ -10,10 +10,13 @@ each part is worth.
 import math
 import re
 from array import array
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.moments import DAY_S
@@ -31,6 +34,14 @@ WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
 NOWHERE = -1
+"""No place, no speaker. Of a table by number it is the last entry, which is kept for it."""
+
+FUSED = "dense", "lexical"
+OF_ALL = *FUSED, "session"
+PARTS = *OF_ALL, "question", "length", "previous", "next", "speaker", "date"
+"""What a score is made of: what is fused, and gains; `OF_ALL` where it is that of no turn."""
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 class Spoken(NamedTuple):
@@ -53,39 +64,54 @@ class Spoken(NamedTuple):
     text: str
 
 
+class Taken(NamedTuple):
+    """Some rows of `Turns`: what each column has of them, and what all share.
+
+    Attributes:
+        places: Numbers below `given`, as all of the first four.
+        before: The places of the turns before; `NOWHERE` for none.
+        after: And of those after.
+        sessions: Of each row.
+        speakers: Places in `names`; `NOWHERE` for what is no turn.
+        times: When it was said, in seconds since the epoch, UTC.
+        questions: 1 for what asks, else 0.
+        lengths: z-scores of the logarithm of how many words it has; 0 for what is no turn.
+        names: What the speakers are called.
+        given: How many places and sessions have a number.
+    """
+
+    places: Places
+    before: Places
+    after: Places
+    sessions: Places
+    speakers: Places
+    times: Numbers
+    questions: Numbers
+    lengths: Numbers
+    names: Sequence[str]
+    given: int
+
+
 class Turns:
     """What a score needs of memories that are turns, or anything else: a row for each.
 
     In columns of numbers, so that many rows are looked at at once. A place is whose memory of which
     turn it is, a session whose of which conversation on which day; each has a number of its own,
     and so has whatever is no turn.
-
-    Attributes:
-        places: Of each row.
-        before: The places of the turns before.
-        after: And of those after; `NOWHERE` for none.
-        sessions: Of each row.
-        speakers: Places in `names`; `NOWHERE` for what is no turn.
-        times: When it was said, in seconds since the epoch, UTC.
-        questions: Whether it asks.
-        lengths: z-scores of the logarithm of how many words it has; 0 for what is no turn.
-        names: What the speakers are called.
     """
 
     def __init__(self) -> None:
         """Hold no rows yet."""
-        self.places, self.before, self.after = array("q"), array("q"), array("q")
-        self.sessions, self.speakers = array("q"), array("q")
-        self.times, self.questions, self.lengths = array("d"), array("b"), array("d")
-        self.names: list[str] = []
+        self._numbers, self._values = array("q"), array("d")
+        self._names: list[str] = []
         self._speakers: dict[str, int] = {}
-        self._numbers: dict[tuple[str, str, int | None, int | None], int] = {}
+        self._known: dict[tuple[str, str, int | None, int | None], int] = {}
         self._given = 0
 
     def add(self, spoken: Spoken | None) -> None:
         """Add a row; None for a memory that is no turn."""
         place, before, after, session, speaker = self._new(), NOWHERE, NOWHERE, self._new(), NOWHERE
-        at, asks, length = 0.0, False, 0.0
+        at, asks, length = 0.0, 0.0, 0.0
         if spoken is not None:
             if (number := spoken.number) is not None:
                 before, place, after = (
@@ -94,34 +120,48 @@ class Turns:
             session = self._number(spoken, None, int(spoken.at // DAY_S))
             speaker = self._speaker(spoken.speaker)
             at, length = spoken.at, lengthy(spoken.text)
-            asks = spoken.text.rstrip().endswith("?")
-        self.places.append(place)
-        self.before.append(before)
-        self.after.append(after)
-        self.sessions.append(session)
-        self.speakers.append(speaker)
-        self.times.append(at)
-        self.questions.append(asks)
-        self.lengths.append(length)
+            asks = float(spoken.text.rstrip().endswith("?"))
+        self._numbers.extend((place, before, after, session, speaker))
+        self._values.extend((at, asks, length))
+
+    def beside(self, rows: Sequence[int]) -> Places:
+        """Return some rows and those of the turns before and after them, in order."""
+        numbers = self._in_rows()
+        is_near = np.zeros(self._given + 1, dtype=np.bool_)
+        is_near[numbers[rows, 1:3]] = True
+        chosen = is_near[numbers[:, 0]]
+        chosen[rows] = True
+        return np.flatnonzero(chosen)
+
+    def taken(self, rows: Sequence[int] | Places) -> Taken:
+        """Copy some rows."""
+        places, before, after, sessions, speakers = self._in_rows()[rows].T
+        times, questions, lengths = np.frombuffer(self._values).reshape(-1, 3)[rows].T
+        its = places, before, after, sessions, speakers, times, questions, lengths
+        return Taken(*its, self._names, self._given)
+
+    def _in_rows(self) -> Places:
+        """Return the numbers of all rows, shape (rows, 5); nothing is added while it is held."""
+        return np.frombuffer(self._numbers, dtype=np.int64).reshape(-1, 5)
 
     def _number(self, spoken: Spoken, turn: int | None, day: int | None) -> int:
         """Return the number of a place or a session, a new one if it has none yet."""
         its = spoken.owner, spoken.conversation_id, turn, day
-        number = self._numbers.get(its)
+        number = self._known.get(its)
         if number is None:
-            number = self._numbers[its] = self._new()
+            number = self._known[its] = self._new()
         return number
 
     def _speaker(self, name: str) -> int:
         """Return the number of a speaker, a new one if it has none yet."""
-        number = self._speakers.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
+        number = self._speakers.setdefault(name, len(self._names))
+        if number == len(self._names):
+            self._names.append(name)
         return number
 
     def _new(self) -> int:
         self._given += 1
-        return self._given
+        return self._given - 1
 
 
 class Pool(NamedTuple):
@@ -129,17 +169,17 @@ class Pool(NamedTuple):
 
     Attributes:
         ids: Of the memories.
-        dense: Cosines to the query, [-1, 1]; None where there is no vector.
-        lexical: Scores of the words, 0 or more; 0 where none is in it.
-        turns: What is known of each, and maybe of others.
-        rows: Where each stands in `turns`.
+        dense: Cosines to the query, [-1, 1], shape (memories,); NaN where there is no vector.
+        lexical: Scores of the words, 0 or more, shape (memories,); 0 where none is in it.
+        turns: What is known of each.
+        wanted: Which ones may be returned, shape (memories,); the others only bear on these.
     """
 
     ids: Sequence[str]
-    dense: Sequence[float | None]
-    lexical: Sequence[float]
-    turns: Turns
-    rows: Sequence[int]
+    dense: Numbers
+    lexical: Numbers
+    turns: Taken
+    wanted: NDArray[np.bool_]
 
 
 class Scored(NamedTuple):
@@ -147,15 +187,12 @@ class Scored(NamedTuple):
 
     Attributes:
         id: Which.
-        dense: Cosine to the query; None where there is no vector.
-        lexical: Score of the words.
         score: What it is ranked by.
-        parts: What each part gave, the weights included.
+        parts: The cosine (0 where there is no vector), the score of the words, and what each part
+            gave, the weights included.
     """
 
     id: str
-    dense: float | None
-    lexical: float
     score: float
     parts: dict[str, float]
 
@@ -206,26 +243,35 @@ def named(query: str, speakers: Iterable[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def standardise(values: Sequence[float | None]) -> list[float]:
-    """Return z-scores; a missing value counts as the mean, 0.
+def standardise(values: Numbers) -> Numbers:
+    """Return z-scores; NaN, a value that is missing, counts as the mean, 0.
 
     Source: z(x) = (x - mean) / (sd + 1e-6), over the values that are there.
     """
-    there = [value for value in values if value is not None]
-    if not there:
-        return [0.0] * len(values)
-    mean = math.fsum(there) / len(there)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in there) / len(there)) + EPSILON
-    return [0.0 if value is None else (value - mean) / deviation for value in values]
+    is_there = ~np.isnan(values)
+    there = values[is_there]
+    if not len(there):
+        return np.zeros(len(values))
+    mean = math.fsum(there.tolist()) / len(there)
+    deviation = math.sqrt(math.fsum(((there - mean) ** 2).tolist()) / len(there)) + EPSILON
+    return np.where(is_there, (values - mean) / deviation, 0.0)
 
 
-def rank(
-    query: str,
-    pool: Pool,
-    params: RetrievalParams,
-    limit: int | None = None,
-    among: Container[str] | None = None,
-) -> list[Scored]:
+def best_rows(
+    scores: NDArray[np.floating], least: float, ids: Sequence[str], most: int | None
+) -> list[int]:
+    """Return the best of the rows that score more than the least, ties by id, in any order."""
+    rows = np.flatnonzero(scores > least)
+    if most is not None and len(rows) > most:
+        theirs = scores[rows]
+        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
+    best: list[int] = rows.tolist()
+    if most is not None and len(best) > most:
+        best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
+    return best
+
+
+def rank(query: str, pool: Pool, params: RetrievalParams, limit: int | None = None) -> list[Scored]:
     """Score a pool and sort it: best first, ties by id.
 
     S = a z(dense) + b z(lexical), over the pool. To S is added, for a turn: c S of the turn before,
@@ -238,84 +284,78 @@ def rank(
         pool: What may be an answer, and what bears on it.
         params: The weights.
         limit: How many are returned, at most.
-        among: Ids that may be returned; None for all.
     """
     if not pool.ids:
         return []
     a, b = params.dense_weight, params.lexical_weight
-    meanings, words = standardise(pool.dense), standardise(pool.lexical)
-    own = [a * meaning + b * word for meaning, word in zip(meanings, words, strict=True)]
-    gains = gains_of(query, pool, own, params)
-    parts = list(zip(*gains.values(), strict=True))
-    total = [score + sum(its) for score, its in zip(own, parts, strict=True)]
-    best = sorted(zip((-score for score in total), pool.ids, range(len(total)), strict=True))
-    chosen = [at for _, id, at in best if among is None or id in among][:limit]
-    scored = []
-    for at in chosen:
-        its = dict(zip(gains, parts[at], strict=True))
-        if pool.turns.speakers[pool.rows[at]] == NOWHERE:
-            its = {"session": its["session"]}
-        scored.append(Scored(pool.ids[at], pool.dense[at], pool.lexical[at], total[at], its))
-    return scored
+    own = a * standardise(pool.dense) + b * standardise(pool.lexical)
+    parts = parts_of(query, pool, own, params)
+    total = own + parts[len(FUSED) :].sum(axis=0)
+    best = best_rows(np.where(pool.wanted, total, -np.inf), -np.inf, pool.ids, limit)
+    ids, is_turn = [pool.ids[at] for at in best], (pool.turns.speakers[best] != NOWHERE).tolist()
+    its = zip(total[best].tolist(), ids, is_turn, parts[:, best].T.tolist(), strict=True)
+    return [
+        Scored(id, score, dict(zip(PARTS if turn else OF_ALL, values, strict=False)))
+        for score, id, turn, values in sorted(its, key=lambda one: (-one[0], one[1]))
+    ]
 
 
-def gains_of(
-    query: str, pool: Pool, own: Sequence[float], params: RetrievalParams
-) -> dict[str, Sequence[float]]:
-    """Return what each part adds to each score, by part.
+def parts_of(query: str, pool: Pool, own: Numbers, params: RetrievalParams) -> Numbers:
+    """Return what each score is made of, shape (parts, memories): those of `FUSED` as they are.
 
     Args:
         query: What is asked.
-        pool: The memories.
+        pool: What may be an answer, and what bears on it.
         own: Score of each by itself.
         params: The weights.
     """
     turns = pool.turns
-    places, before, after, sessions, speakers = (
-        [column[row] for row in pool.rows]
-        for column in (turns.places, turns.before, turns.after, turns.sessions, turns.speakers)
-    )
-    means = best_means(sessions, own, params.session_best)
-    beside = best_of(places, own)
-    there = {turns.names[speaker]: speaker for speaker in set(speakers) - {NOWHERE}}
-    meant = there.get(named(query, there) or "")
+    beside = np.full(turns.given + 1, -np.inf)
+    np.maximum.at(beside, turns.places, own)  # there may be several memories of a turn
+    beside[beside == -np.inf] = 0.0
+    there = {turns.names[at]: at for at in set(turns.speakers.tolist()) - {NOWHERE}}
+    meant = there.get(named(query, there) or "", len(turns.names))
+    values = {
+        "dense": (1.0, np.where(np.isnan(pool.dense), 0.0, pool.dense)),
+        "lexical": (1.0, pool.lexical),
+        "session": (params.session_weight, best_means(turns, own, params.session_best)),
+        "question": (-params.question_penalty, turns.questions),
+        "length": (params.length_weight, turns.lengths),
+        "previous": (params.previous_weight, beside[turns.before]),
+        "next": (params.next_weight, beside[turns.after]),
+        "speaker": (params.speaker_weight, turns.speakers == meant),
+        "date": (1.0, dated(query, turns, params)),
+    }
+    parts = np.empty((len(PARTS), len(own)))
+    for row, name in enumerate(PARTS):
+        weight, its = values[name]
+        np.multiply(weight, its, out=parts[row])
+    return parts
+
+
+def best_means(turns: Taken, scores: Numbers, best: int) -> Numbers:
+    """Return the mean of the best scores of the session that each memory is of."""
+    order = np.lexsort((-scores, turns.sessions))
+    sessions = turns.sessions[order]
+    is_first = np.ones(len(order), dtype=np.bool_)
+    np.not_equal(sessions[1:], sessions[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    places = np.arange(len(order)) - starts[is_first.cumsum() - 1]
+    is_best = places < best
+    sums = np.add.reduceat(scores[order] * is_best, starts)
+    by_session = np.empty(turns.given)
+    by_session[sessions[starts]] = sums / np.add.reduceat(is_best, starts, dtype=np.int64)
+    return by_session[turns.sessions]
+
+
+def dated(query: str, turns: Taken, params: RetrievalParams) -> Numbers:
+    """Return what the time of each memory gives where the query names dates."""
     dates = dates_of(query)
-    dated = [0.0] * len(own)
+    worth = np.zeros(len(turns.times))
     if dates.months or dates.years:
-        times = (turns.times[row] for row in pool.rows)
-        dated = [
-            0.0 if speaker == NOWHERE else worth_of(at, dates, params)
-            for at, speaker in zip(times, speakers, strict=True)
-        ]
-    return {
-        "session": [params.session_weight * means[session] for session in sessions],
-        "question": [-params.question_penalty * turns.questions[row] for row in pool.rows],
-        "length": [params.length_weight * turns.lengths[row] for row in pool.rows],
-        "previous": [params.previous_weight * beside.get(place, 0.0) for place in before],
-        "next": [params.next_weight * beside.get(place, 0.0) for place in after],
-        "speaker": [params.speaker_weight * (speaker == meant) for speaker in speakers],
-        "date": dated,
-    }
-
-
-def best_means(sessions: Sequence[int], scores: Sequence[float], best: int) -> dict[int, float]:
-    """Return the mean of the best scores of each session."""
-    found: dict[int, list[float]] = {}
-    for session, score in zip(sessions, scores, strict=True):
-        found.setdefault(session, []).append(score)
-    return {
-        session: math.fsum(sorted(its, reverse=True)[:best]) / min(best, len(its))
-        for session, its in found.items()
-    }
-
-
-def best_of(places: Sequence[int], scores: Sequence[float]) -> dict[int, float]:
-    """Return the best score at each place, where there may be several memories of a turn."""
-    best: dict[int, float] = {}
-    for place, score in zip(places, scores, strict=True):
-        if score > best.get(place, -math.inf):
-            best[place] = score
-    return best
+        for at in np.flatnonzero(turns.speakers != NOWHERE).tolist():
+            worth[at] = worth_of(float(turns.times[at]), dates, params)
+    return worth
 
 
 def worth_of(at: float, dates: Dates, params: RetrievalParams) -> float:

@@ -1,7 +1,7 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 import asyncio
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -162,7 +162,7 @@ def of_held(
 ) -> Recall | None:
     """Score the best of what is held; None where it has no room for what the reader may know."""
     found = held.pool(connection, asked, vector)
-    return None if found is None else recall_of(connection, asked, *found)
+    return None if found is None else recall_of(connection, asked, found)
 
 
 def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall:
@@ -184,22 +184,14 @@ def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall
     rows = memories.read_candidates(connection, *its, asked.model_id, close, {*words, *around})
     known = statistics(connection, asked.text, *its)
     lexical = bm25(asked.text, [row.indexed_text for row in rows], known, asked.params)
-    pool = pool_of(rows, lexical, asked.vector)
     # What stands around a turn counts for it, whether it is sought itself or not.
-    wanted = {row.id for row in rows if is_sought(row, asked.reader, sought)}
-    return recall_of(connection, asked, pool, wanted)
+    wanted = [is_sought(row, asked.reader, sought) for row in rows]
+    return recall_of(connection, asked, pool_of(rows, lexical, asked.vector, wanted))
 
 
-def recall_of(connection: Connection, asked: Asked, pool: Pool, wanted: Container[str]) -> Recall:
-    """Rank a pool and read the best of it.
-
-    Args:
-        connection: An open transaction.
-        asked: What for.
-        pool: What is ranked.
-        wanted: Ids of those that may be returned.
-    """
-    best = rank(asked.text, pool, asked.params, asked.limit, wanted)
+def recall_of(connection: Connection, asked: Asked, pool: Pool) -> Recall:
+    """Rank a pool and read the best of it."""
+    best = rank(asked.text, pool, asked.params, asked.limit)
     ids = [one.id for one in best]
     found = {m.id: m for m in read_memories(connection, asked.world_id, ids, asked.uses)}
     left_out = asked.withhold(connection, ids) if asked.withhold and ids else frozenset[str]()
@@ -229,17 +221,11 @@ def nearest(vectors: Mapping[str, bytes], vector: Vector, limit: int) -> list[st
 
     The dense index knows nothing of types and weights: few rows that are sought would drown in it.
     """
-    found = cosines(list(vectors.values()), vector)
-    by_id = {id: cosine or 0.0 for id, cosine in zip(vectors, found, strict=True)}
+    by_id = dict(zip(vectors, cosines(list(vectors.values()), vector).tolist(), strict=True))
     return [hit.memory_id for hit in ranked(by_id, limit)]
 
 
 def recalled(one: Scored, memory: Memory) -> Recalled:
     """Return what was found, with its memory."""
-    meaning = one.dense or 0.0
-    return Recalled(
-        memory=memory,
-        similarity=min(1.0, max(0.0, meaning)),
-        score=one.score,
-        parts={"dense": meaning, "lexical": one.lexical, **one.parts},
-    )
+    similarity = min(1.0, max(0.0, one.parts["dense"]))
+    return Recalled(memory, similarity, one.score, one.parts)

@@ -1,4 +1,5 @@
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,10 @@ from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.index.indexer import Indexer, IndexerLimits
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.memory.asked import Asked
-from persona_mcp.state.memory.held import FAR, IDLE_S, HeldMemories, Taken
+from persona_mcp.state.memory.held import FAR, IDLE_S, HeldMemories
 from persona_mcp.state.memory.memory import ANYTHING
 from persona_mcp.state.memory.params import RetrievalParams
+from persona_mcp.state.memory.retrieval import Pool
 from persona_mcp.state.memory.search import MemorySearch, of_held
 from persona_mcp.state.memory.store import Source, add_memories
 from persona_mcp.state.personas import PersonaStore
@@ -71,18 +73,18 @@ class Reader:
         }
         return Asked(**{**values, **more})
 
-    async def taken(self, text: str = "the frozen harbour", **more: Any) -> Taken | None:
+    async def taken(self, text: str = "the frozen harbour", **more: Any) -> Pool | None:
         asked = await self.asked(text, **more)
         assert asked.vector is not None
         return await self._database.read(self.held.pool, asked, asked.vector)
 
     async def found(self, text: str = "the frozen harbour", **more: Any) -> dict[str, Any]:
         """Return cosine and score of the words by id, and whether it may be returned."""
-        taken = await self.taken(text, **more)
-        assert taken is not None
-        pool, wanted = taken
-        its = zip(pool.ids, pool.dense, pool.lexical, strict=True)
-        return {id: (dense, lexical, id in wanted) for id, dense, lexical in its}
+        pool = await self.taken(text, **more)
+        assert pool is not None
+        dense = (None if math.isnan(one) else one for one in pool.dense.tolist())
+        its = zip(dense, pool.lexical.tolist(), pool.wanted.tolist(), strict=True)
+        return dict(zip(pool.ids, its, strict=True))
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ async def test_who_knows_nothing_yet_is_held_too(reader: Reader) -> None:
 
     assert first is not None
     assert again is not None
-    assert again[0].turns is first[0].turns
+    assert again.turns.names is first.turns.names
 
 
 def values(**more: Any) -> Callable[[Connection], Any]:
@@ -191,8 +193,8 @@ async def test_a_change_of_what_only_its_owner_knows_has_nobody_else_read_all_ag
 
     assert first is not None
     assert again is not None
-    assert again[0].turns is first[0].turns
-    assert [first[0].ids, again[0].ids] == [known, new]
+    assert again.turns.names is first.turns.names
+    assert [first.ids, again.ids] == [known, new]
 
 
 async def test_a_memory_that_is_embedded_anew_is_compared_by_its_new_vector(
@@ -234,7 +236,7 @@ async def test_all_is_read_anew_rather_than_many_vectors_of_others_looked_throug
 
     assert first is not None
     assert again is not None
-    assert (again[0].turns is not first[0].turns) == anew
+    assert (again.turns.names is not first.turns.names) == anew
 
 
 async def test_a_world_that_is_made_anew_under_its_old_name_begins_empty(
@@ -314,7 +316,7 @@ async def test_nobody_makes_room_for_what_has_none_anyway(
 
     assert first is not None
     assert again is not None
-    assert again[0].turns is first[0].turns
+    assert again.turns.names is first.turns.names
 
 
 async def test_what_grows_has_no_more_room_than_there_is(
@@ -343,12 +345,12 @@ async def test_two_that_are_read_at_once_do_not_both_get_room_that_one_has(
         fill(database, 60, persona_id=name)
     asked = {name: await reader.asked(reader=name) for name in ("mara", "tobin")}
 
-    def pool(connection: Connection, name: str) -> Taken | None:
+    def pool(connection: Connection, name: str) -> Pool | None:
         vector = asked[name].vector
         assert vector is not None
         return reader.held.pool(connection, asked[name], vector)
 
-    meanwhile: list[Taken | None] = []
+    meanwhile: list[Pool | None] = []
 
     def read_another(*of: Any) -> None:
         if "LEFT OUTER JOIN memory_vectors" in of[2] and not meanwhile:
@@ -387,7 +389,7 @@ async def test_a_search_that_began_before_something_was_deleted_has_nothing_read
     taken = await reader.taken()
 
     assert taken is not None
-    assert sorted(taken[0].ids) == [*known, *new]
+    assert sorted(taken.ids) == [*known, *new]
 
 
 async def test_a_search_that_began_before_another_may_meet_what_it_cannot_read(
@@ -407,7 +409,7 @@ async def test_a_search_that_began_before_another_may_meet_what_it_cannot_read(
     assert newer is not None
     assert again is not None
     assert recall is not None
-    assert [set(its[0].ids) for its in (before, newer, again)] == [
+    assert [set(its.ids) for its in (before, newer, again)] == [
         {*one},
         {*one, *two},
         {*one, *two},

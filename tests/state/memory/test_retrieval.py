@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.retrieval import (
     Dates,
+    Numbers,
     Pool,
     Scored,
     Spoken,
@@ -59,16 +60,20 @@ class Candidate(NamedTuple):
     spoken: Spoken | None = None
 
 
-def pooled(candidates: Sequence[Candidate]) -> Pool:
+def numbers(values: Sequence[float | None]) -> Numbers:
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def pooled(candidates: Sequence[Candidate], wanted: str | None = None) -> Pool:
     turns = Turns()
     for one in candidates:
         turns.add(one.spoken)
     return Pool(
         ids=[one.id for one in candidates],
-        dense=[one.dense for one in candidates],
-        lexical=[one.lexical for one in candidates],
-        turns=turns,
-        rows=range(len(candidates)),
+        dense=numbers([one.dense for one in candidates]),
+        lexical=numbers([one.lexical for one in candidates]),
+        turns=turns.taken(np.arange(len(candidates))),
+        wanted=np.array([wanted is None or one.id in wanted for one in candidates], dtype=np.bool_),
     )
 
 
@@ -79,7 +84,7 @@ def scores(pool: list[Candidate], query: str = "harbour", **weights: float) -> d
 
 @given(values)
 def test_scores_have_mean_zero_and_missing_ones_are_at_the_mean(scores: list[float | None]) -> None:
-    found = standardise(scores)
+    found = standardise(numbers(scores)).tolist()
 
     there = [z for z, score in zip(found, scores, strict=True) if score is not None]
     assert len(found) == len(scores)
@@ -89,9 +94,9 @@ def test_scores_have_mean_zero_and_missing_ones_are_at_the_mean(scores: list[flo
 
 
 def test_scores_that_are_all_alike_say_nothing() -> None:
-    assert standardise([0.3, 0.3]) == [0.0, 0.0]
-    assert standardise([None]) == [0.0]
-    assert standardise([]) == []
+    assert standardise(numbers([0.3, 0.3])).tolist() == [0.0, 0.0]
+    assert standardise(numbers([None])).tolist() == [0.0]
+    assert standardise(numbers([])).tolist() == []
 
 
 def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
@@ -99,7 +104,7 @@ def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
 
     found = scores(pool, dense_weight=2.0, lexical_weight=1.0)
 
-    dense, lexical = standardise([1.0, 0.0, None]), standardise([0.0, 3.0, 0.0])
+    dense, lexical = standardise(numbers([1.0, 0.0, None])), standardise(numbers([0.0, 3.0, 0.0]))
     assert found == pytest.approx(
         {id: 2 * d + w for id, d, w in zip("bac", dense, lexical, strict=True)}
     )
