@@ -10,7 +10,8 @@ from persona_mcp.nodes.chat_state import ChatState, ChatUpdate, Draft, Scene
 from persona_mcp.nodes.decided import Decision
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
-from persona_mcp.nodes.prompts import Brief, Prompt, compose
+from persona_mcp.nodes.prompts import Brief, Prompt
+from persona_mcp.nodes.retrieval import prompt_of
 from persona_mcp.nodes.validation import SENTENCE_END
 from persona_mcp.state import continuation
 from persona_mcp.state.dialogue import sampling_seed
@@ -41,7 +42,7 @@ async def generate_reply(
         tell(runtime, "restart", reason=", ".join(complaints))
     info = await parts.model.info()
     brief = Brief(scene, state["message"], decision, laws.effects.relationships, tuple(complaints))
-    prompt = compose(brief, state["recall"], info, laws.prompts)
+    prompt = await prompt_of(parts, state, brief, info)
     sampling = sampling_for(scene, info, decision, runtime.context, laws.prompts)
     if attempts:  # the same draw again would most often say the same again
         warmer = sampling.temperature + attempts * laws.prompts.retry_temperature

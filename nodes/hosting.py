@@ -13,7 +13,8 @@ from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.generation import sampling_for
 from persona_mcp.nodes.offer import Offer, read_offer, written
 from persona_mcp.nodes.parts import ChatContext, Parts
-from persona_mcp.nodes.prompts import Brief, compose
+from persona_mcp.nodes.prompts import Brief
+from persona_mcp.nodes.retrieval import prompt_of
 from persona_mcp.state import continuation, exchanges, host_prompts
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
@@ -36,7 +37,7 @@ async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatCont
     """
     scene, decision, laws = state["scene"], state["decision"], parts.laws
     brief = Brief(scene, state["message"], decision, laws.effects.relationships)
-    prompt = compose(brief, state["recall"], HOST, laws.prompts)
+    prompt = await prompt_of(parts, state, brief, HOST)
     sampling = sampling_for(scene, HOST, decision, runtime.context, laws.prompts)
     offer = Offer(
         prompt.messages,

@@ -69,10 +69,12 @@ class Prompt:
     Attributes:
         messages: In order; the last one is the user's.
         memories: Ids of the memories that are in it.
+        turns: How many of the window are in it.
     """
 
     messages: tuple[Message, ...]
     memories: tuple[str, ...]
+    turns: int
 
 
 @dataclass
@@ -151,7 +153,7 @@ def compose(brief: Brief, recall: Recall, info: ModelInfo, params: PromptParams)
         needed = tokens(messages, params)
         if needed <= budget:
             used = [one.id for one in shown.summaries] + [hit.memory.id for hit in shown.memories]
-            return Prompt(messages, tuple(used))
+            return Prompt(messages, tuple(used), len(shown.window))
         if not shown.shorten():
             raise LimitExceeded(
                 f"message: too long for {info.id}, about {needed} tokens with the persona's card "

@@ -1,6 +1,6 @@
 """What is asked of the memories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -25,6 +25,7 @@ class Asked:
         degraded: Why they do; empty where they do not.
         model_id: Of the embedder.
         limit: How many are wanted, at most.
+        shown: Turns that are shown beside what is found: no memory of one is wanted.
         sought: Which ones.
         withhold: Tells which of those that are found are left out.
         params: The weights.
@@ -38,6 +39,7 @@ class Asked:
     degraded: str
     model_id: str
     limit: int
+    shown: Collection[str]
     sought: Sought
     withhold: Withhold | None
     params: RetrievalParams
@@ -46,4 +48,4 @@ class Asked:
     @property
     def candidates(self) -> int:
         """Return how many candidates each side gives."""
-        return max(self.params.candidates, self.limit)
+        return max(self.params.candidates, self.limit + len(self.shown))

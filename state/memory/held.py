@@ -9,10 +9,11 @@ import threading
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, String, bindparam, func, or_, select
 
 from persona_mcp.state import tables
@@ -28,10 +29,9 @@ from persona_mcp.state.memory.memories import (
     reading,
 )
 from persona_mcp.state.memory.memory import OPEN
-from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.memory.pool import spoken_of
 from persona_mcp.state.memory.postings import Postings
-from persona_mcp.state.memory.retrieval import NOWHERE, Numbers, Pool, Turns, best_rows
+from persona_mcp.state.memory.retrieval import NOWHERE, Numbers, Pool, Turns
 from persona_mcp.state.memory.stamps import EVERYBODY
 from persona_mcp.state.prepared import Prepared
 
@@ -116,6 +116,8 @@ class View:
         self._rows: dict[str, int] = {}
         self._turns = Turns()
         self._speakers: dict[str, str] = {}
+        self._of_turns: dict[str, list[int]] = {}
+        """Rows by the turn that they remember."""
         self._archived = array("b")
         self._has_archived = False
         self._words = Postings()
@@ -150,6 +152,8 @@ class View:
     def _add(self, row: Found) -> None:
         self._rows[row.id] = len(self._ids)
         self._turns.add(spoken_of(row, self._speakers))
+        if row.turn_id is not None:
+            self._of_turns.setdefault(row.turn_id, []).append(len(self._ids))
         self._ids.append(row.id)
         is_archived = row.archived_at is not None
         self._archived.append(is_archived)
@@ -157,14 +161,12 @@ class View:
         self._vectors_of_rows.append(NOWHERE)
         self._words.add(row.indexed_text, row.persona_id == self._reader)
 
-    def pool(self, text: str, vector: Vector, params: RetrievalParams, most: int) -> Pool:
+    def pool(self, asked: Asked, vector: Vector) -> Pool:
         """Take the best by meaning, the best by words, and what stands around them.
 
         Args:
-            text: What is asked.
+            asked: What for.
             vector: Its meaning.
-            params: How words are scored.
-            most: How many are taken of each.
 
         Raises:
             StorageUnavailable: Vectors are of another length than this one.
@@ -172,8 +174,9 @@ class View:
         if not self._ids:
             nothing = np.empty(0)
             return Pool((), nothing, nothing, self._turns.taken([]), nothing.astype(np.bool_))
-        cosines, lexical = self._vectors.cosines(vector), self._words.scores(text, params)
-        near, alike = self._best(cosines, lexical, most)
+        cosines = self._vectors.cosines(vector)
+        lexical = self._words.scores(asked.text, asked.params)
+        near, alike = self._best(cosines, lexical, asked.candidates)
         rows = self._turns.beside([*near, *alike])
         vectors = np.frombuffer(self._vectors_of_rows, dtype=np.int64)[rows]
         dense, has_vector = np.full(len(rows), np.nan), vectors != NOWHERE
@@ -183,8 +186,14 @@ class View:
             dense=dense,
             lexical=lexical[rows],
             turns=self._turns.taken(rows),
-            wanted=~np.frombuffer(self._archived, dtype=np.bool_)[rows],
+            wanted=self._wanted(asked.shown)[rows],
         )
+
+    def _wanted(self, shown: Collection[str]) -> NDArray[np.bool_]:
+        """Tell of each row whether it may be returned."""
+        wanted = ~np.frombuffer(self._archived, dtype=np.bool_)
+        wanted[[row for turn in shown for row in self._of_turns.get(turn, ())]] = False
+        return wanted
 
     def _best(self, cosines: Vector, lexical: Numbers, most: int) -> tuple[list[int], list[int]]:
         """Return the rows that are best by meaning and best by words, none that is archived."""
@@ -195,6 +204,18 @@ class View:
             lexical = np.where(is_archived, 0.0, lexical)
         near = best_rows(cosines, -np.inf, self._vectors.ids, most)
         return rows[near].tolist(), best_rows(lexical, 0.0, self._ids, most)
+
+
+def best_rows(scores: Numbers | Vector, least: float, ids: Sequence[str], most: int) -> list[int]:
+    """Return the best of the rows that score more than the least, ties by id, in any order."""
+    rows = np.flatnonzero(scores > least)
+    if len(rows) > most:
+        theirs = scores[rows]
+        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
+    best: list[int] = rows.tolist()
+    if len(best) > most:
+        best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
+    return best
 
 
 class HeldMemories:
@@ -242,7 +263,7 @@ class HeldMemories:
             view.used_at = self._now()
             if key in self._views:
                 self._views.move_to_end(key)
-            return view.pool(asked.text, vector, asked.params, asked.candidates)
+            return view.pool(asked, vector)
 
     def _followed(self, connection: Connection, key: Key, marks: Marks) -> View | None:
         """Return what is held of a reader, up to date; None where it must be read anew."""

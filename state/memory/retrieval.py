@@ -10,9 +10,10 @@ each part is worth.
 import math
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import heapify, heappop
 from typing import NamedTuple
 
 import numpy as np
@@ -257,22 +258,8 @@ def standardise(values: Numbers) -> Numbers:
     return np.where(is_there, (values - mean) / deviation, 0.0)
 
 
-def best_rows(
-    scores: NDArray[np.floating], least: float, ids: Sequence[str], most: int | None
-) -> list[int]:
-    """Return the best of the rows that score more than the least, ties by id, in any order."""
-    rows = np.flatnonzero(scores > least)
-    if most is not None and len(rows) > most:
-        theirs = scores[rows]
-        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
-    best: list[int] = rows.tolist()
-    if most is not None and len(best) > most:
-        best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
-    return best
-
-
-def rank(query: str, pool: Pool, params: RetrievalParams, limit: int | None = None) -> list[Scored]:
-    """Score a pool and sort it: best first, ties by id.
+def rank(query: str, pool: Pool, params: RetrievalParams) -> Iterator[Scored]:
+    """Score a pool and yield what is wanted of it: best first, ties by id.
 
     S = a z(dense) + b z(lexical), over the pool. To S is added, for a turn: c S of the turn before,
     d S of the turn after; e for its speaker, if the query names no other; f for its date; - g for a
@@ -283,21 +270,21 @@ def rank(query: str, pool: Pool, params: RetrievalParams, limit: int | None = No
         query: What is asked.
         pool: What may be an answer, and what bears on it.
         params: The weights.
-        limit: How many are returned, at most.
     """
     if not pool.ids:
-        return []
+        return
     a, b = params.dense_weight, params.lexical_weight
     own = a * standardise(pool.dense) + b * standardise(pool.lexical)
     parts = parts_of(query, pool, own, params)
     total = own + parts[len(FUSED) :].sum(axis=0)
-    best = best_rows(np.where(pool.wanted, total, -np.inf), -np.inf, pool.ids, limit)
-    ids, is_turn = [pool.ids[at] for at in best], (pool.turns.speakers[best] != NOWHERE).tolist()
-    its = zip(total[best].tolist(), ids, is_turn, parts[:, best].T.tolist(), strict=True)
-    return [
-        Scored(id, score, dict(zip(PARTS if turn else OF_ALL, values, strict=False)))
-        for score, id, turn, values in sorted(its, key=lambda one: (-one[0], one[1]))
-    ]
+    wanted = np.flatnonzero(pool.wanted)
+    ids = [pool.ids[at] for at in wanted.tolist()]
+    best = list(zip((-total[wanted]).tolist(), ids, wanted.tolist(), strict=True))
+    heapify(best)  # the first few are looked at, most often
+    while best:
+        score, id, at = heappop(best)
+        known = PARTS if pool.turns.speakers[at] != NOWHERE else OF_ALL
+        yield Scored(id, -score, dict(zip(known, parts[:, at].tolist(), strict=False)))
 
 
 def parts_of(query: str, pool: Pool, own: Numbers, params: RetrievalParams) -> Numbers:

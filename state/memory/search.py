@@ -1,8 +1,9 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -81,6 +82,7 @@ class MemorySearch:
         sought: Sought = ANYTHING,
         withhold: Withhold | None = None,
         uses: bool = True,
+        shown: Collection[str] = (),
     ) -> Recall:
         """Find what bears on a text, among what the reader may know.
 
@@ -90,8 +92,9 @@ class MemorySearch:
             query: Any text; of a long one the beginning is used.
             limit: How many, at most.
             sought: Which ones; as many are found as there are, however few of all they be.
-            withhold: Tells which of those that are found are left out; nothing takes their place.
+            withhold: Tells which of those that are found are left out; others take their place.
             uses: Whether it is told how often they were used; else they look unused.
+            shown: Turns that are shown beside what is found: memories of them are left out.
 
         Raises:
             StorageUnavailable: The database did not answer. An embedder or index that fails
@@ -108,6 +111,7 @@ class MemorySearch:
             degraded,
             model_id,
             limit,
+            shown,
             sought,
             withhold,
             params,
@@ -185,20 +189,25 @@ def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall
     known = statistics(connection, asked.text, *its)
     lexical = bm25(asked.text, [row.indexed_text for row in rows], known, asked.params)
     # What stands around a turn counts for it, whether it is sought itself or not.
-    wanted = [is_sought(row, asked.reader, sought) for row in rows]
+    wanted = [
+        is_sought(row, asked.reader, sought) and row.turn_id not in asked.shown for row in rows
+    ]
     return recall_of(connection, asked, pool_of(rows, lexical, asked.vector, wanted))
 
 
 def recall_of(connection: Connection, asked: Asked, pool: Pool) -> Recall:
     """Rank a pool and read the best of it."""
-    best = rank(asked.text, pool, asked.params, asked.limit)
-    ids = [one.id for one in best]
+    best = rank(asked.text, pool, asked.params)
+    told, left_out = list[Scored](), set[str]()
+    while len(told) < asked.limit and (some := list(islice(best, asked.limit))):
+        if asked.withhold:
+            left_out |= asked.withhold(connection, [one.id for one in some])
+        told += [one for one in some if one.id not in left_out]
+    ids = [one.id for one in told[: asked.limit]]
     found = {m.id: m for m in read_memories(connection, asked.world_id, ids, asked.uses)}
-    left_out = asked.withhold(connection, ids) if asked.withhold and ids else frozenset[str]()
     # What is held may be newer than this transaction.
-    hits = (recalled(one, found[id]) for id, one in zip(ids, best, strict=True) if id in found)
-    told = tuple(hit for hit in hits if hit.memory.id not in left_out)
-    return Recall(told, asked.degraded, left_out)
+    hits = tuple(recalled(one, found[one.id]) for one in told if one.id in found)
+    return Recall(hits, asked.degraded, frozenset(left_out))
 
 
 def is_sought(row: Found, reader: str, sought: Sought) -> bool:

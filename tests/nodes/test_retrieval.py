@@ -1,6 +1,7 @@
 """What is recalled for a reply: what the persona may know and tells the one it talks to."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.effects import begin_cache
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.memory.store import add_memories
+from persona_mcp.state.model import ModelInfo
 from tests.calls import call, say
-from tests.doubles import ScriptedModel
+from tests.doubles import LARGE, SMALL, ScriptedModel
 from tests.nodes.steps import Writer, state
 from tests.scenes import scene
 
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.anyio
 TOKEN = "zyzzyva"
 SECRET = f"I burnt the {TOKEN} bridge myself."
 ASKED = "Who burnt the bridge?"
+SAID = "My cat is called Biscuit."
+FILLING = " ".join(["The rain goes on and on over the harbour and nobody minds it."] * 12)
 CLOSE: dict[str, Any] = {
     "affinity_latent": 2.0,
     "trust_latent": 1.5,
@@ -56,7 +60,7 @@ async def test_memories_are_recalled_from_what_the_persona_was_told(
     service: Service, model: ScriptedModel
 ) -> None:
     model.add("Noted.")
-    await say(service, "My cat is called Biscuit.")
+    await say(service, SAID)
     aria = await service.personas.resolve("main", "aria")
     writer = Writer()
 
@@ -66,10 +70,33 @@ async def test_memories_are_recalled_from_what_the_persona_was_told(
         writer.runtime,
     )
 
-    assert "My cat is called Biscuit." in [hit.memory.content for hit in found["recall"].hits]
+    assert SAID in [hit.memory.content for hit in found["recall"].hits]
     assert writer.told == [
         {"event": "recalled", "count": len(found["recall"].hits), "held_back": []}
     ]
+
+
+@pytest.mark.parametrize(
+    ("info", "is_remembered"),
+    [(LARGE, False), (replace(LARGE, context_tokens=1500), True), (SMALL, True)],
+)
+async def test_what_was_said_in_a_talk_is_in_the_prompt_by_its_window_or_as_a_memory(
+    service: Service, model: ScriptedModel, info: ModelInfo, is_remembered: bool
+) -> None:
+    model.known = info
+    model.add("Noted.", "Wet.", "Dry.", "Mild.", "Cold.", "Biscuit.")
+    talk = {"conversation_id": (await say(service, SAID))["conversation_id"]}
+    for number in range(4):
+        await say(service, f"How is the weather on day {number}? {FILLING}", **talk)
+    while await service.indexer.work_off():
+        pass
+
+    await say(service, "What is my cat called?", **talk)
+
+    *before, last = [m.content for m in model.history[-1].messages]
+    remembers = last if info.small else before[0]
+    assert (SAID in remembers) == is_remembered
+    assert sum(SAID in content for content in before) == (not info.small)
 
 
 @pytest.mark.parametrize("kind", ["secret", "trauma"])

@@ -67,6 +67,7 @@ class Reader:
             "degraded": "",
             "model_id": self._embedder.model_id,
             "limit": 10,
+            "shown": (),
             "sought": ANYTHING,
             "withhold": None,
             "params": RetrievalParams(),

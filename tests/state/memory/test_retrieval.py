@@ -64,7 +64,7 @@ def numbers(values: Sequence[float | None]) -> Numbers:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def pooled(candidates: Sequence[Candidate], wanted: str | None = None) -> Pool:
+def pooled(candidates: Sequence[Candidate], unwanted: str | None = None) -> Pool:
     turns = Turns()
     for one in candidates:
         turns.add(one.spoken)
@@ -73,7 +73,7 @@ def pooled(candidates: Sequence[Candidate], wanted: str | None = None) -> Pool:
         dense=numbers([one.dense for one in candidates]),
         lexical=numbers([one.lexical for one in candidates]),
         turns=turns.taken(np.arange(len(candidates))),
-        wanted=np.array([wanted is None or one.id in wanted for one in candidates], dtype=np.bool_),
+        wanted=np.array([one.id != unwanted for one in candidates], dtype=np.bool_),
     )
 
 
@@ -110,7 +110,7 @@ def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
     )
     alike = [Candidate(id, 0.5, 0.0) for id in ("b", "c", "a")]
     assert [hit.id for hit in rank("harbour", pooled(alike), MEANING)] == ["a", "b", "c"]
-    assert rank("harbour", pooled([]), MEANING) == []
+    assert not list(rank("harbour", pooled([]), MEANING))
 
 
 def test_a_turn_gains_from_the_turns_around_it_in_the_same_talk_alone() -> None:
@@ -160,6 +160,22 @@ def test_a_turn_gains_from_the_best_of_its_day_and_anything_else_from_itself() -
         },
         abs=1e-4,
     )
+
+
+def test_what_is_not_wanted_counts_for_others_and_is_not_returned() -> None:
+    params = RetrievalParams.model_validate({**MEANING.model_dump(), "previous_weight": 0.4})
+    pool = [
+        Candidate("first", 1.0, 0.0, spoken(number=1)),
+        Candidate("second", 0.0, 0.0, spoken(number=2)),
+        Candidate("fact", 0.5, 0.0),
+    ]
+
+    whole = {hit.id: hit for hit in rank("harbour", pooled(pool), params)}
+    some = list(rank("harbour", pooled(pool, unwanted="first"), params))
+
+    assert [hit.id for hit in some] == ["fact", "second"]
+    assert all(hit == whole[hit.id] for hit in some)
+    assert whole["second"].parts["previous"] > 0
 
 
 @pytest.mark.parametrize(
@@ -286,7 +302,7 @@ def test_the_parts_add_up_and_the_order_does_not_depend_on_that_of_the_pool(
 ) -> None:
     params = RetrievalParams()
 
-    found = rank(query, pooled(pool), params)
+    found = list(rank(query, pooled(pool), params))
 
     def fused(hit: Scored) -> float:
         return hit.score - sum(hit.parts.values())
@@ -294,5 +310,5 @@ def test_the_parts_add_up_and_the_order_does_not_depend_on_that_of_the_pool(
     assert sorted(hit.id for hit in found) == sorted(one.id for one in pool)
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
     assert all(math.isfinite(fused(hit)) for hit in found)
-    again = rank(query, pooled(pool[::-1]), params)
+    again = list(rank(query, pooled(pool[::-1]), params))
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in found])

@@ -164,22 +164,46 @@ async def test_more_is_found_than_the_candidates_of_a_side_where_more_is_asked_f
     assert await found(few, "harbour", limit=9) == [f"m{number:02}" for number in range(9)]
 
 
-async def test_what_is_withheld_is_named_and_nothing_takes_its_place(
+async def test_what_is_withheld_is_named_and_others_take_its_place(
     database: Database, memories: MemorySearch
 ) -> None:
-    for number in range(3):
+    for number in range(9):
         await remember(database, f"m{number}", f"The harbour froze {number} times.")
+    every = [hit.memory.id for hit in (await memories.search("main", "mara", "harbour", 9)).hits]
+    personal = {every[0], *every[2:5]}
+    asked: list[str] = []
 
     def withhold(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         assert connection.in_transaction()
-        return frozenset(ids[:1])
+        asked.extend(ids)
+        return frozenset(personal.intersection(ids))
 
     open_ = await memories.search("main", "mara", "harbour", 2)
     recall = await memories.search("main", "mara", "harbour", 2, withhold=withhold)
+    rest = await memories.search("main", "mara", "harbour", 9, withhold=withhold)
 
     assert open_.withheld == frozenset()
-    assert recall.withheld == {open_.hits[0].memory.id}
-    assert recall.hits == open_.hits[1:]
+    assert [hit.memory.id for hit in recall.hits] == [every[1], every[5]]
+    assert recall.withheld == personal
+    assert asked[:6] == every[:6]
+    assert [hit.memory.id for hit in rest.hits] == [every[1], *every[5:]]
+
+
+async def test_memories_of_turns_that_are_shown_are_left_out_and_others_take_their_place(
+    database: Database, memories: MemorySearch, indexer: Indexer
+) -> None:
+    for number in range(6):
+        values = {"turn_id": f"t{number}", "turn_number": number}
+        await remember(database, f"m{number}", f"The harbour froze {number} times.", values=values)
+    await remember(database, "told", "It was told of the harbour.", values={"turn_id": "t0"})
+    await index_all(indexer)
+    whole = (await memories.search("main", "mara", "harbour", 9)).hits
+
+    some = (await memories.search("main", "mara", "harbour", 3, shown=["t0", "t4", "t99"])).hits
+
+    wanted = [hit for hit in whole if hit.memory.turn_id not in {"t0", "t4"}]
+    assert some == tuple(wanted[:3])
+    assert len(wanted) == len(whole) - 3
 
 
 async def test_a_memory_is_found_by_its_words_until_it_has_a_vector(
