@@ -71,8 +71,6 @@ NEW_VECTORS = Prepared(
         or_(V.persona_id + "" == READER, *(M.visibility == one for one in OPEN)),
     )
 )
-
-
 Key = tuple[str, str, str]
 """World, reader and embedder."""
 
@@ -171,9 +169,6 @@ class View:
         Raises:
             StorageUnavailable: Vectors are of another length than this one.
         """
-        if not self._ids:
-            nothing = np.empty(0)
-            return Pool((), nothing, nothing, self._turns.taken([]), nothing.astype(np.bool_))
         cosines = self._vectors.cosines(vector)
         lexical = self._words.scores(asked.text, asked.params)
         near, alike = self._best(cosines, lexical, asked.candidates)
@@ -182,7 +177,8 @@ class View:
         dense, has_vector = np.full(len(rows), np.nan), vectors != NOWHERE
         dense[has_vector] = cosines[vectors[has_vector]]
         return Pool(
-            ids=[self._ids[row] for row in rows.tolist()],
+            ids=self._ids,
+            rows=rows,
             dense=dense,
             lexical=lexical[rows],
             turns=self._turns.taken(rows),
@@ -208,11 +204,11 @@ class View:
 
 def best_rows(scores: Numbers | Vector, least: float, ids: Sequence[str], most: int) -> list[int]:
     """Return the best of the rows that score more than the least, ties by id, in any order."""
-    rows = np.flatnonzero(scores > least)
-    if len(rows) > most:
-        theirs = scores[rows]
-        rows = rows[theirs >= np.partition(theirs, len(rows) - most)[len(rows) - most]]
-    best: list[int] = rows.tolist()
+    at_most = least
+    if len(scores) > most:
+        at_most = np.partition(scores, len(scores) - most)[len(scores) - most]
+    is_best = scores >= at_most if at_most > least else scores > least
+    best: list[int] = np.flatnonzero(is_best).tolist()
     if len(best) > most:
         best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]
     return best

@@ -32,11 +32,13 @@ def pool_of(
     turns, speakers = Turns(), dict[str, str]()
     for row in rows:
         turns.add(spoken_of(row, speakers))
+    places = np.arange(len(rows))
     return Pool(
         [row.id for row in rows],
+        places,
         cosines([row.vector for row in rows], vector),
         np.array(lexical, dtype=np.float64),
-        turns.taken(np.arange(len(rows))),
+        turns.taken(places),
         np.array(wanted, dtype=np.bool_),
     )
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ class Postings:
     def __init__(self) -> None:
         """Hold no texts yet."""
         self._places: dict[str, array[int]] = {}
+        self._having: dict[str, int] = {}
+        """How many of the texts that count have a stem."""
         self._lengths = array("d")
         self._whole_length = 0
         self._counted = array("b")
@@ -43,6 +46,8 @@ class Postings:
             if places is None:
                 places = self._places[stemmed] = array("q")
             places.append(above | min(count, MOST_COUNTED))
+            if is_counted:
+                self._having[stemmed] = self._having.get(stemmed, 0) + 1
         self._lengths.append(len(text))
         self._whole_length += len(text)
         self._counted.append(is_counted)
@@ -57,24 +62,25 @@ class Postings:
         rare = np.repeat(list(weights.values()), [len(one) for one in its])
         lengths = np.frombuffer(self._lengths, dtype=np.float64)
         k1, b = params.lexical_k1, params.lexical_b
-        mean_length = self._whole_length / len(lengths)
+        mean_length = self._whole_length / max(len(lengths), 1)
         held_back = k1 * (1 - b + b * lengths[texts] / mean_length)
         worth = rare * counts * (k1 + 1) / (counts + held_back)
         return np.bincount(texts, worth, minlength=len(lengths)).astype(np.float64, copy=False)
 
     def _statistics(self, query: str) -> Statistics:
         """Count the texts that count, and those that have each word of a query."""
-        counted = np.frombuffer(self._counted, dtype=np.int8)
+        stems = {term: [stem(word) for word in words_of(term)] for term in terms_of(query)}
         having = {
-            term: int(counted[self._having([stem(word) for word in words_of(term)])].sum())
-            for term in terms_of(query)
+            term: self._having.get(its[0], 0) if len(its) == 1 else self._having_all(its)
+            for term, its in stems.items()
         }
         return Statistics(self._count, having)
 
-    def _having(self, stems: Sequence[str]) -> Numbers:
-        """Return the numbers of the texts that have all of some stems."""
-        texts = None
-        for stemmed in stems:
-            its = np.frombuffer(self._places.get(stemmed, NO_PLACES), dtype=np.int64) >> COUNT_BITS
-            texts = its if texts is None else np.intersect1d(texts, its)
-        return np.empty(0, dtype=np.int64) if texts is None else texts
+    def _having_all(self, stems: Sequence[str]) -> int:
+        """Count the texts that count and have all of some stems: a word may have several parts."""
+        every = [self._places.get(stemmed, NO_PLACES) for stemmed in stems]
+        texts = [np.frombuffer(its, dtype=np.int64) >> COUNT_BITS for its in every]
+        if not texts:
+            return 0
+        counted = np.frombuffer(self._counted, dtype=np.int8)
+        return int(counted[reduce(np.intersect1d, texts)].sum())

@@ -169,7 +169,8 @@ class Pool(NamedTuple):
     """Memories that may be an answer, and what bears on them.
 
     Attributes:
-        ids: Of the memories.
+        ids: Of these memories, and maybe of others.
+        rows: Where the id of each memory stands in `ids`, shape (memories,).
         dense: Cosines to the query, [-1, 1], shape (memories,); NaN where there is no vector.
         lexical: Scores of the words, 0 or more, shape (memories,); 0 where none is in it.
         turns: What is known of each.
@@ -177,6 +178,7 @@ class Pool(NamedTuple):
     """
 
     ids: Sequence[str]
+    rows: Places
     dense: Numbers
     lexical: Numbers
     turns: Taken
@@ -271,20 +273,22 @@ def rank(query: str, pool: Pool, params: RetrievalParams) -> Iterator[Scored]:
         pool: What may be an answer, and what bears on it.
         params: The weights.
     """
-    if not pool.ids:
+    if not len(pool.rows):
         return
     a, b = params.dense_weight, params.lexical_weight
     own = a * standardise(pool.dense) + b * standardise(pool.lexical)
     parts = parts_of(query, pool, own, params)
     total = own + parts[len(FUSED) :].sum(axis=0)
     wanted = np.flatnonzero(pool.wanted)
-    ids = [pool.ids[at] for at in wanted.tolist()]
-    best = list(zip((-total[wanted]).tolist(), ids, wanted.tolist(), strict=True))
-    heapify(best)  # the first few are looked at, most often
+    best = list(zip((-total[wanted]).tolist(), wanted.tolist(), strict=True))
+    heapify(best)  # most often the first few are looked at
     while best:
-        score, id, at = heappop(best)
-        known = PARTS if pool.turns.speakers[at] != NOWHERE else OF_ALL
-        yield Scored(id, -score, dict(zip(known, parts[:, at].tolist(), strict=False)))
+        behind, tied = best[0][0], list[int]()
+        while best and best[0][0] == behind:
+            tied.append(heappop(best)[1])
+        for id, at in sorted((pool.ids[pool.rows[at]], at) for at in tied):
+            known = PARTS if pool.turns.speakers[at] != NOWHERE else OF_ALL
+            yield Scored(id, -behind, dict(zip(known, parts[:, at].tolist(), strict=False)))
 
 
 def parts_of(query: str, pool: Pool, own: Numbers, params: RetrievalParams) -> Numbers:

@@ -70,6 +70,7 @@ def pooled(candidates: Sequence[Candidate], unwanted: str | None = None) -> Pool
         turns.add(one.spoken)
     return Pool(
         ids=[one.id for one in candidates],
+        rows=np.arange(len(candidates)),
         dense=numbers([one.dense for one in candidates]),
         lexical=numbers([one.lexical for one in candidates]),
         turns=turns.taken(np.arange(len(candidates))),
