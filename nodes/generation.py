@@ -28,10 +28,12 @@ async def generate_reply(
 ) -> ChatUpdate:
     """Write the prompt, stream the reply, and pass each piece on as it comes.
 
-    Reads: scene, message, recall, decision, verdict, attempts.
-    Writes: draft, attempts.
+    Reads: world_id, scene, message, recall, decision, verdict, attempts.
+    Writes: draft, attempts; recall, where the prompt took more.
 
     Raises:
+        LimitExceeded: Even the message alone does not fit.
+        StorageUnavailable: The database did not answer.
         ModelError: The model did not answer, or not to the end.
         DeadlineExceeded: It took longer than its limits.
     """
@@ -42,7 +44,7 @@ async def generate_reply(
         tell(runtime, "restart", reason=", ".join(complaints))
     info = await parts.model.info()
     brief = Brief(scene, state["message"], decision, laws.effects.relationships, tuple(complaints))
-    prompt = await prompt_of(parts, state, brief, info)
+    prompt, found = await prompt_of(parts, state, runtime, brief, info)
     sampling = sampling_for(scene, info, decision, runtime.context, laws.prompts)
     if attempts:  # the same draw again would most often say the same again
         warmer = sampling.temperature + attempts * laws.prompts.retry_temperature
@@ -63,7 +65,7 @@ async def generate_reply(
             if spoken.ended:
                 break
     draft = draft_of(spoken, info, prompt, time.monotonic() - started, parts)
-    return ChatUpdate(draft=draft, attempts=attempts + 1)
+    return ChatUpdate(draft=draft, attempts=attempts + 1, recall=found)
 
 
 class Spoken:

@@ -29,6 +29,7 @@ async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatCont
     """Compose the prompt for the host's model and keep it; the exchange waits from now on.
 
     Reads: the ids, scene, message, recall, decision.
+    Writes: recall, where the prompt took more.
 
     Raises:
         Conflict: Another run took the conversation.
@@ -37,7 +38,7 @@ async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatCont
     """
     scene, decision, laws = state["scene"], state["decision"], parts.laws
     brief = Brief(scene, state["message"], decision, laws.effects.relationships)
-    prompt = await prompt_of(parts, state, brief, HOST)
+    prompt, found = await prompt_of(parts, state, runtime, brief, HOST)
     sampling = sampling_for(scene, HOST, decision, runtime.context, laws.prompts)
     offer = Offer(
         prompt.messages,
@@ -50,7 +51,7 @@ async def offer_prompt(parts: Parts, state: ChatState, runtime: Runtime[ChatCont
     lease = Lease(state["world_id"], state["conversation_id"], state["exchange_id"], parts.process)
     await parts.database.write(host_prompts.offer, lease, written(offer), parts.now())
     tell(runtime, "prompt", messages=[vars(m) for m in prompt.messages])
-    return ChatUpdate()
+    return ChatUpdate(recall=found)
 
 
 async def await_reply(parts: Parts, state: ChatState) -> ChatUpdate:

@@ -28,34 +28,50 @@ async def retrieve_memories(
     Raises:
         StorageUnavailable: The database did not answer.
     """
-    found = await recall(parts, state, is_shown=True)
-    tell(runtime, "recalled", count=len(found.hits), held_back=sorted(found.withheld))
+    scene, limits = state["scene"], parts.limits
+    window = [turn.id for turn in scene.window]
+    # Summaries of this talk are memories, too, which a prompt shows by themselves.
+    found = await recall(parts, state, window, limits.recalled + len(scene.summaries))
+    tell_of(runtime, found)
     return ChatUpdate(recall=found)
 
 
-async def prompt_of(parts: Parts, state: ChatState, brief: Brief, info: ModelInfo) -> Prompt:
-    """Write the prompt of one reply; what it has no room for in the window is recalled as well.
+async def prompt_of(
+    parts: Parts, state: ChatState, runtime: Runtime[ChatContext], brief: Brief, info: ModelInfo
+) -> tuple[Prompt, Recall]:
+    """Write the prompt of one reply, and recall more where it shows less of the window.
+
+    A window is cut where the model's context is short; a small model is shown its end alone.
+
+    Returns:
+        The prompt, and what was recalled for it.
 
     Raises:
         LimitExceeded: Even the message alone does not fit.
         StorageUnavailable: The database did not answer.
     """
-    prompts = parts.laws.prompts
-    if not info.small:
-        prompt = compose(brief, state["recall"], info, prompts)
-        if prompt.turns == len(brief.scene.window):
-            return prompt
-    return compose(brief, await recall(parts, state, is_shown=False), info, prompts)
+    found, window, prompts = state["recall"], brief.scene.window, parts.laws.prompts
+    prompt = compose(brief, found, info, prompts)
+    if found.shown.isdisjoint(turn.id for turn in window[: len(window) - prompt.turns]):
+        return prompt, found
+    # So much that what the prompt does show of the window may be left out.
+    most = parts.limits.recalled + len(brief.scene.summaries) + len(window)
+    found = await recall(parts, state, (), most, found.degraded)
+    tell_of(runtime, found)
+    return compose(brief, found, info, prompts), found
 
 
-async def recall(parts: Parts, state: ChatState, is_shown: bool) -> Recall:
+async def recall(
+    parts: Parts, state: ChatState, shown: Sequence[str], most: int, degraded: str = ""
+) -> Recall:
     """Find what bears on the message.
 
     Args:
-        parts: The search, and how much is recalled.
+        parts: The search.
         state: With the message and its scene.
-        is_shown: Whether the whole window is shown beside it, and so need not be found; else so
-            much is found that what is shown of the window may be left out.
+        shown: Turns that the prompt shows anyway.
+        most: Memories, at most.
+        degraded: Why words alone are searched.
     """
     scene, prompts = state["scene"], parts.laws.prompts
     is_close = confides(shown_of(scene, parts.laws.effects.relationships), prompts)
@@ -63,16 +79,20 @@ async def recall(parts: Parts, state: ChatState, is_shown: bool) -> Recall:
     def personal(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         return held_back(connection, state["world_id"], scene.conversation.user_id, ids, prompts)
 
-    window = [turn.id for turn in scene.window]
     # A turn of a talk between personas that is answered now is remembered already.
-    shown = {*(window if is_shown else ()), *((scene.answers_turn,) if scene.answers_turn else ())}
+    answered = [scene.answers_turn] if scene.answers_turn is not None else []
     return await parts.memories.search(
         state["world_id"],
         scene.persona.id,
         state["message"],
-        # Summaries of this talk are memories, and shown in any case.
-        parts.limits.recalled + len(scene.summaries) + (0 if is_shown else len(window)),
+        most,
         withhold=None if is_close else personal,
         uses=False,
-        shown=shown,
+        shown=[*shown, *answered],
+        degraded=degraded,
     )
+
+
+def tell_of(runtime: Runtime[ChatContext], found: Recall) -> None:
+    """Tell how much was recalled, and what was held back."""
+    tell(runtime, "recalled", count=len(found.hits), held_back=sorted(found.withheld))

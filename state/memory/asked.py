@@ -1,6 +1,6 @@
 """What is asked of the memories."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -39,7 +39,7 @@ class Asked:
     degraded: str
     model_id: str
     limit: int
-    shown: Collection[str]
+    shown: frozenset[str]
     sought: Sought
     withhold: Withhold | None
     params: RetrievalParams

@@ -204,10 +204,10 @@ class View:
 
 def best_rows(scores: Numbers | Vector, least: float, ids: Sequence[str], most: int) -> list[int]:
     """Return the best of the rows that score more than the least, ties by id, in any order."""
-    at_most = least
+    border = least
     if len(scores) > most:
-        at_most = np.partition(scores, len(scores) - most)[len(scores) - most]
-    is_best = scores >= at_most if at_most > least else scores > least
+        border = np.partition(scores, len(scores) - most)[len(scores) - most]
+    is_best = scores >= border if border > least else scores > least
     best: list[int] = np.flatnonzero(is_best).tolist()
     if len(best) > most:
         best = sorted(best, key=lambda row: (-scores[row], ids[row]))[:most]

@@ -186,11 +186,13 @@ class Recall:
         hits: Best first; ties by id.
         degraded: Why words alone were searched; empty when they were not.
         withheld: Ids of what would have been found, but was to be left out.
+        shown: Turns whose memories were left out, since they are shown beside what was found.
     """
 
     hits: tuple[Recalled, ...]
     degraded: str = ""
     withheld: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
 
 
 def day(at: float) -> str:

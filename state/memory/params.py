@@ -18,7 +18,7 @@ class RetrievalParams(BaseModel):
         ge=1,
         le=1000,
         description="Memories taken from each side (meaning, words) for scoring; at least as many "
-        "as are asked for",
+        "as are asked for, and as there are turns whose memories are not wanted",
     )
     dense_weight: float = Field(0.5, ge=0, le=10, description="Weight of meaning (z-score)")
     lexical_weight: float = Field(0.5, ge=0, le=10, description="Weight of words (z-score)")

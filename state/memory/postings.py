@@ -14,7 +14,6 @@ from persona_mcp.state.memory.params import RetrievalParams
 COUNT_BITS = 16
 MOST_COUNTED = (1 << COUNT_BITS) - 1
 NO_PLACES: "array[int]" = array("q")
-Numbers = NDArray[np.int64]
 
 
 class Postings:
@@ -57,7 +56,7 @@ class Postings:
         """Score every text as `lexical.bm25` does, shape (texts,)."""
         weights = weights_of(query, self._statistics(query))
         its = [self._places.get(stemmed, NO_PLACES) for stemmed in weights]
-        places: Numbers = np.frombuffer(b"".join(its), dtype=np.int64)
+        places: NDArray[np.int64] = np.frombuffer(b"".join(its), dtype=np.int64)
         texts, counts = places >> COUNT_BITS, places & MOST_COUNTED
         rare = np.repeat(list(weights.values()), [len(one) for one in its])
         lengths = np.frombuffer(self._lengths, dtype=np.float64)

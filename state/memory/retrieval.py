@@ -283,7 +283,8 @@ def rank(query: str, pool: Pool, params: RetrievalParams) -> Iterator[Scored]:
     best = list(zip((-total[wanted]).tolist(), wanted.tolist(), strict=True))
     heapify(best)  # most often the first few are looked at
     while best:
-        behind, tied = best[0][0], list[int]()
+        behind, at = heappop(best)
+        tied = [at]
         while best and best[0][0] == behind:
             tied.append(heappop(best)[1])
         for id, at in sorted((pool.ids[pool.rows[at]], at) for at in tied):
@@ -331,8 +332,8 @@ def best_means(turns: Taken, scores: Numbers, best: int) -> Numbers:
     is_first = np.ones(len(order), dtype=np.bool_)
     np.not_equal(sessions[1:], sessions[:-1], out=is_first[1:])
     starts = np.flatnonzero(is_first)
-    places = np.arange(len(order)) - starts[is_first.cumsum() - 1]
-    is_best = places < best
+    ranks = np.arange(len(order)) - starts[is_first.cumsum() - 1]
+    is_best = ranks < best
     sums = np.add.reduceat(scores[order] * is_best, starts)
     by_session = np.empty(turns.given)
     by_session[sessions[starts]] = sums / np.add.reduceat(is_best, starts, dtype=np.int64)

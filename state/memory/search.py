@@ -1,7 +1,7 @@
 """Finding memories: by meaning and by words, fused; what the reader may not know never appears."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
@@ -83,6 +83,7 @@ class MemorySearch:
         withhold: Withhold | None = None,
         uses: bool = True,
         shown: Collection[str] = (),
+        degraded: str = "",
     ) -> Recall:
         """Find what bears on a text, among what the reader may know.
 
@@ -92,16 +93,20 @@ class MemorySearch:
             query: Any text; of a long one the beginning is used.
             limit: How many, at most.
             sought: Which ones; as many are found as there are, however few of all they be.
-            withhold: Tells which of those that are found are left out; others take their place.
+            withhold: Tells which of those that are found are left out; others of the candidates
+                take their place.
             uses: Whether it is told how often they were used; else they look unused.
             shown: Turns that are shown beside what is found: memories of them are left out.
+            degraded: Why words alone are searched; empty to search by meaning as well.
 
         Raises:
             StorageUnavailable: The database did not answer. An embedder or index that fails
                 makes the answer `degraded`: words alone.
         """
         text = query[: self._params.query_chars]
-        vector, degraded = await self._embedded(text)
+        vector = None
+        if not degraded:
+            vector, degraded = await self._embedded(text)
         model_id, params = self._embedder.model_id, self._params
         asked = Asked(
             world_id,
@@ -111,7 +116,7 @@ class MemorySearch:
             degraded,
             model_id,
             limit,
-            shown,
+            frozenset(shown),
             sought,
             withhold,
             params,
@@ -197,17 +202,31 @@ def of_best(connection: Connection, asked: Asked, near: Sequence[str]) -> Recall
 
 def recall_of(connection: Connection, asked: Asked, pool: Pool) -> Recall:
     """Rank a pool and read the best of it."""
-    best = rank(asked.text, pool, asked.params)
-    told, left_out = list[Scored](), set[str]()
-    while len(told) < asked.limit and (some := list(islice(best, asked.limit))):
-        if asked.withhold:
-            left_out |= asked.withhold(connection, [one.id for one in some])
-        told += [one for one in some if one.id not in left_out]
-    ids = [one.id for one in told[: asked.limit]]
-    found = {m.id: m for m in read_memories(connection, asked.world_id, ids, asked.uses)}
+    told, left_out = chosen(connection, asked, rank(asked.text, pool, asked.params))
+    ids = [one.id for one in told]
+    rows = read_memories(connection, asked.world_id, ids, asked.uses) if ids else []
+    found = {memory.id: memory for memory in rows}
     # What is held may be newer than this transaction.
     hits = tuple(recalled(one, found[one.id]) for one in told if one.id in found)
-    return Recall(hits, asked.degraded, frozenset(left_out))
+    return Recall(hits, asked.degraded, left_out, asked.shown)
+
+
+def chosen(
+    connection: Connection, asked: Asked, best: Iterator[Scored]
+) -> tuple[list[Scored], frozenset[str]]:
+    """Take as many of the best as are wanted; return ids of what was left out on the way."""
+    told, left_out = list[Scored](), set[str]()
+    while len(told) < asked.limit and (some := list(islice(best, asked.limit))):
+        ids = [one.id for one in some]
+        kept_back = asked.withhold(connection, ids) if asked.withhold else frozenset[str]()
+        for one in some:
+            if len(told) == asked.limit:
+                break
+            if one.id in kept_back:
+                left_out.add(one.id)
+            else:
+                told.append(one)
+    return told, frozenset(left_out)
 
 
 def is_sought(row: Found, reader: str, sought: Sought) -> bool:

@@ -13,7 +13,7 @@ from persona_mcp.state.effects import begin_cache
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.memory.store import add_memories
 from persona_mcp.state.model import ModelInfo
-from tests.calls import call, say
+from tests.calls import call, request, say
 from tests.doubles import LARGE, SMALL, ScriptedModel
 from tests.nodes.steps import Writer, state
 from tests.scenes import scene
@@ -153,6 +153,27 @@ async def test_what_is_held_back_is_told_by_its_id_alone(
 
     assert found["recall"].hits == ()
     assert writer.told == [{"event": "recalled", "count": 0, "held_back": ["s1"]}]
+
+
+@pytest.mark.parametrize(("info", "held_back"), [(LARGE, []), (SMALL, ["s1"])])
+async def test_what_is_held_back_is_told_of_the_look_that_the_prompt_is_made_of(
+    service: Service, model: ScriptedModel, info: ModelInfo, held_back: list[str]
+) -> None:
+    model.known = info
+    model.add("Well met.", *["Fair and mild."] * 3, "Nobody knows.")
+    talk = {"conversation_id": (await say(service, "Hello."))["conversation_id"]}
+    for day in range(3):
+        await say(service, f"How is the weather on day {day}?", **talk)
+    for number in range(6):
+        memory = NewMemory(f"m{number}", "aria", f"{number}. {ASKED}", 0.5, {}, witnesses=("user",))
+        with service.database.writing() as connection:
+            add_memories(connection, "main", [memory], time.time())
+    await keep(service)
+
+    run, _ = await service.chat(request(ASKED, **talk))
+    await run.outcome()
+
+    assert run.held_back == held_back
 
 
 async def test_the_persona_itself_finds_its_own_secrets(service: Service) -> None:

@@ -17,7 +17,7 @@ from persona_mcp.state.memory.asked import Asked
 from persona_mcp.state.memory.held import FAR, IDLE_S, HeldMemories
 from persona_mcp.state.memory.memory import ANYTHING
 from persona_mcp.state.memory.params import RetrievalParams
-from persona_mcp.state.memory.retrieval import Pool
+from persona_mcp.state.memory.retrieval import Pool, rank
 from persona_mcp.state.memory.search import MemorySearch, of_held
 from persona_mcp.state.memory.store import Source, add_memories
 from persona_mcp.state.personas import PersonaStore
@@ -371,6 +371,22 @@ async def test_two_that_are_read_at_once_do_not_both_get_room_that_one_has(
     assert found is not None
     assert meanwhile[0] is not None
     assert [name for name, taken in again.items() if taken is not None] == ["tobin"]
+
+
+async def test_what_was_taken_is_ranked_as_it_was_though_more_is_held_since(
+    database: Database, reader: Reader
+) -> None:
+    known = fill(database, 9, content="The harbour froze.", indexed_text="The harbour froze.")
+    taken = await reader.taken()
+    assert taken is not None
+    before = list(rank("the frozen harbour", taken, RetrievalParams()))
+    fill(database, 50, first=9, content="A harbour.", indexed_text="A harbour.")
+    grown = await reader.taken()
+
+    assert grown is not None
+    assert grown.ids is taken.ids
+    assert list(rank("the frozen harbour", taken, RetrievalParams())) == before
+    assert [one.id for one in before] == known
 
 
 async def test_a_search_that_began_before_something_was_deleted_has_nothing_read_twice(

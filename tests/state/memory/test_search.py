@@ -164,29 +164,32 @@ async def test_more_is_found_than_the_candidates_of_a_side_where_more_is_asked_f
     assert await found(few, "harbour", limit=9) == [f"m{number:02}" for number in range(9)]
 
 
+@pytest.mark.parametrize(
+    ("personal", "told", "withheld"),
+    [
+        ("", "01", ""),
+        ("0", "12", "0"),
+        ("0234", "15", "0234"),
+        ("1357", "02", "1"),
+        ("01234567", "8", "01234567"),
+        ("012345678", "", "012345678"),
+    ],
+)
 async def test_what_is_withheld_is_named_and_others_take_its_place(
-    database: Database, memories: MemorySearch
+    database: Database, memories: MemorySearch, personal: str, told: str, withheld: str
 ) -> None:
     for number in range(9):
         await remember(database, f"m{number}", f"The harbour froze {number} times.")
     every = [hit.memory.id for hit in (await memories.search("main", "mara", "harbour", 9)).hits]
-    personal = {every[0], *every[2:5]}
-    asked: list[str] = []
 
     def withhold(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         assert connection.in_transaction()
-        asked.extend(ids)
-        return frozenset(personal.intersection(ids))
+        return frozenset(ids).intersection(every[int(at)] for at in personal)
 
-    open_ = await memories.search("main", "mara", "harbour", 2)
-    recall = await memories.search("main", "mara", "harbour", 2, withhold=withhold)
-    rest = await memories.search("main", "mara", "harbour", 9, withhold=withhold)
+    found = await memories.search("main", "mara", "harbour", 2, withhold=withhold)
 
-    assert open_.withheld == frozenset()
-    assert [hit.memory.id for hit in recall.hits] == [every[1], every[5]]
-    assert recall.withheld == personal
-    assert asked[:6] == every[:6]
-    assert [hit.memory.id for hit in rest.hits] == [every[1], *every[5:]]
+    assert [hit.memory.id for hit in found.hits] == [every[int(at)] for at in told]
+    assert found.withheld == {every[int(at)] for at in withheld}
 
 
 async def test_memories_of_turns_that_are_shown_are_left_out_and_others_take_their_place(
