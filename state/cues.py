@@ -11,6 +11,7 @@ import yaml
 
 from persona_mcp.state.appraisal import Bias
 from persona_mcp.state.appraiser import TurningPoint
+from persona_mcp.state.prefilter import Expression, expression
 
 AXES = ("warmth", "reliability", "competence", "disclosure")
 """In the order of every vector of axes here."""
@@ -37,7 +38,7 @@ class Group:
     turning_point: TurningPoint | None
     negatable: bool
     to_hearer: bool
-    patterns: tuple[re.Pattern[str], ...]
+    patterns: tuple[Expression, ...]
 
 
 @dataclass(frozen=True)
@@ -153,5 +154,5 @@ def _group(given: Mapping[str, Any]) -> Group:
         turning_point=given.get("turning_point"),
         negatable=given.get("negatable", False),
         to_hearer=given.get("to_hearer", False),
-        patterns=tuple(map(re.compile, given["any"])),
+        patterns=tuple(map(expression, given["any"])),
     )
