@@ -139,13 +139,13 @@ class Spoken:
     """What the words of a text are, and what they weigh whoever remembers them.
 
     Attributes:
-        words: In lower case.
+        singulars: In lower case, and in the singular.
         emotion: How much feeling is in it, [0, 1].
         significance: What its weightiest words are worth, [0, 1].
         engagement: What questions, opinions and marks are worth, 0 or more.
     """
 
-    words: tuple[str, ...]
+    singulars: Sequence[str]
     emotion: float
     significance: float
     engagement: float
@@ -177,8 +177,8 @@ def importance(
     terms = {
         "emotion": spoken.emotion,
         "significance": _significance(spoken, occasion, lists),
-        "speaker_interest": _interest(spoken.words, speaker, lists),
-        "listener_interest": _interest(spoken.words, listener, lists) if listener else 0.0,
+        "speaker_interest": _interest(spoken.singulars, speaker, lists),
+        "listener_interest": _interest(spoken.singulars, listener, lists) if listener else 0.0,
         "engagement": _engagement(spoken, occasion.continue_score),
         "relationship": _relationship(occasion) if listener else 0.0,
     }
@@ -312,7 +312,7 @@ def _stair(value: float, steps: Sequence[tuple[float, float]]) -> float:
 def _spoken(text: str, language: str) -> Spoken:
     lists, words = load_words(language), _words(text)
     return Spoken(
-        tuple(words),
+        _singulars(text, lists),
         _emotion(text, words, lists),
         _strongest(words, lists.significance),
         _liveliness(text, words, lists),
@@ -336,11 +336,11 @@ def _significance(spoken: Spoken, occasion: Occasion, lists: Words) -> float:
     )
 
 
-def _interest(spoken: Sequence[str], persona: Interests, lists: Words) -> float:
+def _interest(singulars: Sequence[str], persona: Interests, lists: Words) -> float:
     if not persona.preferences:
         return NEUTRAL
     topics = _topics(tuple(persona.preferences.items()), lists)
-    named = list(_hits([_singular(word, lists) for word in spoken], topics))
+    named = list(_hits(singulars, topics))
     if named:
         return min(1.0, max(0.0, max(named) / FULL_SCALE))
     if persona.curious:
