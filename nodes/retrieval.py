@@ -41,7 +41,8 @@ async def prompt_of(
 ) -> tuple[Prompt, Recall]:
     """Write the prompt of one reply, and recall more where it shows less of the window.
 
-    A window is cut where the model's context is short; a small model is shown its end alone.
+    A window is cut where the model's context is short. A small model is shown its end alone, and of
+    what is found only some kinds, so that more has to be found for it.
 
     Returns:
         The prompt, and what was recalled for it.
@@ -52,7 +53,8 @@ async def prompt_of(
     """
     found, window, prompts = state["recall"], brief.scene.window, parts.laws.prompts
     prompt = compose(brief, found, info, prompts)
-    if found.shown.isdisjoint(turn.id for turn in window[: len(window) - prompt.turns]):
+    cut = window if info.small else window[: len(window) - prompt.turns]
+    if found.shown.isdisjoint(turn.id for turn in cut):
         return prompt, found
     # So much that what the prompt does show of the window may be left out.
     most = parts.limits.recalled + len(brief.scene.summaries) + len(window)
