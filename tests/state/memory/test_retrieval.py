@@ -114,6 +114,13 @@ def test_meaning_and_words_add_up_by_their_weights_and_ties_go_by_id() -> None:
     assert not list(rank("harbour", pooled([]), MEANING))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_score_that_is_no_number_ends_all_the_same() -> None:
+    pool = pooled([Candidate("a", math.inf, 0.0), Candidate("b", 0.5, 1.0)])
+
+    assert {hit.id for hit in rank("harbour", pool, MEANING)} == {"a", "b"}
+
+
 def test_a_turn_gains_from_the_turns_around_it_in_the_same_talk_alone() -> None:
     pool = [
         Candidate("first", 1.0, 0.0, spoken(number=1)),

@@ -209,6 +209,19 @@ async def test_memories_of_turns_that_are_shown_are_left_out_and_others_take_the
     assert len(wanted) == len(whole) - 3
 
 
+async def test_a_search_that_is_told_why_goes_by_words_alone_and_embeds_nothing(
+    database: Database, memories: MemorySearch, indexer: Indexer, embedder: FickleEmbedder
+) -> None:
+    await remember(database, "m1", "The harbour froze.")
+    await index_all(indexer)
+    embedder.fault = AssertionError("asked for an embedding")
+
+    recall = await memories.search("main", "mara", "harbour", 10, degraded="it is down")
+
+    assert [(hit.memory.id, hit.similarity) for hit in recall.hits] == [("m1", 0.0)]
+    assert recall.degraded == "it is down"
+
+
 async def test_a_memory_is_found_by_its_words_until_it_has_a_vector(
     database: Database, memories: MemorySearch
 ) -> None:
