@@ -35,7 +35,7 @@ WORD = re.compile(r"[^\W_]+")
 LENGTH_MEAN, LENGTH_SD = 3.050, 0.532
 """Of ln(1 + words) over the turns that the weights were tuned on."""
 NOWHERE = -1
-"""No place, no speaker. Of a table by number it is the last entry, which is kept for it."""
+"""No place, no speaker, no vector. Of a table by place it is the last entry, kept for it."""
 
 FUSED = "dense", "lexical"
 OF_ALL = *FUSED, "session"
