@@ -15,6 +15,7 @@ import yaml
 
 from persona_mcp.state.batch.faults import FAULTS_MOST
 from persona_mcp.state.errors import Fault
+from persona_mcp.state.language_files import LOADER
 from persona_mcp.state.validation import MOST_LEVELS, cut, shorten
 
 VALUES_MOST = 2_000_000
@@ -106,9 +107,6 @@ def document_of(text: str) -> Document:
     except yaml.YAMLError as error:
         found.faults.append(unreadable(error))
     return found
-
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def as_yaml(text: str) -> str:

@@ -5,7 +5,6 @@ is like, each by its share. Source: semantic axes from anchors (An et al. 2018, 
 sentences in place of words, fitted over all axes at once; the sentences are chosen here.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from importlib.resources import as_file, files
 from typing import Any
 
 import numpy as np
-import yaml
 
 from persona_mcp.state.cues import AXES, Cues, load_cues
 from persona_mcp.state.embedding import Embedder, Vector, dots
+from persona_mcp.state.language_files import FOLDER, read_language_file
 
-FOLDER = "words"
 MOST_ASKED = 240
 """Anchors that another embedder is asked for; it may be far, and a first reply waits for it."""
 
@@ -73,7 +71,7 @@ async def likeness_for(embedder: Embedder, language: str) -> Likeness:
         ModelError: The embedder did not answer.
         DeadlineExceeded: It took longer than its limit.
     """
-    anchors = await asyncio.to_thread(load_anchors, language)
+    anchors = load_anchors(language)
     cues = load_cues(language)
     along = kept(embedder.model_id, digest(anchors, cues), language)
     return along or await fitted(embedder, anchors.thinned(MOST_ASKED), cues)
@@ -134,8 +132,7 @@ def load_anchors(language: str) -> Anchors:
     Raises:
         FileNotFoundError: There are none for this language.
     """
-    source = files("persona_mcp.state") / FOLDER / f"anchors.{language}.yaml"
-    groups: list[dict[str, Any]] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    groups: list[dict[str, Any]] = read_language_file("anchors", language)
     said = [(sentence, group["taken"]) for group in groups for sentence in group["sentences"]]
     values = [[taken.get(axis, 0.0) for axis in AXES] for _, taken in said]
     return Anchors([sentence for sentence, _ in said], np.asarray(values, dtype=np.float32))

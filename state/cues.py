@@ -4,13 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
-
-import yaml
 
 from persona_mcp.state.appraisal import Bias
 from persona_mcp.state.appraiser import TurningPoint
+from persona_mcp.state.language_files import read_language_file
 from persona_mcp.state.prefilter import Expression, expression
 
 AXES = ("warmth", "reliability", "competence", "disclosure")
@@ -130,8 +128,7 @@ def load_cues(language: str) -> Cues:
     Raises:
         FileNotFoundError: There are none for this language.
     """
-    source = files("persona_mcp.state") / "words" / f"cues.{language}.yaml"
-    data: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    data: dict[str, Any] = read_language_file("cues", language)
     return Cues(
         ridge=data["ridge"],
         steepness=data["steepness"],

@@ -4,12 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
+from persona_mcp.state.language_files import read_language_file
 from persona_mcp.state.memory.full_text import STOP_WORDS
 from persona_mcp.state.memory.importance_params import ImportanceParams as ImportanceParams
 from persona_mcp.state.traits import FULL_SCALE, Traits
@@ -247,8 +245,7 @@ def load_words(language: str = "en") -> Words:
     Raises:
         FileNotFoundError: There are none for this language.
     """
-    source = files("persona_mcp.state").joinpath("words", f"importance.{language}.yaml")
-    data: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    data: dict[str, Any] = read_language_file("importance", language)
     endings = [(re.compile(pattern), forms) for pattern, forms in data["endings"]]
 
     def valued(name: str) -> Values:
