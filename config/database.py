@@ -36,6 +36,7 @@ from persona_mcp.state.database import Database
 from persona_mcp.state.database_faults import fault_of, state_of
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
+from persona_mcp.state.json_text import read_json, write_json
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,14 @@ def sqlite_engine(settings: Settings, **how: Any) -> Engine:
     arguments = {"timeout": settings.database.busy_s}
     # SQLite forgets the pages that a connection has read once another one wrote: what is used next
     # is the one that was used last.
-    return create_engine(database_url(settings), connect_args=arguments, pool_use_lifo=True, **how)
+    return create_engine(
+        database_url(settings),
+        connect_args=arguments,
+        pool_use_lifo=True,
+        json_serializer=write_json,
+        json_deserializer=read_json,
+        **how,
+    )
 
 
 def migration_engine(settings: Settings) -> Engine:

@@ -13,11 +13,14 @@ from typing import Concatenate, Self
 from sqlalchemy import Connection, NullPool, create_engine
 
 from persona_mcp.state.database import Database, P, T, translated
+from persona_mcp.state.json_text import read_json, write_json
 
 STATEMENTS_KEPT = 400
 """Prepared by SQLite for each connection; a dialogue runs about a hundred."""
 COMPILED_KEPT = 1000
 """By SQLAlchemy, for all of them together."""
+COPIES_KEPT = 64
+"""Each takes a world's size, some hundred kB."""
 _handed = threading.local()
 
 
@@ -34,6 +37,8 @@ ENGINE = create_engine(
     poolclass=NullPool,
     hide_parameters=True,
     query_cache_size=COMPILED_KEPT,
+    json_serializer=write_json,
+    json_deserializer=read_json,
 )
 
 
@@ -111,17 +116,26 @@ class InlineDatabase(Database):
             StorageUnavailable: The database did not answer.
         """
         with translated():
-            self._driver.execute("BEGIN")
+            self._driver.execute("SAVEPOINT work")
             try:
                 yield self._connection
             except BaseException:
-                self._driver.execute("ROLLBACK")
+                self._driver.execute("ROLLBACK TO work")
+                self._driver.execute("RELEASE work")
                 raise
-            self._driver.execute("COMMIT")
+            self._driver.execute("RELEASE work")
 
     def freeze(self) -> bytes:
         """Return everything in it as bytes; the same writes give the same bytes."""
         return self._driver.serialize()
+
+    def begin(self) -> None:
+        """Make it possible to `undo` what is written from now on; until then it is not frozen."""
+        self._driver.execute("BEGIN")
+
+    def undo(self) -> None:
+        """Forget what was written since `begin`."""
+        self._driver.execute("ROLLBACK")
 
     def close(self) -> None:
         """Forget it."""
@@ -139,3 +153,41 @@ class InlineDatabase(Database):
     def __exit__(self, *error: object) -> None:
         """Forget it."""
         self.close()
+
+
+class Copies:
+    """Copies of frozen databases for one task each, which are used again once it is done.
+
+    What a task wrote is undone, and the next one finds the schema read and its statements prepared.
+    """
+
+    def __init__(self, kept: int = COPIES_KEPT) -> None:
+        """Keep so many that nobody uses, those that were used last."""
+        self._kept = kept
+        self._free: list[tuple[bytes, InlineDatabase]] = []
+
+    @contextmanager
+    def copy(self, frozen: bytes) -> Iterator[InlineDatabase]:
+        """Give a copy of a frozen database, as it was frozen."""
+        database = self._taken(frozen)
+        try:
+            database.begin()
+            yield database
+            database.undo()
+        except BaseException:
+            database.close()
+            raise
+        self._free.append((frozen, database))
+        if len(self._free) > self._kept:
+            self._free.pop(0)[1].close()
+
+    def _taken(self, frozen: bytes) -> InlineDatabase:
+        for at in reversed(range(len(self._free))):
+            if self._free[at][0] == frozen:
+                return self._free.pop(at)[1]
+        return InlineDatabase(frozen)
+
+    def close(self) -> None:
+        """Forget those that nobody uses."""
+        while self._free:
+            self._free.pop()[1].close()

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from persona_mcp.state import small_turns
 from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.embedding import Embedder, RecentQueries, Vector, pack
-from persona_mcp.state.inline_database import InlineDatabase
+from persona_mcp.state.inline_database import Copies, InlineDatabase
 from persona_mcp.state.local_appraiser import LocalAppraiser
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.model import ChatModel
@@ -68,6 +68,7 @@ class DialogueHost:
         embedder: One text at a time.
         local: The appraiser that needs no model.
         asks_model: Utterances are appraised by the model, as the settings say.
+        copies: Of worlds, for those who hold dialogues in them.
     """
 
     laws: Laws
@@ -76,6 +77,7 @@ class DialogueHost:
     embedder: Embedder
     local: LocalAppraiser
     asks_model: bool
+    copies: Copies = field(default_factory=Copies)
 
     def appraiser(self, model: ChatModel) -> Appraiser:
         """Return how utterances are taken where this model writes the replies.
@@ -119,7 +121,8 @@ class DialogueHost:
         await database.write(small_turns.add_vectors, rows, packed, self.embedder.model_id)
 
     async def aclose(self) -> None:
-        """Let go of the embedder."""
+        """Let go of the embedder, and of worlds."""
+        self.copies.close()
         await self.embedder.aclose()
 
 

@@ -3,12 +3,12 @@ import threading
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ResourceClosedError
 
 from persona_mcp.config.database import empty_database
 from persona_mcp.state import tables
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.inline_database import InlineDatabase
+from persona_mcp.state.inline_database import Copies, InlineDatabase
 from tests.state.rows import NOW
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +82,88 @@ def test_an_empty_database_has_every_table_and_no_log_beside_it() -> None:
     connection.close()
     assert set(tables.World.metadata.tables) < names
     assert empty_database() is empty_database()
+
+
+async def test_a_copy_that_is_used_again_is_as_it_was_frozen() -> None:
+    with InlineDatabase(empty_database()) as first:
+        await first.write(add_world, "main")
+        frozen = first.freeze()
+    copies = Copies()
+
+    with copies.copy(frozen) as one:
+        await one.write(add_world, "first")
+    with copies.copy(bytes(bytearray(frozen))) as again:
+        assert again is one
+        assert await again.read(worlds) == ["main"]
+        await again.write(add_world, "second")
+        assert await again.read(worlds) == ["main", "second"]
+    copies.close()
+
+
+async def test_numbers_that_grow_begin_where_they_did() -> None:
+    def newest(connection: Connection) -> int:
+        connection.execute(
+            text("CREATE TABLE IF NOT EXISTS counted (n INTEGER PRIMARY KEY AUTOINCREMENT)")
+        )
+        connection.execute(text("INSERT INTO counted DEFAULT VALUES"))
+        return int(connection.execute(text("SELECT max(n) FROM counted")).scalar_one())
+
+    copies = Copies()
+    for _ in range(2):
+        with copies.copy(empty_database()) as database:
+            assert await database.write(newest) == 1
+            assert await database.write(newest) == 2
+    copies.close()
+
+
+async def test_a_write_that_fails_in_a_copy_leaves_what_was_written_before() -> None:
+    def half(connection: Connection) -> None:
+        add_world(connection, "half")
+        raise KeyError("half")
+
+    copies = Copies()
+    with copies.copy(empty_database()) as database:
+        await database.write(add_world, "before")
+        with pytest.raises(KeyError):
+            await database.write(half)
+        await database.write(add_world, "later")
+        assert await database.read(worlds) == ["before", "later"]
+    copies.close()
+
+
+async def test_tasks_at_once_have_a_copy_each_and_other_worlds_others() -> None:
+    with InlineDatabase(empty_database()) as first:
+        await first.write(add_world, "main")
+        frozen = first.freeze()
+    copies = Copies()
+
+    with copies.copy(frozen) as one, copies.copy(frozen) as other:
+        assert one is not other
+    with copies.copy(empty_database()) as empty:
+        assert empty is not one and empty is not other
+        assert await empty.read(worlds) == []
+    copies.close()
+
+
+async def test_a_copy_whose_task_failed_is_not_used_again() -> None:
+    copies = Copies()
+
+    with pytest.raises(KeyError), copies.copy(empty_database()) as failed:
+        raise KeyError("a defect")
+    with copies.copy(empty_database()) as next_one:
+        assert next_one is not failed
+    copies.close()
+    with pytest.raises(ResourceClosedError):
+        await failed.read(worlds)
+
+
+async def test_no_more_copies_are_kept_than_asked_for_and_those_used_last() -> None:
+    copies, frozen = Copies(kept=1), empty_database()
+
+    with copies.copy(frozen) as last, copies.copy(frozen) as first:
+        pass
+    with copies.copy(frozen) as again, copies.copy(frozen) as another:
+        assert again is last and another is not first
+    with pytest.raises(ResourceClosedError):
+        await first.read(worlds)
+    copies.close()

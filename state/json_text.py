@@ -1,0 +1,36 @@
+"""JSON as columns hold it: written and read a dozen times for each turn of a talk."""
+
+import json
+from typing import Any
+
+import orjson
+
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
+def write_json(value: Any) -> str:
+    """Write a value of JSON; what orjson has no form for, such as 2**64, as json does.
+
+    A number that is none (NaN) becomes null: there is no such number in JSON.
+
+    Raises:
+        TypeError: It is no value of JSON.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value)
+
+
+def read_json(text: str) -> Any:
+    """Read a text of JSON, whole numbers of any length as they are.
+
+    Raises:
+        ValueError: It is none.
+        TypeError: It is no text.
+    """
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else json.loads(text)
