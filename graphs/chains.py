@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.channels import LastValue, UntrackedValue
 from langgraph.graph import StateGraph
+from langgraph.types import Command
+
+from persona_mcp.graphs.ways import Way
 
 LAST = (LastValue, UntrackedValue)
 """Channels of which a node reads what was written last."""
@@ -18,22 +21,33 @@ G = TypeVar("G", bound=StateGraph[Any, Any, Any, Any])
 
 
 class Chain(Runnable[Any, Any]):
-    """Nodes that run one after the other, each on what those before it have written."""
+    """Nodes that run one after the other, each on what those before it have written.
 
-    def __init__(self, nodes: Sequence[Runnable[Any, Any]]) -> None:
+    Attributes:
+        nodes: Which.
+        way: Chooses the step after this one; None where there is only one.
+    """
+
+    def __init__(self, nodes: Sequence[Runnable[Any, Any]], way: Way | None = None) -> None:
         """Run these, of a state whose channels keep the last value."""
         self.nodes = tuple(nodes)
+        self.way = way
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **given: Any) -> Any:
         """Run them; our nodes cannot be run so, and the first says why."""
         return self.nodes[0].invoke(input, config, **given)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **given: Any) -> Any:
-        """Run them, and return all that they write: of what two write, what the later one does."""
+        """Run them, and return all that they write, with where it goes on if they choose that.
+
+        Of what two write, what the later one does.
+        """
         written: dict[str, Any] = {}
         for node in self.nodes:
             written |= await node.ainvoke({**input, **written}, config, **given) or {}
-        return written
+        if self.way is None:
+            return written
+        return Command(update=written, goto=self.way.choose({**input, **written}))
 
 
 def chained(builder: G) -> G:
@@ -48,13 +62,24 @@ def chained(builder: G) -> G:
     Raises:
         TypeError: A channel does not keep the last value: what two nodes write would be one write.
     """
-    for channel, kind in builder.channels.items():
-        if not isinstance(kind, LAST):
-            raise TypeError(f"{channel} of {builder.state_schema.__name__}: not a last value")
+    check_last_values(builder)
     for name in list(builder.nodes):
         while name in builder.nodes and (after := only_after(builder, name)) is not None:
             take_in(builder, name, after)
+    for name in builder.nodes:
+        lead_on(builder, name)
     return builder
+
+
+def check_last_values(builder: StateGraph[Any, Any, Any, Any]) -> None:
+    """Make sure that of what two nodes write into a channel the later one's is what counts.
+
+    Raises:
+        TypeError: A channel does not keep the last value.
+    """
+    for channel, kind in builder.channels.items():
+        if not isinstance(kind, LAST):
+            raise TypeError(f"{channel} of {builder.state_schema.__name__}: not a last value")
 
 
 def only_after(builder: StateGraph[Any, Any, Any, Any], name: str) -> str | None:
@@ -81,6 +106,21 @@ def take_in(builder: StateGraph[Any, Any, Any, Any], name: str, after: str) -> N
         builder.edges.add((name, edge[1]))
     if after in builder.branches:
         builder.branches[name] = builder.branches.pop(after)
+
+
+def lead_on(builder: StateGraph[Any, Any, Any, Any], name: str) -> None:
+    """Have a step choose the one after it itself, of what it has read and written.
+
+    To ask a conditional edge, LangGraph copies every channel and writes the update to the copies.
+    """
+    branches = [*builder.branches.get(name, {}).values()]
+    if len(branches) != 1 or not isinstance(way := branches[0].path, Way):
+        return
+    step = builder.nodes[name]
+    step.runnable = Chain(nodes_of(step.runnable), way)
+    step.input_schema = builder.state_schema
+    step.ends = way.ends
+    del builder.branches[name]
 
 
 def nodes_of(node: Any) -> Sequence[Runnable[Any, Any]]:

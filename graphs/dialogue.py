@@ -23,9 +23,6 @@ from persona_mcp.nodes.persistence import persist_exchange
 from persona_mcp.nodes.retrieval import retrieve_memories
 from persona_mcp.nodes.validation import refuse_reply, validate_reply
 
-STEPS_A_TURN = 9
-SPARE_STEPS = 5
-
 
 def build_dialogue(
     parts: Parts,
@@ -68,16 +65,6 @@ def build_dialogue(
     builder.add_conditional_edges("judge", *way(after_turn))
     builder.add_edge("close", END)
     return builder
-
-
-def steps_of(turns: int, attempts: int) -> int:
-    """Return the most steps that a run of so many turns takes: its recursion limit.
-
-    Args:
-        turns: Of the run.
-        attempts: Replies that are made before a bad one becomes an error.
-    """
-    return turns * (STEPS_A_TURN + 2 * (attempts - 1)) + SPARE_STEPS
 
 
 def after_turn(state: DialogueState) -> Literal["cast", "close", "__end__"]:

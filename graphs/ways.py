@@ -11,20 +11,26 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 
 class Way(Runnable[Any, str]):
-    """The path of a conditional edge."""
+    """The path of a conditional edge.
+
+    Attributes:
+        choose: Returns the next node.
+        ends: Which there are.
+    """
 
     def __init__(self, choose: Callable[[Any], str]) -> None:
-        """Ask this function for the next node; its name is the edge's."""
+        """Ask this function, whose name is the edge's; its return type is a Literal of nodes."""
         self.name = choose.__name__
-        self._choose = choose
+        self.choose = choose
+        self.ends: tuple[str, ...] = get_args(get_type_hints(choose)["return"])
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **given: Any) -> str:
         """Return the next node."""
-        return self._choose(input)
+        return self.choose(input)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **given: Any) -> str:
         """Return the next node."""
-        return self._choose(input)
+        return self.choose(input)
 
 
 def way(choose: Callable[[Any], str]) -> tuple[Way, list[str]]:
@@ -33,4 +39,5 @@ def way(choose: Callable[[Any], str]) -> tuple[Way, list[str]]:
     Args:
         choose: Its return type is a Literal of the nodes' names.
     """
-    return Way(choose), list(get_args(get_type_hints(choose)["return"]))
+    path = Way(choose)
+    return path, list(path.ends)

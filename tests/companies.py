@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection, func, insert, select
 
-from persona_mcp.graphs.dialogue import build_dialogue, steps_of
+from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.server.service import Service
 from persona_mcp.state import conversations, tables
@@ -94,7 +94,7 @@ async def hold(parts: Parts, talk_id: str, turns: int) -> list[Event]:
         "turns": turns,
     }
     context = ChatContext(routing="score")
-    config: RunnableConfig = {"recursion_limit": steps_of(turns, parts.limits.attempts)}
+    config: RunnableConfig = {"recursion_limit": 20 * turns}
     return [
         event async for event in graph.astream(asked, config, context=context, stream_mode="custom")
     ]

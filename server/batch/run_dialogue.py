@@ -12,12 +12,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from persona_mcp.graphs.chains import chained
-from persona_mcp.graphs.dialogue import build_dialogue, steps_of
-from persona_mcp.graphs.plain import plain
 from persona_mcp.nodes.parts import ChatContext, ChatIds, Parts
 from persona_mcp.nodes.summarising import sum_up_plainly
 from persona_mcp.server.batch.counted_model import Counted
+from persona_mcp.server.batch.dialogue_graph import dialogue_graph
 from persona_mcp.server.batch.dialogue_host import DialogueHost
 from persona_mcp.server.wire import problem_of
 from persona_mcp.state import feelings, folding, personas, small_turns
@@ -85,7 +83,7 @@ async def run_dialogue(
         Cancelled: It was asked to stop.
     """
     started = time.monotonic()
-    with InlineDatabase(frozen) as database:
+    with host.copies.copy(frozen) as database:
         talk = Talk(host, job, database, Counted(model), told, stopping, before_turn)
         outcome = await talk.held()
     measured = {
@@ -188,7 +186,8 @@ class Talk:
         """
         try:
             await self._begin()
-            await self._go_on()
+            with dialogue_graph(self._parts) as graph:
+                await self._go_on(graph)
             await self._settle()
         except Cancelled:
             raise
@@ -258,12 +257,10 @@ class Talk:
         there = [member for member in members if member.persona.id not in late]
         return first_by_initiative(there or members, self._job.seed, laws)
 
-    async def _go_on(self) -> None:
+    async def _go_on(self, graph: Any) -> None:
         """Make its turns, until it is over."""
-        graph: Any = plain(chained(build_dialogue(self._parts)).compile(name="dialogue"))
         # Knobs hold for a whole run of the graph: where they may change, each turn is one.
         turns = 1 if self._before_turn else self._plan.max_turns
-        limit = steps_of(turns, self._parts.limits.attempts)
         given: dict[str, Any] = {"direction": "", "turns": turns, "follows": None}
         over = False
         while not over:
@@ -272,9 +269,7 @@ class Talk:
                 await self._swap(self._before_turn(self._said + 1))
             # Nobody reads the state after each node; at the end, who goes on with it.
             mode: Any = "values" if self._before_turn else []
-            result = await graph.ainvoke(
-                given, {"recursion_limit": limit}, context=self._knobs(), stream_mode=mode
-            )
+            result = await graph.ainvoke(given, context=self._knobs(), stream_mode=mode)
             over = not self._before_turn or result["next_speaker"] is None
             given["follows"] = result["head"] if self._before_turn else None
 

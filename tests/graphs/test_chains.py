@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from langgraph.channels import UntrackedValue
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
@@ -15,6 +15,7 @@ from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.plain import plain
 from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.graphs.watching import watched
+from persona_mcp.graphs.ways import way
 from persona_mcp.nodes.events import heard_by, tell
 from persona_mcp.server.metrics import Metrics
 from persona_mcp.server.service import Service
@@ -90,6 +91,29 @@ async def test_a_chain_ends_with_what_its_nodes_end_with_one_by_one(how: Any) ->
     assert await together.ainvoke({"word": "hi"}) == await apart.ainvoke({"word": "hi"})
     assert len(await walked(apart)) == 3 * 4
     assert [list(step) for step in await walked(together)] == 3 * [["greet"]]
+
+
+def led(**instead: Any) -> StateGraph[Said]:
+    """Wire the same talk, whose conditional edge is a way of ours."""
+    builder = talk(**instead)
+    del builder.branches["count"]
+    builder.add_conditional_edges("count", *way(again))
+    return builder
+
+
+@pytest.mark.parametrize("how", [lambda graph: graph, plain], ids=["as compiled", "plain"])
+async def test_a_step_chooses_the_next_one_by_its_way_as_an_edge_would(how: Any) -> None:
+    apart, together = how(led().compile()), how(chained(led()).compile())
+
+    assert await together.ainvoke({"word": "hi"}) == await apart.ainvoke({"word": "hi"})
+    assert [list(step) for step in await walked(together)] == 3 * [["greet"]]
+
+
+def test_a_way_that_a_step_chooses_by_itself_is_still_drawn() -> None:
+    def edges(builder: StateGraph[Said]) -> set[tuple[str, str]]:
+        return {(edge.source, edge.target) for edge in builder.compile().get_graph().edges}
+
+    assert edges(chained(led())) == {(START, "greet"), ("greet", "greet"), ("greet", END)}
 
 
 async def test_its_nodes_tell_what_they_have_to_tell() -> None:
