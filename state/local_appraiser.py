@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from persona_mcp.state.anchors import Likeness, likeness_for
+from persona_mcp.state.anchors import Likeness, likeness_for, load_anchors
 from persona_mcp.state.appraisal import Appraisal, without_bias
 from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.cues import READ_CHARS, Cues, Found, find_cues, load_cues
@@ -54,6 +54,12 @@ class LocalAppraiser:
         raw = combined(meant, found, felt, lore.cues)
         return Taken(without_bias(raw, lore.cues.bias), found.turning_point)
 
+    async def read(self) -> None:
+        """Read the files of the language, and ask no embedder yet: a tenth of a second, once."""
+        for load in (load_cues, load_anchors):
+            await asyncio.to_thread(load, self._language)
+        await asyncio.to_thread(load_sentiment)
+
     async def prepare(self) -> None:
         """Learn what it knows now, once, and not at the first text.
 
@@ -72,10 +78,9 @@ class LocalAppraiser:
     async def _learned(self) -> Lore:
         async with self._loading:
             if self._lore is None:
-                cues = await asyncio.to_thread(load_cues, self._language)
-                sentiment = await asyncio.to_thread(load_sentiment)
+                await self.read()
                 likeness = await likeness_for(self._embedder, self._language)
-                self._lore = Lore(likeness, cues, sentiment)
+                self._lore = Lore(likeness, load_cues(self._language), load_sentiment())
         return self._lore
 
 

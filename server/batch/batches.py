@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 SPARE_RUNS = 16
 """Runs that are gone on with at once beyond the dialogues that are: each has a world in memory, and
 the more of them the less is left for one worker alone at the end."""
-
 Event = Mapping[str, Any]
 Told = Callable[[Event], None]
 """Is told what happens: `event` is started, turn, dialogue_done, dialogue_failed, wave or finished.
@@ -140,9 +139,11 @@ async def stop_when(stopping: asyncio.Event, engine: Engine) -> None:
 class Turns:
     """Places for dialogues that are held at once; of those who wait, the lowest rank is next."""
 
-    def __init__(self, places: int) -> None:
-        """Have so many places, >= 1."""
+    def __init__(self, places: int, crowd: Callable[[bool], None]) -> None:
+        """Have so many places, >= 1, and tell of each change whether anybody waits or will."""
         self._free = places
+        self._crowd = crowd
+        self._crowded = self._more = False
         self._waiting: list[tuple[tuple[int, int, int], int, asyncio.Future[None]]] = []
         self._tickets = count()
 
@@ -153,6 +154,7 @@ class Turns:
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (rank, next(self._tickets), place))
+        self._look()
         try:
             await place
         except asyncio.CancelledError:
@@ -164,10 +166,22 @@ class Turns:
         """Give a place back, to who is next."""
         while self._waiting:
             _, _, place = heapq.heappop(self._waiting)
+            self._look()
             if not place.done():
                 place.set_result(None)
                 return
         self._free += 1
+
+    def expect(self, more: bool) -> None:
+        """Take it that more will wait than do now, or no more."""
+        self._more = more
+        self._look()
+
+    def _look(self) -> None:
+        crowded = self._more or bool(self._waiting)
+        if crowded != self._crowded:
+            self._crowded = crowded
+            self._crowd(crowded)
 
 
 @dataclass
@@ -185,7 +199,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Have as many places as the engine."""
-        self.places = Turns(self.engine.at_once)
+        self.places = Turns(self.engine.at_once, self.engine.crowd)
 
     async def hold(self) -> None:
         """Hold all runs, a bounded number of them at once."""
@@ -196,9 +210,11 @@ class Batch:
                 if self.stopping.is_set():
                     break
                 if len(under_way) >= most:
+                    self.places.expect(True)
                     under_way = await some_done(under_way)
                 work = self.hold_run(arm, repeat)
                 under_way.add(asyncio.create_task(work, name=f"run {arm} {repeat}"))
+            self.places.expect(False)
             while under_way:
                 under_way = await some_done(under_way)
         finally:
@@ -207,7 +223,8 @@ class Batch:
     async def hold_run(self, arm: int, repeat: int) -> None:
         """Hold the waves of a run, from the first one on that is not finished."""
         waves = self.plan.amount(arm).waves
-        if self.stopping.is_set() or await self.is_over(arm, repeat, waves):
+        # Of a run of one wave its wave finds it out.
+        if self.stopping.is_set() or (waves > 1 and await self.is_over(arm, repeat, waves)):
             return
         frozen = await self.world_before(arm, repeat, waves - 1)
         if frozen is not None:
@@ -262,16 +279,15 @@ class Batch:
         Returns:
             Whether all of it is over; false after it was asked to stop.
         """
-        first, last = ends(jobs)
-        if await self.store.count(first, last) == len(jobs):
-            return True
         holding: set[asyncio.Task[None]] = set()
+        begun = 0
         try:
             async for job in self.open_jobs(jobs):
                 await self.places.take((-waves_left, -job.talk.max_turns, job.place.index))
                 if self.stopping.is_set():
                     self.places.give()
                     break
+                begun += 1
                 work = self.hold_dialogue(job, frozen)
                 holding.add(asyncio.create_task(work, name=f"dialogue {job.place.index}"))
                 holding = await reaped(holding)
@@ -279,8 +295,8 @@ class Batch:
                 holding = await some_done(holding)
         finally:
             await ended(holding)
-        over = await self.store.count(first, last) == len(jobs)
-        if over:
+        over = await self.store.count(*ends(jobs)) == len(jobs)
+        if over and begun:
             self.told(wave_event(jobs))
         return over
 

@@ -5,6 +5,7 @@ serves it over pipes (`worker_process`).
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ class Worker:
         self._pool = pool
         self._stopped = False
 
+    async def ready(self) -> int:
+        """Read what the first dialogue would wait for, and return the id of this process."""
+        await self._host.local.read()
+        return os.getpid()
+
     async def hold(
         self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]
     ) -> AsyncGenerator[list[Event]]:
@@ -100,6 +106,10 @@ class Worker:
             events.put_nowait(Faulty(kept_problem(error)))
         else:
             events.put_nowait(finished)
+
+    async def crowd(self, crowded: bool) -> None:
+        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        self._pool.crowd(crowded)
 
     async def stop(self) -> None:
         """Have every dialogue end where its turn ends."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from persona_mcp.config.database import empty_database
 from persona_mcp.config.postgres import is_postgres
 from persona_mcp.config.settings import Settings
 from persona_mcp.server.batch.batches import Summary, run_batch
@@ -103,7 +102,6 @@ class Opened:
             Waits: Its caller's limits say to come back later.
         """
         settings, places = self.settings, self.settings.dialogues.at_once
-        await asyncio.to_thread(empty_database)  # made once a process; not in the way of others
         host = dialogue_host(settings, BorrowedEmbedder(self.lent.embedder))
         paused: Paused = asyncio.get_running_loop().create_future()
         pool = borrowed_pool(self.lent.model, places, paused)

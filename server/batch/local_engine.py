@@ -62,6 +62,11 @@ class LocalEngine:
             stopping = self._is_stopped
             return await hold_one(self._host, self._pool, work, told, stopping, self._made)
 
+    def crowd(self, crowded: bool) -> None:
+        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        if self._pool is not None:
+            self._pool.crowd(crowded)
+
     async def stop(self) -> None:
         """Have every dialogue end where its turn ends."""
         self._stopped = True

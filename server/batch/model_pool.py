@@ -1,4 +1,4 @@
-"""Several model servers as one: the least loaded is asked first, the longest talk is served first.
+"""Several model servers as one: the least loaded is asked first.
 
 ```
 ModelPool     who waits, who rests, whose turn it is
@@ -30,6 +30,8 @@ REST_S = 15.0
 QUEUE_S = 86_400.0
 """Limit of the wait at a server itself: the pool never gives it more than it has places."""
 EMBEDDED_SLOTS_MAX = 64
+LONGEST_FIRST, SHORTEST_FIRST = -1, 1
+"""Sign of the turns that a dialogue has still to go, in its rank."""
 ELSEWHERE, BROKEN = (401, 403, 404, 429), 500
 """HTTP statuses of a server that another one may stand in for: it lets us not in, has not the
 model, or has too much to do; and from this one on."""
@@ -64,7 +66,7 @@ class Waiter:
     """A call that waits for a place.
 
     Attributes:
-        rank: Who is first: more to say, then longer there.
+        rank: Who is first: by how much is still to be said, then longer there.
         place: What it waits for.
         tried: Servers that have failed it.
     """
@@ -83,6 +85,7 @@ class ModelPool:
         self._rest_s = rest_s
         self._waiting: list[Waiter] = []
         self._tickets = count()
+        self._order = LONGEST_FIRST
 
     @property
     def slots(self) -> int:
@@ -116,7 +119,7 @@ class ModelPool:
             await post.model.aclose()
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk]:
-        """Yield a reply of whichever server is free, after all who wait with more to say."""
+        """Yield a reply of whichever server is free, with nothing to say after it."""
         return self.reply(self.seat(), messages, sampling)
 
     async def reply(
@@ -148,10 +151,21 @@ class ModelPool:
                 post.busy -= 1
                 self._serve()
 
+    def crowd(self, crowded: bool) -> None:
+        """Serve who has the least to say first while dialogues wait to be begun; see `Engine`."""
+        order = SHORTEST_FIRST if crowded else LONGEST_FIRST
+        if order == self._order:
+            return
+        self._order = order
+        for waiter in self._waiting:
+            turns, ticket = waiter.rank
+            waiter.rank = (-turns, ticket)
+        heapq.heapify(self._waiting)
+
     async def _taken(self, turns_left: int, tried: frozenset[Post]) -> Post:
         """Wait for a place; who is cancelled meanwhile leaves it to the next."""
         place: asyncio.Future[Post] = asyncio.get_running_loop().create_future()
-        rank = (-turns_left, next(self._tickets))
+        rank = (self._order * turns_left, next(self._tickets))
         heapq.heappush(self._waiting, Waiter(rank, place, tried))
         self._serve()
         try:
@@ -205,7 +219,7 @@ class Seat:
 
     Attributes:
         turns_left: Turns that the dialogue has still to go, >= 0: of those who wait for a place,
-            the one with the most is first, so that the last dialogues of a wave end together.
+            they are ranked by it.
     """
 
     def __init__(self, pool: ModelPool, turns_left: int) -> None:

@@ -20,6 +20,7 @@ from persona_mcp.server.batch.worker_frames import (
     Alive,
     Begin,
     Begun,
+    Crowd,
     Hold,
     Leave,
     Stop,
@@ -166,10 +167,14 @@ class ProcessHand(Hand):
         except (ConnectionError, RuntimeError) as error:
             raise LostError("its pipe is closed") from error
 
-    def _say(self, said: Leave | Stop) -> None:
+    def _say(self, said: Leave | Crowd | Stop) -> None:
         """Say something small; who is gone does not hear it."""
         with suppress(ConnectionError, RuntimeError):
             self._writer.write(framed(said))
+
+    def crowd(self, crowded: bool) -> None:
+        """Tell it whether dialogues wait to be begun."""
+        self._say(Crowd(crowded))
 
     def stop(self) -> None:
         """Have every dialogue end where its turn ends."""

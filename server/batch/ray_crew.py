@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -46,10 +45,6 @@ class RayWorker(Worker):
     async def _held(self, work: Work, events: "asyncio.Queue[Event]") -> None:
         with correlation(self._correlation_id):  # Ray runs each call in a context of its own
             await super()._held(work, events)
-
-    async def ready(self) -> int:
-        """Return the id of this process."""
-        return os.getpid()
 
 
 class RayHand(Hand):
@@ -98,6 +93,10 @@ class RayHand(Hand):
             if not ended:
                 with suppress(errors.RayError):
                     self._ray.cancel(stream)
+
+    def crowd(self, crowded: bool) -> None:
+        """Tell it whether dialogues wait to be begun."""
+        self._actor.crowd.remote(crowded)
 
     def stop(self) -> None:
         """Have every dialogue end where its turn ends."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_mcp.state.batch import codec
-from persona_mcp.state.batch.reading import said
+from persona_mcp.state.batch.reading import participants_of
 from persona_mcp.state.batch.values import Finished, Outcome, RecordedCall
 from persona_mcp.state.errors import StorageUnavailable
 
@@ -92,8 +92,13 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def write_finished(connection: sqlite3.Connection, finished: Finished) -> None:
-    """Write an outcome and its calls; calls that it did not make in the end are gone."""
+def write_finished(
+    connection: sqlite3.Connection, finished: Finished, calls: Iterable[RecordedCall]
+) -> None:
+    """Write an outcome and those of its calls that are not there yet.
+
+    Calls that it did not make in the end are gone.
+    """
     outcome, place = finished.outcome, finished.outcome.job.place.index
     turns = spoken(outcome)
     packed = zlib.compress(codec.outcome_json(outcome).encode(), QUICK)
@@ -104,12 +109,14 @@ def write_finished(connection: sqlite3.Connection, finished: Finished) -> None:
     connection.execute(
         "DELETE FROM calls WHERE place = ? AND number >= ?", (place, len(finished.calls))
     )
-    write_calls(connection, finished.calls)
+    write_calls(connection, calls)
 
 
 def spoken(outcome: Outcome) -> int:
     """Count the turns of a dialogue, without what a narrator brought in."""
-    return sum(turn.kind != "narrated" for turn in said(outcome))
+    own = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
+    turns = outcome.rows.get("turns", ())
+    return sum(bool(row["active"]) and row["speaker_id"] in own for row in turns)
 
 
 def write_calls(connection: sqlite3.Connection, calls: Iterable[RecordedCall]) -> None:

@@ -145,9 +145,10 @@ async def hold_in(
         if how.retry_failed:
             await asyncio.to_thread(folder.reopen)
             await retry_failed(plan, store, settings.conversation.attempts)
+        worlds = Worlds(host)
         engine = await engine_for(how, asked, settings, host, pool, store.keep_call)
         try:
-            summary = await run_batch(plan, casts, store, engine, Worlds(host), told, stopping)
+            summary = await run_batch(plan, casts, store, engine, worlds, told, stopping)
         finally:
             await engine.aclose()
     if summary.complete:

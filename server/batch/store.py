@@ -35,6 +35,8 @@ from persona_mcp.state.errors import PersonaError
 __all__ = ["NAME", "BatchStore", "open_batch_store"]
 
 T = TypeVar("T")
+GATHER_S = 0.01
+"""From the beginning of one write to that of the next one, at least, in seconds."""
 Write = Callable[[sqlite3.Connection], None]
 
 
@@ -63,6 +65,8 @@ class BatchStore:
         self._connection: sqlite3.Connection | None = None
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
+        self._written_at = -GATHER_S
+        self._calls: dict[int, dict[int, RecordedCall]] = {}
 
     async def keep(self, finished: Finished) -> None:
         """Keep what came of a dialogue, with its calls; returns once it cannot be lost any more.
@@ -70,7 +74,10 @@ class BatchStore:
         Raises:
             StorageUnavailable: It cannot be written.
         """
-        await self._put(lambda connection: write_finished(connection, finished), lasting=True)
+        # Of a dialogue whose calls were kept as they came only the outcome is left to be written.
+        kept = self._calls.pop(finished.outcome.job.place.index, {})
+        calls = [call for call in finished.calls if kept.get(call.number) != call]
+        await self._put(lambda opened: write_finished(opened, finished, calls), lasting=True)
 
     async def keep_call(self, call: RecordedCall) -> None:
         """Keep a call of a dialogue that is not done yet; a kill does not lose it from then on.
@@ -79,6 +86,7 @@ class BatchStore:
             StorageUnavailable: It cannot be written.
         """
         await self._put(lambda connection: write_calls(connection, (call,)), lasting=False)
+        self._calls.setdefault(call.index, {})[call.number] = call
 
     async def add_calls(self, calls: list[RecordedCall]) -> None:
         """Keep calls that were recorded elsewhere.
@@ -98,7 +106,11 @@ class BatchStore:
 
     async def _flush(self) -> None:
         """Write all that waits in one transaction, again and again: one commit for many."""
+        loop = asyncio.get_running_loop()
         while self._waiting:
+            # Each transaction costs two changes of thread: where many come, they come together.
+            await asyncio.sleep(max(0.0, self._written_at + GATHER_S - loop.time()))
+            self._written_at = loop.time()
             waiting, self._waiting = self._waiting, []
             fault: PersonaError | None = None
             try:

@@ -19,12 +19,13 @@ from typing import Protocol
 
 import structlog
 
-from persona_mcp.server.batch.dialogue_worker import Event, Faulty, Stopped
+from persona_mcp.server.batch.dialogue_worker import Event
+from persona_mcp.server.batch.hearing import Hearing, is_unanswered
 from persona_mcp.server.batch.local_engine import Made, Told
-from persona_mcp.server.batch.model_pool import REST_S, is_down
-from persona_mcp.server.batch.recorded_model import EMBEDDING, error_of, kept_problem
+from persona_mcp.server.batch.model_pool import REST_S
+from persona_mcp.server.batch.recorded_model import kept_problem
 from persona_mcp.server.batch.worker_shares import slots_of
-from persona_mcp.state.batch.values import Finished, Job, Outcome, RecordedCall, TurnTold, Work
+from persona_mcp.state.batch.values import Finished, Job, Outcome, RecordedCall, Work
 from persona_mcp.state.dialogue_spec import ModelSpec
 from persona_mcp.state.errors import Cancelled, InternalError, NotConfigured, PersonaError
 from persona_mcp.state.folding import ADDED
@@ -56,7 +57,7 @@ class Hand(ABC):
         slots: How many these are.
         servers: Addresses of the servers that they are at; none where the batch names none.
         pid: Of its process.
-        busy: Dialogues that it holds.
+        held: Dialogues that it holds.
         kept: For one dialogue alone; no other one is given to it.
         rests_until: None of its servers answered; others are preferred until then, by the loop's
             clock.
@@ -68,9 +69,14 @@ class Hand(ABC):
         self.slots = slots_of(model)
         self.servers = frozenset(end.url for end in model.endpoints)
         self.pid = pid
-        self.busy = 0
+        self.held: set[Hearing] = set()
         self.kept = False
         self.rests_until = 0.0
+
+    @property
+    def load(self) -> float:
+        """Return how much each of its places has still to do: turns, and an end for each talk."""
+        return sum(heard.turns_left + 1 for heard in self.held) / self.slots
 
     @abstractmethod
     def hold(
@@ -84,6 +90,10 @@ class Hand(ABC):
             LostError: It is gone.
             InternalError: It failed.
         """
+
+    @abstractmethod
+    def crowd(self, crowded: bool) -> None:
+        """Tell it whether dialogues wait to be begun; see `Engine`."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -146,6 +156,7 @@ class WorkerEngine:
         self._hiring: set[asyncio.Task[None]] = set()
         self._replacements = REPLACED * len(shares)
         self._change = asyncio.Event()
+        self._crowded = False
         self._stopped = False
 
     async def begin(self) -> None:
@@ -184,7 +195,7 @@ class WorkerEngine:
                 try:
                     if lost == TRIES - 1:
                         return await self._held_alone(heard)
-                    return await self._held_by(await self._least_busy(heard), heard)
+                    return await self._held_by(await self._least_loaded(heard), heard)
                 except LostError:
                     lost += 1
                 except DownError:
@@ -199,10 +210,10 @@ class WorkerEngine:
             DownError: Another one has to.
         """
         while True:
-            hand = await self._least_busy(heard)
+            hand = await self._least_loaded(heard)
             hand.kept = True
             try:
-                while hand.busy and hand in self.hands:
+                while hand.held and hand in self.hands:
                     await self._change.wait()
                 if hand in self.hands:
                     return await self._held_by(hand, heard)
@@ -220,7 +231,7 @@ class WorkerEngine:
             DownError: Another one has to.
         """
         job, frozen, played = heard.work.job, heard.work.frozen, heard.calls
-        hand.busy += 1
+        hand.held.add(heard)
         try:
             async with aclosing(hand.hold(job, frozen, played)) as told:
                 async for batch in told:
@@ -234,7 +245,7 @@ class WorkerEngine:
             self._lost(hand, str(error))
             raise
         finally:
-            hand.busy -= 1
+            hand.held.discard(heard)
             self._changed()
 
     def _pass_on_if_down(self, hand: Hand, event: Event, heard: "Hearing") -> None:
@@ -251,8 +262,8 @@ class WorkerEngine:
             log.info("a dialogue goes to a worker with other servers", pid=hand.pid)
             raise DownError
 
-    async def _least_busy(self, heard: "Hearing") -> Hand:
-        """Return the worker with the most room; waits where none takes a dialogue now.
+    async def _least_loaded(self, heard: "Hearing") -> Hand:
+        """Return the worker with the least to do; waits where none takes a dialogue now.
 
         One that has a server that did not fail it comes first, then one that does not rest.
 
@@ -264,7 +275,7 @@ class WorkerEngine:
             free = [hand for hand in fit if not hand.kept]
             if free:
                 now = asyncio.get_running_loop().time()
-                return min(free, key=lambda one: (one.rests_until > now, one.busy / one.slots))
+                return min(free, key=lambda one: (one.rests_until > now, one.load))
             await self._change.wait()
         raise NotConfigured("no worker is left: the log tells why they ended")
 
@@ -299,8 +310,15 @@ class WorkerEngine:
     async def _hire(self, share: ModelSpec) -> None:
         hand = await self._crew.hire(share)
         self.hands.append(hand)
+        hand.crowd(self._crowded)
         if self._stopped:
             hand.stop()
+
+    def crowd(self, crowded: bool) -> None:
+        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        self._crowded = crowded
+        for hand in self.hands:
+            hand.crowd(crowded)
 
     async def stop(self) -> None:
         """Have every dialogue end where its turn ends."""
@@ -320,62 +338,6 @@ class WorkerEngine:
         for hand in hands:
             hand.kill()
         await self._crew.aclose()
-
-
-class Hearing:
-    """What is heard of one dialogue, over all workers that hold it.
-
-    Attributes:
-        work: Which one.
-        calls: Recorded so far, in order.
-        down: Servers that did not answer its next call.
-    """
-
-    def __init__(self, work: Work, told: Told, made: Made | None) -> None:
-        """Begin with what is recorded already."""
-        self.work = work
-        self.down: frozenset[str] = frozenset()
-        self._told = told
-        self._made = made
-        self._calls = {call.number: call for call in work.played}
-        self._turns = 0
-
-    @property
-    def calls(self) -> tuple[RecordedCall, ...]:
-        """Return the calls that the next worker need not make."""
-        return tuple(self._calls[number] for number in sorted(self._calls))
-
-    async def take(self, event: Event) -> Finished | None:
-        """Keep a call, tell of a turn the first time, and return what ends the dialogue.
-
-        Raises:
-            Cancelled: It was asked to stop.
-            PersonaError: It came to no outcome, or a call could not be kept.
-        """
-        match event:
-            case RecordedCall():
-                if self._made is not None:
-                    await self._made(event)
-                self._calls[event.number] = event
-                self.down = frozenset()
-            case TurnTold():
-                if event.turn > self._turns:
-                    self._turns = event.turn
-                    self._told(event)
-            case Finished():
-                return event
-            case Stopped():
-                raise Cancelled(event.message)
-            case Faulty():
-                raise error_of(event.problem)
-        return None
-
-
-def is_unanswered(event: Event) -> bool:
-    """Tell whether an event is a call that no server answered."""
-    if not isinstance(event, RecordedCall) or event.error is None:
-        return False
-    return event.purpose != EMBEDDING and not event.text and is_down(error_of(event.error))
 
 
 def given_up(job: Job) -> Finished:

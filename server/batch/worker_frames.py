@@ -4,7 +4,7 @@ Frames over a pair of pipes: four bytes of length, most significant first, then 
 process and its child use them, so nobody else's bytes are ever read.
 
 ```
-to the worker      Begin, then Hold, Leave and Stop in any order; the end of the pipe ends it
+to the worker      Begin, then Hold, Leave, Crowd and Stop in any order; the end of the pipe ends it
 from the worker    Begun or Faulty, then Told, and Alive every few seconds
 ```
 """
@@ -75,6 +75,17 @@ class Leave:
     """
 
     ticket: int
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Dialogues wait to be begun, or none does.
+
+    Attributes:
+        crowded: Whether they do.
+    """
+
+    crowded: bool
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from persona_mcp.server.batch.worker_frames import (
     Alive,
     Begin,
     Begun,
+    Crowd,
     Hold,
     Leave,
     Stop,
@@ -95,8 +96,8 @@ async def serve_from(
         writer.write(framed(Faulty(kept_problem(error))))
         await writer.drain()
         return
-    writer.write(framed(Begun(os.getpid())))
     try:
+        writer.write(framed(Begun(await worker.ready())))
         await Serving(worker, writer, alive_s).run(reader)
     finally:
         await worker.close()
@@ -145,7 +146,7 @@ class Serving:
             await asyncio.sleep(self._alive_s)
             self._writer.write(framed(Alive()))
 
-    async def _do(self, asked: Hold | Leave | Stop) -> None:
+    async def _do(self, asked: Hold | Leave | Crowd | Stop) -> None:
         match asked:
             case Hold():
                 task = asyncio.create_task(self._hold(asked), name=f"dialogue {asked.ticket}")
@@ -154,6 +155,8 @@ class Serving:
             case Leave():
                 if asked.ticket in self._held:
                     self._held[asked.ticket].cancel()
+            case Crowd():
+                await self._worker.crowd(asked.crowded)
             case Stop():
                 await self._worker.stop()
 

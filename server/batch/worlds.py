@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 
+from persona_mcp.config.database import empty_database
 from persona_mcp.server.batch.dialogue_host import DialogueHost
 from persona_mcp.server.batch.store import BatchStore
 from persona_mcp.state import folding, small_world
@@ -14,8 +15,12 @@ class Worlds:
     """Makes frozen worlds, away from the loop."""
 
     def __init__(self, host: DialogueHost) -> None:
-        """Use what dialogues are held with, its embedder for what is known at the beginning too."""
+        """Use what dialogues are held with, its embedder for what is known at the beginning too.
+
+        What every world is a copy of is begun to be made, once a process: workers start meanwhile.
+        """
         self.host = host
+        self._empty = asyncio.create_task(asyncio.to_thread(empty_database), name="empty world")
         # Runs begin at the same time: the first one makes what they all need.
         self._making = asyncio.Lock()
         self._begun: tuple[Cast, float, bytes] | None = None
@@ -27,8 +32,10 @@ class Worlds:
         Raises:
             InvalidParams: The cast does not fit into one world.
             ModelError: The embedder did not answer.
+            StorageUnavailable: There is no room for temporary files.
         """
         async with self._making:
+            await self._empty
             if self._begun is None or self._begun[0] is not cast or self._begun[1] != starts_at:
                 self._begun = cast, starts_at, await self.host.begin_world(cast, starts_at)
             return self._begun[2]

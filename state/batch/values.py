@@ -226,6 +226,15 @@ class Engine(Protocol):
         """
         ...
 
+    def crowd(self, crowded: bool) -> None:
+        """Take it that dialogues wait to be begun, or that none does.
+
+        While some do, who has the least to say is asked first: dialogues end one by one, and what
+        their ends cost goes on beside the replies to others. Once none does, who has the most is,
+        so that the last ones end together and no place at the model is idle before.
+        """
+        ...
+
     async def stop(self) -> None:
         """Have every dialogue end where its turn ends."""
         ...

@@ -338,7 +338,7 @@ def test_a_dialogue_that_failed_with_none_of_its_calls_keeps_them_all() -> None:
 
 
 async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
-    places, order = Turns(1), list[str]()
+    places, order = Turns(1, lambda crowded: None), list[str]()
 
     async def take(name: str, rank: int) -> None:
         await places.take((rank, 0, 0))
@@ -355,6 +355,46 @@ async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
 
     assert order == ["rank 2", "rank 3"]
     await places.take((0, 0, 0))
+
+
+async def test_places_tell_of_each_change_whether_somebody_waits_or_will() -> None:
+    told: list[bool] = []
+    places = Turns(1, told.append)
+
+    await places.take((0, 0, 0))
+    places.expect(False)
+    assert told == []
+    waiting = [asyncio.create_task(places.take((rank, 0, 0))) for rank in (1, 2)]
+    await asyncio.sleep(0)
+    places.expect(True)
+    assert told == [True]
+    places.give()
+    places.give()
+    assert told == [True]
+    places.expect(False)
+    assert told == [True, False]
+    await asyncio.gather(*waiting)
+
+
+async def test_an_engine_is_told_while_dialogues_wait_and_once_none_does(tmp_path: Path) -> None:
+    told: list[bool] = []
+
+    class Watched(LocalEngine):
+        def crowd(self, crowded: bool) -> None:
+            told.append(crowded)
+            super().crowd(crowded)
+
+    async with batch(tmp_path, repeats=9) as one:
+        pool = ModelPool([Post("model", HashedModel(), 8)])
+        engine = Watched(one.host, pool, 2, one.store.keep_call)
+        summary = await run_batch(
+            one.plan, one.casts, one.store, engine, Worlds(one.host), lambda _: None, one.stopping
+        )
+        by_twos = one.texts()
+
+    assert summary.complete
+    assert told[0] is True and told[-1] is False
+    assert by_twos == await undisturbed(tmp_path / "other", repeats=9)
 
 
 async def test_arms_that_have_the_same_people_share_a_cast() -> None:

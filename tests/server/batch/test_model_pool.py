@@ -133,6 +133,43 @@ async def test_a_seat_is_ranked_by_what_it_has_still_to_say_when_it_asks() -> No
     assert model.order == ["at once", "longer", "ending"]
 
 
+async def test_while_dialogues_wait_to_be_begun_who_has_least_to_say_is_served_first() -> None:
+    model = Counting()
+    pool = pool_of((model, 1))
+    pool.crowd(True)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask(pool, "at once"))
+        await model.begun(1)
+        for text, turns in (("a", 2), ("b", 9), ("c", 2), ("d", 9), ("e", 1)):
+            group.create_task(ask(pool.seat(turns), text))
+        await asyncio.sleep(0)
+        model.let(6)
+
+    assert model.order == ["at once", "e", "a", "c", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("told", "order"),
+    [([True], "acb"), ([True, False], "bac"), ([False, False], "bac"), ([True, True], "acb")],
+)
+async def test_those_who_wait_already_are_ranked_anew(told: list[bool], order: str) -> None:
+    model = Counting()
+    pool = pool_of((model, 1))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask(pool, "at once"))
+        await model.begun(1)
+        for text, turns in (("a", 2), ("b", 9), ("c", 2)):
+            group.create_task(ask(pool.seat(turns), text))
+        await asyncio.sleep(0)
+        for crowded in told:
+            pool.crowd(crowded)
+        model.let(4)
+
+    assert model.order == ["at once", *order]
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_lets_the_next_one_in() -> None:
     model = Counting()
     pool = pool_of((model, 1))

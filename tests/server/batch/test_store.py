@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,30 @@ async def test_calls_that_a_dialogue_did_not_make_in_the_end_are_gone(store: Bat
     await store.keep(finished(0, call(0, 0, "After."), call(0, 1, "After.")))
 
     assert [one.text for one in await store.calls(0)] == ["After.", "After."]
+
+
+async def test_calls_that_were_kept_as_they_came_are_not_written_again_with_the_outcome(
+    tmp_path: Path, store: BatchStore
+) -> None:
+    kept, changed, new = call(0, 0), call(0, 1, "Before."), call(0, 2)
+    for one in (kept, changed):
+        await store.keep_call(one)
+    with closing(sqlite3.connect(tmp_path / NAME)) as other:
+        other.execute("UPDATE calls SET call = 'as it was' WHERE number < 2")
+        other.commit()
+
+    await store.keep(finished(0, kept, call(0, 1, "After."), new))
+
+    assert list(store.recording()) == ["as it was", *map(call_json, (call(0, 1, "After."), new))]
+
+
+async def test_what_comes_while_a_write_is_made_is_written_together(store: BatchStore) -> None:
+    many = [call(0, number) for number in range(50)]
+
+    await asyncio.gather(*(store.keep_call(one) for one in many), store.keep(finished(1)))
+
+    assert await store.calls(0) == tuple(many)
+    assert await store.finished(0, 9) == {1}
 
 
 async def test_what_was_acknowledged_is_there_though_nobody_closed_the_file(

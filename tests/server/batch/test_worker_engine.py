@@ -137,7 +137,7 @@ async def test_two_workers_come_to_the_same_as_one_process_if_one_is_killed_too(
     def kills(turn: TurnTold) -> None:
         hears(turn)
         if not killed and turn.turn == 2:
-            busiest = max(engine.hands, key=lambda hand: hand.busy)
+            busiest = max(engine.hands, key=lambda hand: len(hand.held))
             killed.append(busiest.pid)
             os.kill(busiest.pid, signal.SIGKILL)
 
@@ -156,6 +156,44 @@ async def test_two_workers_come_to_the_same_as_one_process_if_one_is_killed_too(
     assert killed[0] in pids - left
 
 
+async def test_a_dialogue_goes_to_the_worker_whose_others_have_the_least_to_say(
+    opened: Opened, server: ModelServer
+) -> None:
+    frozen, held = await world(), list[tuple[int, list[int]]]()
+
+    async def looks(call: RecordedCall) -> None:
+        its = [sorted(one.work.job.place.index for one in hand.held) for hand in engine.hands]
+        held.append((call.index, next(one for one in its if call.index in one)))
+
+    long, short = job(0, "ada", "ben", max_turns=12), job(1, "ada", "ben", max_turns=1)
+    third = job(2, "ada", "ben", max_turns=1)
+    async with workers_of(opened, server, looks) as engine:
+        await asyncio.gather(
+            *(engine.hold(Work(one, frozen), unheard) for one in (long, short, third))
+        )
+        assert [hand.load for hand in engine.hands] == [0.0, 0.0]
+
+    assert not any({0, 1} <= set(its) or {0, 2} <= set(its) for _, its in held)
+
+
+async def test_workers_are_told_that_dialogues_wait_those_that_come_later_too(
+    opened: Opened, server: ModelServer
+) -> None:
+    frozen, killed = await world(), list[int]()
+
+    def kills(turn: TurnTold) -> None:
+        if not killed:
+            killed.append(engine.hands[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    expected = await alone(server, frozen)
+    async with workers_of(opened, server) as engine:
+        engine.crowd(True)
+        assert await all_of(engine, frozen, kills) == expected
+        engine.crowd(False)
+        assert await all_of(engine, frozen) == expected
+
+
 async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_held(
     opened: Opened, server: ModelServer
 ) -> None:
@@ -164,7 +202,7 @@ async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_
 
     async def kills(call: RecordedCall) -> None:
         for hand in engine.hands:
-            if call.index == 0 and hand.busy:
+            if call.index == 0 and hand.held:
                 pids.append(hand.pid)
                 os.kill(hand.pid, signal.SIGKILL)
 

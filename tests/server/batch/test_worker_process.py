@@ -21,6 +21,7 @@ from persona_mcp.server.batch.worker_frames import (
     Alive,
     Begin,
     Begun,
+    Crowd,
     Hold,
     Leave,
     Stop,
@@ -29,8 +30,10 @@ from persona_mcp.server.batch.worker_frames import (
     next_frame,
 )
 from persona_mcp.server.batch.worker_process import ALIVE_S, Open, open_worker, pipes, serve
+from persona_mcp.state.anchors import load_anchors
 from persona_mcp.state.batch.values import Finished, TurnTold
 from persona_mcp.state.correlation import current_correlation_id
+from persona_mcp.state.cues import load_cues
 from persona_mcp.state.dialogue_spec import START, Endpoint, ModelSpec
 from tests.doubles import Hangs, HashedModel, ScriptedModel
 from tests.small_worlds import cast, host, job
@@ -137,6 +140,33 @@ async def test_what_nobody_listens_to_any_more_is_left_off_and_the_rest_goes_on(
 
     assert said.ticket == 1
     assert hangs.cancelled.is_set()
+
+
+async def test_it_is_told_whether_dialogues_wait_to_be_begun() -> None:
+    told = asyncio.Queue[bool]()
+
+    class Watched(Worker):
+        async def crowd(self, crowded: bool) -> None:
+            await super().crowd(crowded)
+            told.put_nowait(crowded)
+
+    def opened(settings: Settings, share: ModelSpec) -> Worker:
+        return Watched(host(), ModelPool([Post("model", HashedModel(), 1)]))
+
+    async with started(opened, ModelSpec()) as worker:
+        await worker.hear()
+        worker.say(Crowd(True))
+        worker.say(Crowd(False))
+        assert [await told.get(), await told.get()] == [True, False]
+
+
+async def test_it_has_read_what_its_first_dialogue_needs_before_it_says_that_it_is_there() -> None:
+    load_cues.cache_clear()
+    load_anchors.cache_clear()
+
+    async with started(scripted(HashedModel()), ModelSpec()) as worker:
+        assert await worker.hear() == Begun(os.getpid())
+        assert load_cues.cache_info().currsize == load_anchors.cache_info().currsize == 1
 
 
 async def test_told_to_stop_it_ends_a_dialogue_where_its_turn_ends() -> None:

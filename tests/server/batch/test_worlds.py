@@ -44,3 +44,10 @@ async def test_a_world_of_other_people_or_another_time_is_another_one() -> None:
     assert len({first, later, fewer}) == 3
     assert await worlds.time_in(first) == START
     assert await worlds.time_in(later) == START + 60.0
+
+
+async def test_what_every_world_is_a_copy_of_is_made_while_workers_start() -> None:
+    worlds = Worlds(host())
+
+    assert "empty world" in {task.get_name() for task in asyncio.all_tasks()}
+    assert await worlds.begin(cast(), START)
