@@ -7,7 +7,7 @@ from persona_mcp.nodes.casting import standing_after
 from persona_mcp.nodes.dialogue_state import DialogueState, DialogueUpdate
 from persona_mcp.nodes.events import tell
 from persona_mcp.nodes.parts import ChatContext, Parts
-from persona_mcp.nodes.summarising import extract_of
+from persona_mcp.nodes.summarising import extract_of, weigher
 from persona_mcp.state import conversations
 from persona_mcp.state.dialogue import NARRATOR
 from persona_mcp.state.dialogues import end_conversation
@@ -84,11 +84,12 @@ async def close_talk(parts: Parts, state: DialogueState) -> DialogueUpdate:
         at = talk.updated_at  # as the last turn was said
         if talk.status != "ended":
             end_conversation(connection, world_id, talk_id, reason, at, parts.laws.effects)
+        weigh, names = weigher(parts.laws), {**standing.names, NARRATOR: "Narrator"}
         for owner in standing.names:
             seen = Outgrown(world_id, talk_id, owner, head)
             span = witnessed(connection, seen)
             if span is not None:
-                text = extract_of(parts.laws, span, {**standing.names, NARRATOR: "Narrator"})
+                text = extract_of(parts.laws, span, names, weigh)
                 occasion = Occasion(memory_type=SUMMARY)
                 weighed = importance(text, Interests(), None, occasion, parts.laws.importance)
                 add_summary(connection, seen, span, text, "extractive", weighed, at)

@@ -1,7 +1,9 @@
 """Summing up what has left a window: beside the exchanges, after their commit."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
+from functools import cache
 
 import structlog
 
@@ -58,8 +60,9 @@ async def sum_up_plainly(parts: Parts, talk: Outgrown) -> int:
     window, params = parts.limits.window_turns, parts.laws.summaries
     spans = await parts.database.read(unsummed, talk, window, params)
     names, made = await names_in(parts, talk.world_id, spans), 0
+    weigh = weigher(parts.laws)
     for span in spans:
-        text = extract_of(parts.laws, span, names)
+        text = extract_of(parts.laws, span, names, weigh)
         made += await keep_summary(parts, talk, span, text, "extractive")
     return made
 
@@ -91,15 +94,22 @@ async def summary_of(parts: Parts, span: Span, names: dict[str, str]) -> tuple[s
     if text:
         return text, "model"
     # In a thread: turns may be long, and a reply may be on its way.
-    return await asyncio.to_thread(extract_of, parts.laws, span, names), "extractive"
+    weigh = weigher(parts.laws)
+    return await asyncio.to_thread(extract_of, parts.laws, span, names, weigh), "extractive"
 
 
-def extract_of(laws: Laws, span: Span, names: dict[str, str]) -> str:
-    """Sum turns up without a model."""
+def weigher(laws: Laws) -> Callable[[str], float]:
+    """Return what weighs sentences, each once, as nobody's in particular."""
 
+    @cache
     def weigh(sentence: str) -> float:
         return importance(sentence, Interests(), None, Occasion(), laws.importance).value
 
+    return weigh
+
+
+def extract_of(laws: Laws, span: Span, names: dict[str, str], weigh: Callable[[str], float]) -> str:
+    """Sum turns up without a model, by the sentences that weigh most."""
     sentences = sentences_of(span.turns, weigh, names)
     return extract(sentences, laws.summaries.tokens, laws.prompts.bytes_per_token)
 

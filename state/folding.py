@@ -98,7 +98,7 @@ def plain(table: str, row: Row) -> Row:
 
 def in_order(value: Any) -> Any:
     """Sort the keys of objects in a JSON value."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: in_order(value[key]) for key in sorted(value)}
     return [in_order(one) for one in value] if isinstance(value, list) else value
 
