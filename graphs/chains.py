@@ -53,6 +53,8 @@ class Chain(Runnable[Any, Any]):
 def chained(builder: G) -> G:
     """Put each node into the step of the one before it where neither has another way.
 
+    Where a step goes on by a way (`ways`), it chooses the next one itself.
+
     A step that is cut off, or that waits for somebody, begins again with its first node, by whose
     name it goes.
 

@@ -80,8 +80,11 @@ def walked(builder: G) -> G:
     }
     nodes = {name: spec.runnable for name, spec in builder.nodes.items()}
     out = [*(before for before, _ in builder.edges), *builder.branches]
-    if len(out) != len(set(out)) or ways.keys() != builder.branches.keys():
+    elsewhere = builder.waiting_edges or any(spec.ends for spec in builder.nodes.values())
+    if len(out) != len(set(out)) or ways.keys() != builder.branches.keys() or elsewhere:
         raise TypeError(f"{builder.state_schema.__name__}: a node has more than one way on")
+    if START not in edges:
+        raise TypeError(f"{builder.state_schema.__name__}: no edge says which node is first")
     first = edges.pop(START)
     step = builder.nodes[first]
     step.runnable = Walk(first, nodes, edges, ways)

@@ -20,7 +20,9 @@ STATEMENTS_KEPT = 400
 COMPILED_KEPT = 1000
 """By SQLAlchemy, for all of them together."""
 COPIES_KEPT = 64
-"""Each takes a world's size, some hundred kB."""
+COPIES_BYTES = 32 * 2**20
+"""How many copies of worlds that nobody uses are kept, and how large these worlds are together. A
+copy takes its world's size, and some .8 MB for what it has read and prepared."""
 _handed = threading.local()
 
 
@@ -120,8 +122,9 @@ class InlineDatabase(Database):
             try:
                 yield self._connection
             except BaseException:
-                self._driver.execute("ROLLBACK TO work")
-                self._driver.execute("RELEASE work")
+                if self._driver.in_transaction:  # SQLite ends it itself when it has no memory left
+                    self._driver.execute("ROLLBACK TO work")
+                    self._driver.execute("RELEASE work")
                 raise
             self._driver.execute("RELEASE work")
 
@@ -130,12 +133,15 @@ class InlineDatabase(Database):
         return self._driver.serialize()
 
     def begin(self) -> None:
-        """Make it possible to `undo` what is written from now on; until then it is not frozen."""
+        """Begin what `undo` forgets; to `freeze` would leave it out."""
         self._driver.execute("BEGIN")
 
-    def undo(self) -> None:
-        """Forget what was written since `begin`."""
+    def undo(self) -> bool:
+        """Forget what was written since `begin`; tell whether that was possible."""
+        if not self._driver.in_transaction:
+            return False
         self._driver.execute("ROLLBACK")
+        return True
 
     def close(self) -> None:
         """Forget it."""
@@ -161,9 +167,10 @@ class Copies:
     What a task wrote is undone, and the next one finds the schema read and its statements prepared.
     """
 
-    def __init__(self, kept: int = COPIES_KEPT) -> None:
-        """Keep so many that nobody uses, those that were used last."""
+    def __init__(self, kept: int = COPIES_KEPT, most_bytes: int = COPIES_BYTES) -> None:
+        """Keep so many that nobody uses, of worlds of so many bytes together: those used last."""
         self._kept = kept
+        self._most_bytes = most_bytes
         self._free: list[tuple[bytes, InlineDatabase]] = []
 
     @contextmanager
@@ -173,13 +180,19 @@ class Copies:
         try:
             database.begin()
             yield database
-            database.undo()
+            undone = database.undo()
         except BaseException:
             database.close()
             raise
+        if not undone:
+            database.close()
+            return
         self._free.append((frozen, database))
-        if len(self._free) > self._kept:
+        while self._free and (len(self._free) > self._kept or self._bytes() > self._most_bytes):
             self._free.pop(0)[1].close()
+
+    def _bytes(self) -> int:
+        return sum(len(frozen) for frozen, _ in self._free)
 
     def _taken(self, frozen: bytes) -> InlineDatabase:
         for at in reversed(range(len(self._free))):

@@ -5,19 +5,21 @@ from typing import Any
 
 import orjson
 
+STRICTLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""What json does not take is not taken; but plain enumerations and UUIDs are."""
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def write_json(value: Any) -> str:
     """Write a value of JSON; what orjson has no form for, such as 2**64, as json does.
 
-    A number that is none (NaN) becomes null: there is no such number in JSON.
+    NaN and the infinite become null where orjson writes: JSON has no such number.
 
     Raises:
         TypeError: It is no value of JSON.
     """
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, None, STRICTLY).decode()
     except TypeError:
         return json.dumps(value)
 

@@ -7,16 +7,15 @@ store, whoever held it; the rest is held, again if need be, with its recorded ca
 """
 
 import asyncio
-import heapq
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import structlog
 
 from persona_mcp.server.batch.casts import Casts
+from persona_mcp.server.batch.places import Places
 from persona_mcp.server.batch.rows import PAGE, spoken
 from persona_mcp.server.batch.store import BatchStore
 from persona_mcp.server.batch.worlds import Worlds
@@ -109,7 +108,8 @@ async def run_batch(
             "turns_max": plan.turns_max,
         }
     )
-    batch = Batch(plan, casts, store, engine, worlds, told, stopping)
+    anything = before.done + before.failed > 0
+    batch = Batch(plan, casts, store, engine, worlds, told, stopping, anything)
     watching = asyncio.create_task(stop_when(stopping, engine), name="batch stop")
     try:
         await batch.hold()
@@ -136,57 +136,14 @@ async def stop_when(stopping: asyncio.Event, engine: Engine) -> None:
     await engine.stop()
 
 
-class Turns:
-    """Places for dialogues that are held at once; of those who wait, the lowest rank is next."""
-
-    def __init__(self, places: int, crowd: Callable[[bool], None]) -> None:
-        """Have so many places, >= 1, and tell of each change whether anybody waits or will."""
-        self._free = places
-        self._crowd = crowd
-        self._crowded = self._more = False
-        self._waiting: list[tuple[tuple[int, int, int], int, asyncio.Future[None]]] = []
-        self._tickets = count()
-
-    async def take(self, rank: tuple[int, int, int]) -> None:
-        """Wait for a place, and take it."""
-        if self._free and not self._waiting:
-            self._free -= 1
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (rank, next(self._tickets), place))
-        self._look()
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.give()
-            raise
-
-    def give(self) -> None:
-        """Give a place back, to who is next."""
-        while self._waiting:
-            _, _, place = heapq.heappop(self._waiting)
-            self._look()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
-
-    def expect(self, more: bool) -> None:
-        """Take it that more will wait than do now, or no more."""
-        self._more = more
-        self._look()
-
-    def _look(self) -> None:
-        crowded = self._more or bool(self._waiting)
-        if crowded != self._crowded:
-            self._crowded = crowded
-            self._crowd(crowded)
-
-
 @dataclass
 class Batch:
-    """A batch while it is run; see `run_batch`."""
+    """A batch while it is run; see `run_batch`.
+
+    Attributes:
+        resumed: Something of it may be in the store.
+        places: For dialogues that are held.
+    """
 
     plan: BatchPlan
     casts: Casts
@@ -195,26 +152,26 @@ class Batch:
     worlds: Worlds
     told: Told
     stopping: asyncio.Event
-    places: Turns = field(init=False)
+    resumed: bool = True
+    places: Places = field(init=False)
 
     def __post_init__(self) -> None:
         """Have as many places as the engine."""
-        self.places = Turns(self.engine.at_once, self.engine.crowd)
+        self.places = Places(self.engine.at_once, self.engine.crowd)
 
     async def hold(self) -> None:
         """Hold all runs, a bounded number of them at once."""
         most = SPARE_RUNS + self.engine.at_once
         under_way: set[asyncio.Task[None]] = set()
         try:
-            for arm, repeat in self.plan.runs():
-                if self.stopping.is_set():
-                    break
-                if len(under_way) >= most:
-                    self.places.expect(True)
-                    under_way = await some_done(under_way)
-                work = self.hold_run(arm, repeat)
-                under_way.add(asyncio.create_task(work, name=f"run {arm} {repeat}"))
-            self.places.expect(False)
+            with self.places.expecting():
+                for arm, repeat in self.plan.runs():
+                    if self.stopping.is_set():
+                        break
+                    if len(under_way) >= most:
+                        under_way = await some_done(under_way)
+                    work = self.hold_run(arm, repeat)
+                    under_way.add(asyncio.create_task(work, name=f"run {arm} {repeat}"))
             while under_way:
                 under_way = await some_done(under_way)
         finally:
@@ -223,8 +180,7 @@ class Batch:
     async def hold_run(self, arm: int, repeat: int) -> None:
         """Hold the waves of a run, from the first one on that is not finished."""
         waves = self.plan.amount(arm).waves
-        # Of a run of one wave its wave finds it out.
-        if self.stopping.is_set() or (waves > 1 and await self.is_over(arm, repeat, waves)):
+        if self.stopping.is_set() or (self.resumed and await self.is_over(arm, repeat, waves)):
             return
         frozen = await self.world_before(arm, repeat, waves - 1)
         if frozen is not None:
@@ -282,15 +238,16 @@ class Batch:
         holding: set[asyncio.Task[None]] = set()
         begun = 0
         try:
-            async for job in self.open_jobs(jobs):
-                await self.places.take((-waves_left, -job.talk.max_turns, job.place.index))
-                if self.stopping.is_set():
-                    self.places.give()
-                    break
-                begun += 1
-                work = self.hold_dialogue(job, frozen)
-                holding.add(asyncio.create_task(work, name=f"dialogue {job.place.index}"))
-                holding = await reaped(holding)
+            with self.places.expecting():
+                async for job in self.open_jobs(jobs):
+                    await self.places.take((-waves_left, -job.talk.max_turns, job.place.index))
+                    if self.stopping.is_set():
+                        self.places.give()
+                        break
+                    begun += 1
+                    work = self.hold_dialogue(job, frozen)
+                    holding.add(asyncio.create_task(work, name=f"dialogue {job.place.index}"))
+                    holding = await reaped(holding)
             while holding:
                 holding = await some_done(holding)
         finally:

@@ -60,7 +60,7 @@ class Worker:
         self._stopped = False
 
     async def ready(self) -> int:
-        """Read what the first dialogue would wait for, and return the id of this process."""
+        """Read the files of the appraiser, and return the id of this process."""
         await self._host.local.read()
         return os.getpid()
 

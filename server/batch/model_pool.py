@@ -119,7 +119,7 @@ class ModelPool:
             await post.model.aclose()
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk]:
-        """Yield a reply of whichever server is free, with nothing to say after it."""
+        """Yield a reply of whichever server is free, as the last turn of its dialogue."""
         return self.reply(self.seat(), messages, sampling)
 
     async def reply(
@@ -218,8 +218,7 @@ class Seat:
     """A `ChatModel`: the pool as one dialogue uses it.
 
     Attributes:
-        turns_left: Turns that the dialogue has still to go, >= 0: of those who wait for a place,
-            they are ranked by it.
+        turns_left: Turns that the dialogue has still to go, >= 0; its calls are ranked by it.
     """
 
     def __init__(self, pool: ModelPool, turns_left: int) -> None:

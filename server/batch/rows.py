@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_mcp.state.batch import codec
-from persona_mcp.state.batch.reading import participants_of
+from persona_mcp.state.batch.reading import themselves
 from persona_mcp.state.batch.values import Finished, Outcome, RecordedCall
 from persona_mcp.state.errors import StorageUnavailable
 
@@ -107,14 +107,15 @@ def write_finished(
         (place, outcome.status, turns, outcome.calls, json.dumps(dict(outcome.measured)), packed),
     )
     connection.execute(
-        "DELETE FROM calls WHERE place = ? AND number >= ?", (place, len(finished.calls))
+        "DELETE FROM calls WHERE place = ? AND number > ?",
+        (place, max((call.number for call in finished.calls), default=-1)),
     )
     write_calls(connection, calls)
 
 
 def spoken(outcome: Outcome) -> int:
     """Count the turns of a dialogue, without what a narrator brought in."""
-    own = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
+    own = themselves(outcome.job)
     turns = outcome.rows.get("turns", ())
     return sum(bool(row["active"]) and row["speaker_id"] in own for row in turns)
 

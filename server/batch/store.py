@@ -238,6 +238,8 @@ class BatchStore:
         Args:
             calls_kept: How many calls are kept, by place.
         """
+        for place in calls_kept:
+            self._calls.pop(place, None)
 
         def write(connection: sqlite3.Connection) -> None:
             with connection:

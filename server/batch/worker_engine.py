@@ -202,7 +202,7 @@ class WorkerEngine:
                     continue
             return given_up(work.job)
 
-    async def _held_alone(self, heard: "Hearing") -> Finished:
+    async def _held_alone(self, heard: Hearing) -> Finished:
         """Have a worker hold a dialogue and nothing else; waits for what it is still at.
 
         Raises:
@@ -221,7 +221,7 @@ class WorkerEngine:
                 hand.kept = False
                 self._changed()
 
-    async def _held_by(self, hand: Hand, heard: "Hearing") -> Finished:
+    async def _held_by(self, hand: Hand, heard: Hearing) -> Finished:
         """Have a worker hold a dialogue, from what is recorded of it on.
 
         One that is gone is replaced.
@@ -248,7 +248,7 @@ class WorkerEngine:
             hand.held.discard(heard)
             self._changed()
 
-    def _pass_on_if_down(self, hand: Hand, event: Event, heard: "Hearing") -> None:
+    def _pass_on_if_down(self, hand: Hand, event: Event, heard: Hearing) -> None:
         """Look whether a worker's servers are down; the call is not kept: others can make it.
 
         Raises:
@@ -262,7 +262,7 @@ class WorkerEngine:
             log.info("a dialogue goes to a worker with other servers", pid=hand.pid)
             raise DownError
 
-    async def _least_loaded(self, heard: "Hearing") -> Hand:
+    async def _least_loaded(self, heard: Hearing) -> Hand:
         """Return the worker with the least to do; waits where none takes a dialogue now.
 
         One that has a server that did not fail it comes first, then one that does not rest.

@@ -11,6 +11,12 @@ from persona_mcp.state import folding, small_world
 from persona_mcp.state.batch.values import Cast, Job
 
 
+def seen(task: "asyncio.Task[bytes]") -> None:
+    """Take note of what a task failed with: who needs it is told, and there may be nobody."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Worlds:
     """Makes frozen worlds, away from the loop."""
 
@@ -21,6 +27,7 @@ class Worlds:
         """
         self.host = host
         self._empty = asyncio.create_task(asyncio.to_thread(empty_database), name="empty world")
+        self._empty.add_done_callback(seen)
         # Runs begin at the same time: the first one makes what they all need.
         self._making = asyncio.Lock()
         self._begun: tuple[Cast, float, bytes] | None = None
@@ -35,7 +42,7 @@ class Worlds:
             StorageUnavailable: There is no room for temporary files.
         """
         async with self._making:
-            await self._empty
+            await asyncio.shield(self._empty)
             if self._begun is None or self._begun[0] is not cast or self._begun[1] != starts_at:
                 self._begun = cast, starts_at, await self.host.begin_world(cast, starts_at)
             return self._begun[2]

@@ -114,13 +114,18 @@ def participants_of(job: Job) -> tuple[str, ...]:
     return begin + tuple(one.persona for one in job.talk.joins if one.persona not in begin)
 
 
+def themselves(job: Job) -> set[str]:
+    """Return who speaks as itself in a dialogue; whoever else does is a narrator."""
+    return {*participants_of(job), *job.talk.witnesses}
+
+
 def said(outcome: Outcome) -> list[SaidTurn]:
     """Return the turns of a dialogue in their order, those of a failed one too."""
     heard: dict[str, set[str]] = defaultdict(set)
     for witness in outcome.rows.get("turn_witnesses", []):
         heard[witness["turn_id"]].add(witness["party_id"])
     exchanges: dict[str, Row] = {row["id"]: row for row in outcome.rows.get("exchanges", [])}
-    own = {*participants_of(outcome.job), *outcome.job.talk.witnesses}
+    own = themselves(outcome.job)
     whispers = _whispers(outcome)
     found: list[SaidTurn] = []
     number = 1

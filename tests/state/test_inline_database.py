@@ -167,3 +167,36 @@ async def test_no_more_copies_are_kept_than_asked_for_and_those_used_last() -> N
     with pytest.raises(ResourceClosedError):
         await first.read(worlds)
     copies.close()
+
+
+async def test_copies_of_large_worlds_are_kept_as_long_as_they_are_not_too_large_together() -> None:
+    frozen = empty_database()
+    copies = Copies(most_bytes=len(frozen))
+
+    with copies.copy(frozen) as last, copies.copy(frozen):
+        pass
+    with copies.copy(frozen) as again, copies.copy(frozen) as another:
+        assert again is last
+        assert another is not last
+    copies.close()
+    none = Copies(most_bytes=len(frozen) - 1)
+    with none.copy(frozen) as one:
+        pass
+    with none.copy(frozen) as next_one:
+        assert next_one is not one
+
+
+async def test_a_copy_whose_transaction_sqlite_ended_is_not_used_again() -> None:
+    def ends_it(connection: Connection) -> None:
+        connection.exec_driver_sql("ROLLBACK")
+        raise KeyError("no memory left")
+
+    copies = Copies()
+    with copies.copy(empty_database()) as ended:
+        await ended.write(add_world, "main")
+        with pytest.raises(KeyError):
+            await ended.write(ends_it)
+    with copies.copy(empty_database()) as next_one:
+        assert next_one is not ended
+        assert await next_one.read(worlds) == []
+    copies.close()

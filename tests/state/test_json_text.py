@@ -1,6 +1,8 @@
 """Columns of JSON hold what the standard library's JSON would hold."""
 
 import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +21,11 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+@dataclass
+class Point:
+    x: int
 
 
 class Mood(StrEnum):
@@ -45,7 +52,9 @@ def test_what_json_takes_is_taken(value: Any) -> None:
     assert read_json(write_json(value)) == json.loads(json.dumps(value))
 
 
-@pytest.mark.parametrize("value", [object(), {"a": object()}, {1, 2}, b"bytes"])
+@pytest.mark.parametrize(
+    "value", [object(), {"a": object()}, {1, 2}, b"bytes", Point(1), datetime.now(UTC)]
+)
 def test_what_is_no_value_of_json_is_refused(value: Any) -> None:
     with pytest.raises(TypeError):
         write_json(value)

@@ -12,7 +12,6 @@ import pytest
 from persona_mcp.server.batch.batches import (
     Event,
     Summary,
-    Turns,
     run_batch,
 )
 from persona_mcp.server.batch.cast import cast_of
@@ -20,6 +19,7 @@ from persona_mcp.server.batch.casts import Casts, casts_of_text, read_casts
 from persona_mcp.server.batch.dialogue_host import DialogueHost
 from persona_mcp.server.batch.local_engine import LocalEngine
 from persona_mcp.server.batch.model_pool import ModelPool, Post
+from persona_mcp.server.batch.places import Places
 from persona_mcp.server.batch.retry import failing_call, retry_failed
 from persona_mcp.server.batch.rows import NAME
 from persona_mcp.server.batch.store import BatchStore, open_batch_store
@@ -30,7 +30,7 @@ from persona_mcp.state.batch.reading import said
 from persona_mcp.state.batch.values import Cast, Outcome, RecordedCall
 from persona_mcp.state.dialogue_spec import DialogueSpec
 from persona_mcp.state.errors import BadSnapshot, ModelError, StorageUnavailable
-from tests.batches import specification
+from tests.batches import persona, specification
 from tests.doubles import Asked, FickleEmbedder, HashedModel
 from tests.small_worlds import host
 
@@ -260,6 +260,23 @@ async def test_what_is_finished_is_not_held_again(tmp_path: Path) -> None:
     assert (one.events[-1]["done"], one.events[-1]["turns"]) == (12, 48)
 
 
+@pytest.mark.parametrize("waves", [1, 2])
+async def test_a_finished_batch_needs_neither_model_nor_embedder(
+    tmp_path: Path, waves: int
+) -> None:
+    knows = persona("Ada") | {"memories": ["Ada buried a silver spoon."]}
+    asked = {"personas": {"ada": knows, "bo": persona("Bo")}, "waves": [{"pairs": "all"}] * waves}
+    async with batch(tmp_path, **asked) as one:
+        await one.run(HashedModel())
+    async with batch(tmp_path, **asked) as again:
+        embedder = FickleEmbedder()
+        embedder.fault = ModelError("the embedder is gone")
+        again.host = host(embedder)
+        summary = await again.run(HashedModel())
+
+    assert summary.complete
+
+
 async def test_what_failed_is_held_again_with_all_that_came_after_it(tmp_path: Path) -> None:
     wanted = await undisturbed(tmp_path / "whole")
     once = iter([ModelError("the model is gone")])
@@ -338,7 +355,7 @@ def test_a_dialogue_that_failed_with_none_of_its_calls_keeps_them_all() -> None:
 
 
 async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
-    places, order = Turns(1, lambda crowded: None), list[str]()
+    places, order = Places(1, lambda crowded: None), list[str]()
 
     async def take(name: str, rank: int) -> None:
         await places.take((rank, 0, 0))
@@ -359,42 +376,45 @@ async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
 
 async def test_places_tell_of_each_change_whether_somebody_waits_or_will() -> None:
     told: list[bool] = []
-    places = Turns(1, told.append)
+    places = Places(1, told.append)
 
-    await places.take((0, 0, 0))
-    places.expect(False)
+    with places.expecting():
+        await places.take((0, 0, 0))
     assert told == []
-    waiting = [asyncio.create_task(places.take((rank, 0, 0))) for rank in (1, 2)]
-    await asyncio.sleep(0)
-    places.expect(True)
-    assert told == [True]
-    places.give()
-    places.give()
-    assert told == [True]
-    places.expect(False)
+    with places.expecting():
+        for rank in (1, 2):
+            waiting = asyncio.create_task(places.take((rank, 0, 0)))
+            await asyncio.sleep(0)
+            assert told == [True]
+            places.give()
+            await waiting
+        assert told == [True]
     assert told == [True, False]
-    await asyncio.gather(*waiting)
 
 
-async def test_an_engine_is_told_while_dialogues_wait_and_once_none_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeats", [1, 9])
+async def test_an_engine_is_told_once_that_dialogues_wait_and_once_that_none_does(
+    tmp_path: Path, repeats: int
+) -> None:
     told: list[bool] = []
+    changes: dict[str, Any] = {"repeats": repeats, "waves": [{"pairs": "all"}]}
 
     class Watched(LocalEngine):
         def crowd(self, crowded: bool) -> None:
             told.append(crowded)
             super().crowd(crowded)
 
-    async with batch(tmp_path, repeats=9) as one:
+    async with batch(tmp_path, **changes) as one:
         pool = ModelPool([Post("model", HashedModel(), 8)])
-        engine = Watched(one.host, pool, 2, one.store.keep_call)
+        engine = Watched(one.host, pool, 1, one.store.keep_call)
         summary = await run_batch(
             one.plan, one.casts, one.store, engine, Worlds(one.host), lambda _: None, one.stopping
         )
-        by_twos = one.texts()
+        one_by_one = one.texts()
 
     assert summary.complete
-    assert told[0] is True and told[-1] is False
-    assert by_twos == await undisturbed(tmp_path / "other", repeats=9)
+    assert told == [True, False]
+    assert one_by_one == await undisturbed(tmp_path / "other", **changes)
 
 
 async def test_arms_that_have_the_same_people_share_a_cast() -> None:

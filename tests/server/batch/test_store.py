@@ -99,7 +99,7 @@ async def test_calls_that_were_kept_as_they_came_are_not_written_again_with_the_
     assert list(store.recording()) == ["as it was", *map(call_json, (call(0, 1, "After."), new))]
 
 
-async def test_what_comes_while_a_write_is_made_is_written_together(store: BatchStore) -> None:
+async def test_what_comes_while_a_write_is_made_is_written_too(store: BatchStore) -> None:
     many = [call(0, number) for number in range(50)]
 
     await asyncio.gather(*(store.keep_call(one) for one in many), store.keep(finished(1)))

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from persona_mcp.config.settings import LLMSettings, Settings
 from persona_mcp.server.batch.dialogue_host import dialogue_host
-from persona_mcp.server.batch.dialogue_worker import Faulty, Stopped, Worker
+from persona_mcp.server.batch.dialogue_worker import Event, Faulty, Stopped, Worker
 from persona_mcp.server.batch.local_engine import LocalEngine
 from persona_mcp.server.batch.model_pool import open_pool
 from persona_mcp.server.batch.process_crew import ProcessCrew, open_processes, processors
@@ -26,7 +26,7 @@ from persona_mcp.server.batch.ray_cluster import (
     loaded_ray,
     open_ray,
 )
-from persona_mcp.server.batch.worker_engine import LostError, WorkerEngine
+from persona_mcp.server.batch.worker_engine import Hand, LostError, WorkerEngine
 from persona_mcp.server.batch.worker_shares import shared_out
 from persona_mcp.state.batch.codec import call_json, outcome_json, read_outcome
 from persona_mcp.state.batch.values import Engine, Finished, Job, RecordedCall, TurnTold, Work
@@ -176,22 +176,69 @@ async def test_a_dialogue_goes_to_the_worker_whose_others_have_the_least_to_say(
     assert not any({0, 1} <= set(its) or {0, 2} <= set(its) for _, its in held)
 
 
-async def test_workers_are_told_that_dialogues_wait_those_that_come_later_too(
+async def test_whether_dialogues_wait_bears_on_no_result(
     opened: Opened, server: ModelServer
 ) -> None:
-    frozen, killed = await world(), list[int]()
-
-    def kills(turn: TurnTold) -> None:
-        if not killed:
-            killed.append(engine.hands[0].pid)
-            os.kill(killed[0], signal.SIGKILL)
+    frozen = await world()
 
     expected = await alone(server, frozen)
     async with workers_of(opened, server) as engine:
-        engine.crowd(True)
-        assert await all_of(engine, frozen, kills) == expected
-        engine.crowd(False)
-        assert await all_of(engine, frozen) == expected
+        for crowded in (True, False):
+            engine.crowd(crowded)
+            assert await all_of(engine, frozen) == expected
+
+
+class MortalHand(Hand):
+    """A worker that ends at once, and notes what it was told of who waits."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSpec(slots=1), os.getpid())
+        self.crowded: list[bool] = []
+
+    async def hold(
+        self, job: Job, frozen: bytes, played: tuple[RecordedCall, ...]
+    ) -> AsyncGenerator[list[Event]]:
+        raise LostError("it ended")
+        yield []
+
+    def crowd(self, crowded: bool) -> None:
+        self.crowded.append(crowded)
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+    async def close(self) -> None:
+        """It has ended."""
+
+    def kill(self) -> None:
+        """It has ended."""
+
+
+class MortalCrew:
+    """Starts workers that end at once."""
+
+    def __init__(self) -> None:
+        self.hired: list[MortalHand] = []
+
+    async def hire(self, share: ModelSpec) -> Hand:
+        self.hired.append(MortalHand())
+        return self.hired[-1]
+
+    async def aclose(self) -> None:
+        """They share nothing."""
+
+
+async def test_workers_are_told_whether_dialogues_wait_those_that_replace_others_too() -> None:
+    crew = MortalCrew()
+    engine = WorkerEngine(crew, [ModelSpec(slots=1)], 1, None)
+    await engine.begin()
+    engine.crowd(True)
+
+    held = await engine.hold(Work(JOBS[0], b""), unheard)
+    await engine.aclose()
+
+    assert held.outcome.status == "failed"
+    assert [hand.crowded for hand in crew.hired] == [[False, True], [True], [True]]
 
 
 async def test_a_dialogue_that_ends_its_workers_is_given_up_and_the_next_one_is_held(
