@@ -465,7 +465,7 @@ def test_a_script_in_a_pipe_reads_events_and_the_exit_code(cli: Cli, spec: str) 
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "finished"
 
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
