@@ -52,11 +52,8 @@ class Walk(Runnable[Any, Any]):
             update = await self._nodes[at].ainvoke(state, config, **given) or {}
             state |= update
             written |= update
-            if at in self._ways:
-                at = self._ways[at].choose(state)
-                await asyncio.sleep(0)  # others' turn, as between two steps
-            else:
-                at = self._edges.get(at, END)
+            at = self._ways[at].choose(state) if at in self._ways else self._edges.get(at, END)
+            await asyncio.sleep(0)  # a reply that has come elsewhere is not to wait for many nodes
         return written
 
 

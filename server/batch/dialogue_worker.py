@@ -108,7 +108,7 @@ class Worker:
             events.put_nowait(finished)
 
     async def crowd(self, crowded: bool) -> None:
-        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        """Take it that dialogues wait, or that the last ones are held; see `Engine`."""
         self._pool.crowd(crowded)
 
     async def stop(self) -> None:

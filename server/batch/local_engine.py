@@ -63,7 +63,7 @@ class LocalEngine:
             return await hold_one(self._host, self._pool, work, told, stopping, self._made)
 
     def crowd(self, crowded: bool) -> None:
-        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        """Take it that dialogues wait, or that the last ones are held; see `Engine`."""
         if self._pool is not None:
             self._pool.crowd(crowded)
 

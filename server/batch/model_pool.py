@@ -152,7 +152,7 @@ class ModelPool:
                 self._serve()
 
     def crowd(self, crowded: bool) -> None:
-        """Serve who has the least to say first while dialogues wait to be begun; see `Engine`."""
+        """Serve who has the least to say first, or who has the most; see `Engine.crowd`."""
         order = SHORTEST_FIRST if crowded else LONGEST_FIRST
         if order == self._order:
             return

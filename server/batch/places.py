@@ -15,9 +15,10 @@ class Places:
 
         Args:
             places: How many.
-            crowd: Told once somebody waits, and once nobody does or is expected to.
+            crowd: Told once somebody waits; and, once nobody does or is expected to, that half of
+                the places are free.
         """
-        self._free = places
+        self._places = self._free = places
         self._crowd = crowd
         self._crowded = False
         self._expected = 0
@@ -48,6 +49,7 @@ class Places:
                 place.set_result(None)
                 return
         self._free += 1
+        self._look()
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
@@ -60,7 +62,8 @@ class Places:
             self._look()
 
     def _look(self) -> None:
-        crowded = bool(self._waiting) or (self._crowded and self._expected > 0)
+        stays = self._expected > 0 or 2 * self._free < self._places
+        crowded = bool(self._waiting) or (self._crowded and stays)
         if crowded != self._crowded:
             self._crowded = crowded
             self._crowd(crowded)

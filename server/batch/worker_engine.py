@@ -93,7 +93,7 @@ class Hand(ABC):
 
     @abstractmethod
     def crowd(self, crowded: bool) -> None:
-        """Tell it whether dialogues wait to be begun; see `Engine`."""
+        """Tell it whether dialogues wait, or the last ones are held; see `Engine`."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -315,7 +315,7 @@ class WorkerEngine:
             hand.stop()
 
     def crowd(self, crowded: bool) -> None:
-        """Take it that dialogues wait to be begun, or that none does; see `Engine`."""
+        """Take it that dialogues wait, or that the last ones are held; see `Engine`."""
         self._crowded = crowded
         for hand in self.hands:
             hand.crowd(crowded)

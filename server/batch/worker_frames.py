@@ -79,10 +79,10 @@ class Leave:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Dialogues wait to be begun, or none does.
+    """Dialogues wait to be begun, or the last ones are held; see `Engine.crowd`.
 
     Attributes:
-        crowded: Whether they do.
+        crowded: Whether they wait.
     """
 
     crowded: bool

@@ -227,11 +227,11 @@ class Engine(Protocol):
         ...
 
     def crowd(self, crowded: bool) -> None:
-        """Take it that dialogues wait to be begun, or that none does.
+        """Take it that dialogues wait to be begun, or that none does and half have ended.
 
-        While some do, who has the least to say is asked first: dialogues end one by one, and what
-        their ends cost goes on beside the replies to others. Once none does, who has the most is,
-        so that the last ones end together and no place at the model is idle before.
+        At first who has the least to say is asked first: dialogues end one by one, and what their
+        ends cost goes on beside the replies to others. Later who has the most is, so that the last
+        ones end together and no place at the model is idle before.
         """
         ...
 

@@ -374,12 +374,13 @@ async def test_places_go_to_the_lowest_rank_and_back_from_who_gave_up() -> None:
     await places.take((0, 0, 0))
 
 
-async def test_places_tell_of_each_change_whether_somebody_waits_or_will() -> None:
+async def test_places_tell_once_somebody_waits_and_once_half_are_free_for_good() -> None:
     told: list[bool] = []
-    places = Places(1, told.append)
+    places = Places(4, told.append)
 
     with places.expecting():
-        await places.take((0, 0, 0))
+        for _ in range(4):
+            await places.take((0, 0, 0))
     assert told == []
     with places.expecting():
         for rank in (1, 2):
@@ -388,12 +389,19 @@ async def test_places_tell_of_each_change_whether_somebody_waits_or_will() -> No
             assert told == [True]
             places.give()
             await waiting
-        assert told == [True]
+        for _ in range(3):
+            places.give()
+        for _ in range(3):
+            await places.take((0, 0, 0))
+        assert told == [True], "more were expected"
+    places.give()
+    assert told == [True]
+    places.give()
     assert told == [True, False]
 
 
 @pytest.mark.parametrize("repeats", [1, 9])
-async def test_an_engine_is_told_once_that_dialogues_wait_and_once_that_none_does(
+async def test_an_engine_is_told_once_that_dialogues_wait_and_once_that_the_last_are_held(
     tmp_path: Path, repeats: int
 ) -> None:
     told: list[bool] = []
