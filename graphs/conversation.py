@@ -12,7 +12,6 @@ from functools import partial
 from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 
 from persona_mcp.graphs.ways import way
 from persona_mcp.nodes.chat_state import ChatInput, ChatOutput, ChatState
@@ -59,7 +58,7 @@ def build_conversation(
     builder.add_edge(START, "load")
     builder.add_conditional_edges("load", *way(after_loading))
     builder.add_edge("retrieve", "decide")
-    builder.add_conditional_edges("decide", after_decision)
+    builder.add_conditional_edges("decide", *way(after_decision))
     builder.add_edge("generate", "validate")
     builder.add_edge("offer", "wait")
     builder.add_edge("wait", "load")
@@ -76,10 +75,8 @@ def after_loading(state: ChatState) -> Literal["retrieve", "take"]:
     return "take" if "answer" in state else "retrieve"
 
 
-async def after_decision(
-    state: ChatState, runtime: Runtime[ChatContext]
-) -> Literal["generate", "offer", "excuse"]:
+def after_decision(state: ChatState) -> Literal["generate", "offer", "excuse"]:
     """Ask our model, or the host's, unless the persona bows out."""
     if not state["decision"].route.model:
         return "excuse"
-    return "offer" if runtime.context.host else "generate"
+    return "offer" if state["decision"].host else "generate"

@@ -1,19 +1,24 @@
 """A whole graph in one step of LangGraph, where nobody looks at its state before it ends.
 
-Between two steps LangGraph writes what is to be seen of the state, and works out who is next. A
-batch keeps none of that: its dialogues are begun anew from what is recorded of them. What runs, in
-which order, and on which state is as it was wired.
+Between two steps LangGraph writes what is to be seen of the state, and works out who is next, which
+takes longer than what most of our nodes do. A chat is checkpointed at its end, and a batch's
+dialogue not at all: one that is cut off is begun anew. What runs, in which order, and on which
+state is as it was wired.
 """
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.graph import END, START
+from langgraph.channels import LastValue, UntrackedValue
+from langgraph.graph import END, START, StateGraph
 
-from persona_mcp.graphs.chains import G, check_last_values
 from persona_mcp.graphs.ways import Way
+
+LAST = (LastValue, UntrackedValue)
+"""Channels of which a node reads what was written last."""
+G = TypeVar("G", bound=StateGraph[Any, Any, Any, Any])
 
 
 class Walk(Runnable[Any, Any]):
@@ -90,3 +95,14 @@ def walked(builder: G) -> G:
     builder.edges = {(START, first), (first, END)}
     builder.branches.clear()
     return builder
+
+
+def check_last_values(builder: StateGraph[Any, Any, Any, Any]) -> None:
+    """Make sure that of what two nodes write into a channel the later one's is what counts.
+
+    Raises:
+        TypeError: A channel does not keep the last value.
+    """
+    for channel, kind in builder.channels.items():
+        if not isinstance(kind, LAST):
+            raise TypeError(f"{channel} of {builder.state_schema.__name__}: not a last value")

@@ -19,6 +19,7 @@ class Decision:
         temperature: Of the model.
         partner: Who is answered, where that is a persona; None for a human.
         ends: Why a talk between personas ends here; None if it goes on.
+        host: Whether the host's own model writes it.
     """
 
     score: Score
@@ -30,3 +31,4 @@ class Decision:
     temperature: float
     partner: Party | None = None
     ends: ExitReason | None = None
+    host: bool = False

@@ -46,8 +46,9 @@ async def decide_response(
     answers = 0 if direct else scene.answers
     most = continuation.max_tokens(words, talk.tokens_left, talk.tokens_left, answers, laws)
     temperature = route.temperature if context.temperature is None else context.temperature
+    heat = temperature or 0.0
     return ChatUpdate(
-        decision=Decision(score, route, party, talk, words, most, temperature or 0.0, partner, ends)
+        decision=Decision(score, route, party, talk, words, most, heat, partner, ends, context.host)
     )
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_mcp.config.saver import PersonaSaver
-from persona_mcp.graphs.chains import chained
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.plain import plain
 from persona_mcp.graphs.relationship import build_relationship
+from persona_mcp.graphs.walks import walked
 from persona_mcp.graphs.watching import watched
 from persona_mcp.nodes.appraising import appraiser_of
 from persona_mcp.nodes.parts import Limits, Parts
@@ -31,8 +31,16 @@ RELATIONSHIP = "relationship"
 
 @dataclass(frozen=True)
 class Graphs:
-    """The graphs of a service, compiled; their types are LangGraph's."""
+    """The graphs of a service, compiled; their types are LangGraph's.
 
+    Attributes:
+        chat: An exchange whose reply our own model writes, in one step.
+        conversation: The same graph, each node a step: the host's model may be waited for.
+        dialogue: A turn of a talk between personas, each node a step.
+        relationship: An update, in one step.
+    """
+
+    chat: Any
     conversation: Any
     dialogue: Any
     relationship: Any
@@ -40,10 +48,12 @@ class Graphs:
 
 def graphs_of(parts: Parts, checkpointer: PersonaSaver, watch: Watch) -> Graphs:
     """Compile the graphs; each of their nodes is watched."""
-    conversation = chained(watched(build_conversation(parts), GRAPH, watch))
-    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)  # each step is checkpointed
-    relationship = chained(watched(build_relationship(parts), RELATIONSHIP, watch))
+    chat = walked(watched(build_conversation(parts), GRAPH, watch))
+    conversation = watched(build_conversation(parts), GRAPH, watch)
+    dialogue = watched(build_dialogue(parts), DIALOGUE, watch)
+    relationship = walked(watched(build_relationship(parts), RELATIONSHIP, watch))
     return Graphs(
+        plain(chat.compile(checkpointer=checkpointer, name=GRAPH)),
         plain(conversation.compile(checkpointer=checkpointer, name=GRAPH)),
         plain(dialogue.compile(checkpointer=checkpointer, name=DIALOGUE)),
         plain(relationship.compile(name=RELATIONSHIP)),

@@ -54,7 +54,8 @@ async def run_graph(
 ) -> None:
     """Run a graph from what is given to its end or its interrupt, and tell of its events."""
     config = config_of(service, lease, graph)
-    chosen = service.dialogue if graph == DIALOGUE else service.graph
+    own = service.graph if context.host else service.chat_graph
+    chosen = service.dialogue if graph == DIALOGUE else own
     with heard_by(lambda event: run.emit(event.pop("event"), **event)):
         await chosen.ainvoke(
             given,

@@ -89,6 +89,7 @@ class Service(Store):
     embedder: Embedder
     model: ChatModel
     parts: Parts
+    chat_graph: Any
     graph: Any
     dialogue: Any
     relationships: Any
@@ -373,6 +374,7 @@ async def open_service(
             embedder=embedder,
             model=model,
             parts=parts,
+            chat_graph=graphs.chat,
             graph=graphs.conversation,
             dialogue=graphs.dialogue,
             relationships=graphs.relationship,

@@ -5,6 +5,8 @@ import operator
 from typing import Annotated, Any, Literal
 
 import pytest
+from langgraph.channels import UntrackedValue
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
@@ -12,9 +14,12 @@ from typing_extensions import TypedDict
 from persona_mcp.graphs.conversation import build_conversation
 from persona_mcp.graphs.dialogue import build_dialogue
 from persona_mcp.graphs.plain import plain
+from persona_mcp.graphs.relationship import build_relationship
 from persona_mcp.graphs.walks import walked
+from persona_mcp.graphs.watching import watched
 from persona_mcp.graphs.ways import way
 from persona_mcp.nodes.events import heard_by, tell
+from persona_mcp.server.metrics import Metrics
 from persona_mcp.server.service import Service
 
 pytestmark = pytest.mark.anyio
@@ -149,7 +154,66 @@ def test_a_node_with_more_than_one_way_on_is_refused(wired: Any) -> None:
         walked(builder)
 
 
-async def test_a_dialogue_can_be_walked_and_a_conversation_cannot(service: Service) -> None:
-    assert list(walked(build_dialogue(service.parts)).nodes) == ["cast"]
-    with pytest.raises(TypeError, match="more than one way"):  # a host may be asked for a reply
-        walked(build_conversation(service.parts))
+@pytest.mark.parametrize(
+    ("build", "first"),
+    [(build_dialogue, "cast"), (build_conversation, "load"), (build_relationship, "appraise")],
+)
+async def test_each_of_our_graphs_can_be_walked(service: Service, build: Any, first: str) -> None:
+    assert list(walked(build(service.parts)).nodes) == [first]
+
+
+async def test_each_node_of_it_is_watched_by_its_own_name() -> None:
+    metrics = Metrics()
+
+    await walked(watched(talk(), "talk", metrics)).compile().ainvoke({"word": "hi"})
+
+    counted = metrics.samples()["persona_node_seconds_count"]
+    its = {labels["node"]: value for labels, value in counted if labels["graph"] == "talk"}
+    assert its == {"greet": 3, "listen": 3, "count": 3, "close": 1}
+
+
+async def test_a_later_node_reads_what_the_first_one_does_not() -> None:
+    class Word(TypedDict):
+        word: str
+
+    async def say(state: Word) -> Word:
+        return {"word": f"{state['word']}!"}
+
+    builder = StateGraph(Said)
+    builder.add_node("say", say)
+    builder.add_node("count", count)
+    builder.add_edge(START, "say")
+    builder.add_edge("say", "count")
+
+    done = await walked(builder).compile().ainvoke({"word": "", "turns": 3})
+
+    assert done["turns"] == 4
+
+
+async def test_what_is_not_tracked_is_seen_by_later_nodes_and_by_nobody_after() -> None:
+    class Heard(TypedDict, total=False):
+        word: str
+        heard: Annotated[list[str], UntrackedValue]
+
+    async def hear(state: Heard) -> Heard:
+        return {"heard": [state["word"]]}
+
+    async def repeat(state: Heard) -> Heard:
+        return {"word": state["heard"][0].upper()}
+
+    builder = StateGraph(Heard)
+    builder.add_node("hear", hear)
+    builder.add_node("repeat", repeat)
+    builder.add_edge(START, "hear")
+    builder.add_edge("hear", "repeat")
+    graph = walked(builder).compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "one"}}
+
+    await graph.ainvoke({"word": "hi"}, config)
+
+    assert (await graph.aget_state(config)).values == {"word": "HI"}
+
+
+def test_a_walk_cannot_be_run_without_a_loop_and_says_so() -> None:
+    with pytest.raises(TypeError, match="No synchronous function"):
+        walked(talk()).compile().invoke({"word": "hi"})
