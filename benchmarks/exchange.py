@@ -5,7 +5,7 @@
 One conversation, an instant model in this process, the work for the index included. Once with an
 embedder that costs nothing, once with the embedded one, whose embeddings are then counted apart.
 Beside it a bare LangGraph run of as many empty nodes, with the same saver, in the same process; and
-where the time goes, by node.
+where the time goes, by node and by kind of thread.
 """
 
 import argparse
@@ -14,8 +14,9 @@ import json
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,6 +45,8 @@ AROUND = 5
 WARM_UP = 30
 QUIET_S = 0.005
 MS = 1000.0
+LEAST_MS = 0.05
+"""Threads that take less than this at every point are not shown."""
 CPU_BAR_MS, GROWTH_BAR, CHECKPOINT_BAR = 12.0, 1.1, 2000.0
 PROBES = 40
 BARE_RUNS = 20
@@ -74,6 +77,7 @@ class Figures:
         nodes: Milliseconds of the clock in each node of the graph, waits included, by its name.
         transactions: Milliseconds and number of the transactions that read and that write, those of
             nodes and all others, by kind.
+        threads: Milliseconds of processor time by kind of thread; none where the system tells none.
     """
 
     exchange: int
@@ -86,6 +90,7 @@ class Figures:
     file_bytes: float
     nodes: dict[str, float]
     transactions: dict[str, tuple[float, float]]
+    threads: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,12 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
             number += 1
         cpu: list[float] = []
         bare: list[float] = []
+        threads: list[dict[str, float]] = []
         texts, counted = talk.embedder.texts, steps(talk.service)
         while number < point + AROUND:
+            started = clocks()
             cpu.append(await timed(exchange(talk, number, where)))
+            threads.append({kind: s - started.get(kind, 0.0) for kind, s in clocks().items()})
             bare += [await timed(talk.bare.run(number)) for _ in range(BARE_RUNS // AROUND)]
             number += 1
         after = sizes(talk.service.settings, number)
@@ -175,6 +183,10 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
                     kind: (took[f"{SQL}_sum", kind] * MS, took[f"{SQL}_count", kind])
                     for kind in ("read", "write")
                 },
+                threads={
+                    kind: median(each.get(kind, 0.0) for each in threads) * MS
+                    for kind in set[str]().union(*threads)
+                },
             )
         )
         print(f"exchange {point:,}: {cpu_ms:.1f} ms of processor time", file=sys.stderr)
@@ -192,6 +204,16 @@ def steps(service: Service) -> Counter[tuple[str, str]]:
             for labels, value in samples[name]
         }
     )
+
+
+def clocks() -> dict[str, float]:
+    """Read the processor time that threads have taken, in seconds, by kind: names but numbers."""
+    taken = defaultdict[str, float](float)
+    if hasattr(time, "pthread_getcpuclockid"):
+        for thread in threading.enumerate():
+            clock = time.pthread_getcpuclockid(thread.ident or 0)
+            taken[thread.name.rstrip("_0123456789")] += time.clock_gettime(clock)
+    return taken
 
 
 async def timed(work: Any) -> float:
@@ -309,12 +331,13 @@ def show(found: dict[str, list[Figures]]) -> None:
     print("per exchange; own: without the embeddings; bare: LangGraph with as many empty nodes")
     for name, figures in found.items():
         console.print(where_it_goes(name, figures))
-    print("ms of the clock an exchange, waits included: in each node, and in all its transactions")
+    print("ms of the clock an exchange, waits included: in each node, and in all its transactions;")
+    print("and of processor time in each kind of thread (medians)")
     print("\n".join(bars(next(iter(found.values())))))
 
 
 def where_it_goes(embedder: str, figures: list[Figures]) -> Table:
-    """Make the table of what an exchange's nodes and transactions take."""
+    """Make the table of what an exchange's nodes, transactions and threads take."""
     table = Table(embedder, *(f"exchange {f.exchange:,}" for f in figures))
     for node in sorted({node for f in figures for node in f.nodes}):
         table.add_row(node, *(f"{f.nodes.get(node, 0.0):.2f}" for f in figures))
@@ -322,6 +345,9 @@ def where_it_goes(embedder: str, figures: list[Figures]) -> Table:
     for kind in ("read", "write"):
         its = (f.transactions[kind] for f in figures)
         table.add_row(f"{kind}s", *(f"{ms:.2f} in {count:.1f}" for ms, count in its))
+    table.add_section()
+    for kind in sorted({kind for f in figures for kind, ms in f.threads.items() if ms >= LEAST_MS}):
+        table.add_row(f"CPU of {kind}", *(f"{f.threads.get(kind, 0.0):.2f}" for f in figures))
     return table
 
 
