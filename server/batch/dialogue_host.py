@@ -1,5 +1,6 @@
 """What one process needs once to hold dialogues of a batch: laws, limits, embedder, appraiser."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from persona_mcp.state.batch.values import Cast
 from persona_mcp.state.embedding import Embedder, RecentQueries, Vector, pack
 from persona_mcp.state.inline_database import Copies, InlineDatabase
 from persona_mcp.state.local_appraiser import LocalAppraiser
+from persona_mcp.state.memory.importance import load_words
 from persona_mcp.state.memory.params import RetrievalParams
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.small_turns import Unembedded
@@ -86,6 +88,11 @@ class DialogueHost:
         off elsewhere in a replay.
         """
         return ModelAppraiser(model, self.local, None) if self.asks_model else self.local
+
+    async def read(self) -> None:
+        """Read the files that each dialogue needs, away from the loop; else the first one waits."""
+        await self.local.read()
+        await asyncio.to_thread(load_words)
 
     async def begin_world(self, cast: Cast, starts_at: float) -> bytes:
         """Make the world that a run begins in, with the vectors of all that is known there.

@@ -60,8 +60,8 @@ class Worker:
         self._stopped = False
 
     async def ready(self) -> int:
-        """Read the files of the appraiser, and return the id of this process."""
-        await self._host.local.read()
+        """Read the files that dialogues need, and return the id of this process."""
+        await self._host.read()
         return os.getpid()
 
     async def hold(

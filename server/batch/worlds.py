@@ -9,6 +9,13 @@ from persona_mcp.server.batch.dialogue_host import DialogueHost
 from persona_mcp.server.batch.store import BatchStore
 from persona_mcp.state import folding, small_world
 from persona_mcp.state.batch.values import Cast, Job
+from persona_mcp.state.memory.importance import load_words
+
+
+def empty_world() -> bytes:
+    """Make what every world is a copy of, and read what it is filled by. Blocks."""
+    load_words()
+    return empty_database()
 
 
 def seen(task: "asyncio.Task[bytes]") -> None:
@@ -26,7 +33,7 @@ class Worlds:
         What every world is a copy of is begun to be made, once a process: workers start meanwhile.
         """
         self.host = host
-        self._empty = asyncio.create_task(asyncio.to_thread(empty_database), name="empty world")
+        self._empty = asyncio.create_task(asyncio.to_thread(empty_world), name="empty world")
         self._empty.add_done_callback(seen)
         # Runs begin at the same time: the first one makes what they all need.
         self._making = asyncio.Lock()
