@@ -230,7 +230,7 @@ class Standing:
     narrated: Mapping[str, int] = field(default_factory=dict)
     heard_by: tuple[Persona, ...] = ()
 
-    @property
+    @cached_property
     def present(self) -> tuple[Member, ...]:
         """Return those who talk and are there at the next turn."""
         return tuple(m for m in self.members if self.plan.is_there(m.persona.id, self.said + 1))

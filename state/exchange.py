@@ -21,7 +21,6 @@ class Turn:
     Attributes:
         id: Its key in the world.
         number: 1, 2, ... in the conversation.
-        follows_id: The exchange that was the last one done when it ran; None for the first.
         speaker_id: Persona or user.
         content: What was said.
         created_at: Seconds since the epoch, UTC.
