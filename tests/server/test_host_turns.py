@@ -294,6 +294,28 @@ async def test_a_reply_of_our_model_supersedes_it_and_a_failed_one_does_not(
     assert shown == ["cancelled", "failed", "done", "cancelled", "done"]
 
 
+async def test_both_models_take_turns_in_one_conversation(
+    talking: tuple[Service, ScriptedModel],
+) -> None:
+    service, model = talking
+    where: dict[str, Any] = {}
+    for turn in range(2):
+        model.add(f"Good evening, for the {turn}th time.")
+        prompted = await prompt(service, f"{turn}, by the host", **where)
+        where = {"conversation_id": prompted["conversation_id"]}
+        await record(service, prompted)
+        await say(service, f"{turn}, by our own", **where)
+    left_open = await prompt(service, "Nobody answers this.", **where)
+    model.add("And a good night.")
+    await say(service, "Good night.", **where)
+    last = await prompt(service, "Good morning.", **where)
+    recorded = await record(service, last)
+
+    assert left_open["prompt_id"] != last["prompt_id"]
+    assert await statuses(service) == [*4 * ["done"], "cancelled", "done", "done"]
+    assert recorded["turn_number"] == 2 * 6
+
+
 async def test_a_reply_waits_for_the_run_that_is_under_way_and_is_then_refused(
     talking: tuple[Service, ScriptedModel],
 ) -> None:
