@@ -54,8 +54,8 @@ async def run_graph(
 ) -> None:
     """Run a graph from what is given to its end or its interrupt, and tell of its events."""
     config = config_of(service, lease, graph)
-    own = service.graph if context.host else service.chat_graph
-    chosen = service.dialogue if graph == DIALOGUE else own
+    own = service.graphs.conversation if context.host else service.graphs.chat
+    chosen = service.graphs.dialogue if graph == DIALOGUE else own
     with heard_by(lambda event: run.emit(event.pop("event"), **event)):
         await chosen.ainvoke(
             given,

@@ -104,6 +104,6 @@ async def go_on(
 
 async def waiting_of(service: "Service", lease: Lease) -> dict[str, Any] | None:
     """Return what the graph waits with for this exchange's reply; None if it does not."""
-    snapshot = await service.graph.aget_state(config_of(service, lease))
+    snapshot = await service.graphs.conversation.aget_state(config_of(service, lease))
     values = [one.value for one in snapshot.interrupts]
     return next((v for v in values if v["exchange_id"] == lease.exchange_id), None)

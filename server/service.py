@@ -25,7 +25,7 @@ from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch.jobs import BatchJobs
 from persona_mcp.server.chat_requests import accept
 from persona_mcp.server.gathering import Gathering
-from persona_mcp.server.graph_making import graphs_of, parts_of
+from persona_mcp.server.graph_making import Graphs, graphs_of, parts_of
 from persona_mcp.server.graph_runs import forget_run, run_graph, started_with
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
@@ -89,10 +89,7 @@ class Service(Store):
     embedder: Embedder
     model: ChatModel
     parts: Parts
-    chat_graph: Any
-    graph: Any
-    dialogue: Any
-    relationships: Any
+    graphs: Graphs
     checkpointer: PersonaSaver
     process: str
     now: Callable[[], float]
@@ -361,7 +358,6 @@ async def open_service(
         checkpointer = await stack.enter_async_context(open_checkpointer(settings))
         summaries = Summaries()
         parts = parts_of(store, memories, model, embedder, indexer, summaries, liveness.owner)
-        graphs = graphs_of(parts, checkpointer, store.metrics)
         service = Service(
             **vars(store),
             exchanges=ExchangeStore(database, liveness.is_gone),
@@ -374,10 +370,7 @@ async def open_service(
             embedder=embedder,
             model=model,
             parts=parts,
-            chat_graph=graphs.chat,
-            graph=graphs.conversation,
-            dialogue=graphs.dialogue,
-            relationships=graphs.relationship,
+            graphs=graphs_of(parts, checkpointer, store.metrics),
             checkpointer=checkpointer,
             process=liveness.owner,
             now=liveness.now,

@@ -143,7 +143,8 @@ async def conversation_history(
     """
     service, world_id = call.service, call.world_id
     found = await current_conversation(call, arguments.conversation_id)
-    graph = service.dialogue if found.kind == "dialogue" else service.graph
+    graphs = service.graphs
+    graph = graphs.dialogue if found.kind == "dialogue" else graphs.conversation
     thread: RunnableConfig = {"configurable": {"thread_id": thread_id(world_id, found.id)}}
     before: RunnableConfig | None = None
     if arguments.cursor is not None:

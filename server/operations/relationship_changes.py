@@ -95,7 +95,7 @@ async def relationship_update(
     has no view that is kept, so only the persona's moves.
     """
     one, other = await the_two(call, arguments.persona1_id, arguments.persona2_id)
-    ran = await call.service.relationships.ainvoke(happened(call, one, other, arguments))
+    ran = await call.service.graphs.relationship.ainvoke(happened(call, one, other, arguments))
     outcome: Outcome = ran["outcome"]
     happening: Happening = ran["happening"]
     forward, backward = outcome.forward, outcome.backward

@@ -177,7 +177,7 @@ async def test_the_run_waits_at_an_interrupt_that_holds_no_words(service: Servic
     prompted = await prompt(service)
     thread = {"configurable": {"thread_id": thread_id("main", prompted["conversation_id"])}}
 
-    [waiting] = (await service.graph.aget_state(thread)).interrupts
+    [waiting] = (await service.graphs.conversation.aget_state(thread)).interrupts
 
     assert waiting.value == {"exchange_id": prompted["exchange_id"], "faults": []}
     stored = sqlite_of(service).execute(

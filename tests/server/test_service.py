@@ -435,7 +435,10 @@ async def test_what_an_earlier_process_left_to_index_is_indexed_at_the_start(
 class BrokenSaver(PersonaSqliteSaver):
     """A saver on a full disk."""
 
+    tries = 0
+
     async def aput(self, *_: Any, **__: Any) -> Any:
+        self.tries += 1
         raise sqlite3.OperationalError("disk full")
 
 
@@ -444,10 +447,11 @@ async def test_what_fails_after_an_exchange_was_stored_is_no_failure_of_it(
     service: Service, model: ScriptedModel
 ) -> None:
     model.add("Noted.")
-    service.graph.checkpointer = BrokenSaver(sqlite_of(service), queue_s=1.0)
+    saver = service.graphs.chat.checkpointer = BrokenSaver(sqlite_of(service), queue_s=1.0)
 
     said = await say(service, "My cat is called Biscuit.")
 
+    assert saver.tries == 1
     assert (said["status"], said["response"]) == ("done", "Noted.")
     assert len(await rows(service.database, tables.Turn)) == 2
 
