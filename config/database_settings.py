@@ -70,7 +70,7 @@ class DatabaseSettings(Section):
         200,
         ge=1,
         le=1_000_000,
-        description="Checkpoints kept for a conversation; older ones are dropped",
+        description="Checkpoints kept for a conversation, and up to a tenth more; older ones go",
     )
 
     @field_validator("url")

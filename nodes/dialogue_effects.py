@@ -25,7 +25,7 @@ from persona_mcp.state.dialogue import NARRATOR, Member, Standing
 from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.emotion import EmotionParams, Impulses, of_contagion
 from persona_mcp.state.feelings import FeelingChange
-from persona_mcp.state.ids import derived_id
+from persona_mcp.state.ids import derived_id, id_within
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.persona import Persona
@@ -51,11 +51,11 @@ async def relate_turn(parts: Parts, state: DialogueState) -> DialogueUpdate:
     hearers = heard_by(standing, scene.persona)
     ids = tuple(one.id for one in hearers)
     happened = [
-        NewTurn(derived_id(*key, "narrated", n), NARRATOR, None, one.text, one.perceived_by)
+        NewTurn(id_within(*key, "narrated", n), NARRATOR, None, one.text, one.perceived_by)
         for n, one in enumerate(state["happens"])
     ]
     speaker = scene.persona
-    turn = NewTurn(derived_id(*key, "turn", 0), speaker.id, speaker.version, text, ids)
+    turn = NewTurn(id_within(*key, "turn", 0), speaker.id, speaker.version, text, ids)
     to = addressee(standing, speaker.id, text, ids)
     act = await taken(parts, text, "received")
     said = Said(scene, standing, act, turn, to, state["decision"].score)
@@ -114,7 +114,7 @@ def memories_of(
     names = {**said.standing.names, NARRATOR: NARRATOR.capitalize()}
     own = turn is said.turn
     for one in said.standing.audience_of(turn.witnesses):
-        id = derived_id(*key, "memory", one.id) if own else derived_id(turn.id, "memory", one.id)
+        id = id_within(*key, "memory", one.id) if own else derived_id(turn.id, "memory", one.id)
         yield memory_of(id, one, turn, names, said.scene, said.score, parts)
 
 
@@ -147,7 +147,7 @@ def relationships_of(
                 mine,
                 turn_of(parts, mine, said.turn.id),
                 said.scene.now,
-                derived_id(*key, "relationship", one.id),
+                id_within(*key, "relationship", one.id),
             )
         )
     return tuple(changes)

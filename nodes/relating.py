@@ -21,7 +21,7 @@ from persona_mcp.state import interaction
 from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.feelings import FeelingChange
-from persona_mcp.state.ids import derived_id
+from persona_mcp.state.ids import id_within
 from persona_mcp.state.meeting import GivenAppraisal
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
                     act,
                     turn_of(parts, act, turns[number].id),
                     scene.now,
-                    derived_id(*key, "relationship", number),
+                    id_within(*key, "relationship", number),
                 )
                 for number, act in enumerate(acts)
             ),

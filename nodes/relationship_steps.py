@@ -32,7 +32,7 @@ from persona_mcp.state.arrow import Arrow
 from persona_mcp.state.errors import InvalidParams, NotFound
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.happening import Happening, event_id, write_happening
-from persona_mcp.state.ids import new_id
+from persona_mcp.state.ids import timed_id
 from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.meeting import MEETING_MINUTES
 from persona_mcp.state.telling import trust_in
@@ -52,7 +52,7 @@ async def appraise_act(parts: Parts, state: RelationshipRun) -> RelationshipUpda
     given = validate(Given, {"act": given_of(state)}).act
     return RelationshipUpdate(
         world_id=given.get("world_id", parts.world),
-        event_id=given.get("event_id") or new_id(),
+        event_id=given.get("event_id") or timed_id(),
         act=await taken(parts, given),
     )
 

@@ -7,7 +7,7 @@ from persona_mcp.nodes.chat_state import Scene
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Score
-from persona_mcp.state.ids import derived_id
+from persona_mcp.state.ids import id_within
 from persona_mcp.state.memory import importance
 from persona_mcp.state.memory.importance import Importance, Interests, Occasion
 from persona_mcp.state.memory.memory import NewMemory
@@ -25,8 +25,8 @@ def turns_of(
     user, persona = scene.conversation.user_id, scene.persona
     witnesses = (user, persona.id)
     return (
-        NewTurn(derived_id(*key, "turn", 0), user, None, message, witnesses, scene.now),
-        NewTurn(derived_id(*key, "turn", 1), persona.id, persona.version, reply, witnesses),
+        NewTurn(id_within(*key, "turn", 0), user, None, message, witnesses, scene.now),
+        NewTurn(id_within(*key, "turn", 1), persona.id, persona.version, reply, witnesses),
     )
 
 
@@ -41,7 +41,7 @@ def memories_of(
     persona = scene.persona
     names = {persona.id: persona.name}
     return tuple(
-        memory_of(derived_id(*key, "memory", number), persona, turn, names, scene, score, parts)
+        memory_of(id_within(*key, "memory", number), persona, turn, names, scene, score, parts)
         for number, turn in enumerate(turns)
     )
 

@@ -11,7 +11,8 @@ from persona_mcp.server.runs import ChatRequest, Run
 from persona_mcp.state import exchanges
 from persona_mcp.state.correlation import current_correlation_id
 from persona_mcp.state.exchange import Exchange
-from persona_mcp.state.ids import derived_id, new_id
+from persona_mcp.state.exchanges import Lease
+from persona_mcp.state.ids import derived_id, new_id, timed_id
 from persona_mcp.state.personas import answering, was_called
 from persona_mcp.state.request import Request
 
@@ -21,13 +22,20 @@ if TYPE_CHECKING:
     from persona_mcp.state.sessions import Session
 
 
-def accept(connection: Connection, request: ChatRequest, process: str) -> Exchange:
+def accept(
+    connection: Connection,
+    request: ChatRequest,
+    lease: Lease,
+    until: float | None = None,
+) -> Exchange:
     """Write an exchange as pending, or find the one that has this request id.
 
     Args:
         connection: A transaction that writes.
         request: What is asked.
-        process: Who will make the reply.
+        lease: What a new exchange will run under; it says what it and its conversation are called.
+        until: Take that at once where nobody holds the conversation, until then: a new exchange is
+            one that runs. None to leave that for later.
 
     Raises:
         NotFound: The persona or the conversation is not there.
@@ -41,19 +49,29 @@ def accept(connection: Connection, request: ChatRequest, process: str) -> Exchan
     )
     asked = Request(
         world_id=request.world_id,
-        conversation_id=request.conversation_id or request.current_id or new_id(),
+        conversation_id=lease.conversation_id,
         persona_id=request.persona
         if known is not None and known.persona_id == request.persona
         else answering(connection, request.world_id, request.persona, request.user_id),
         user_id=request.user_id,
-        request_id=request.request_id or new_id(),
+        request_id=request.request_id or timed_id(),
         message=request.message,
         parameters=request.parameters,
         starts=request.may_start,
         scene=request.scene,
     )
-    names = new_id(), process, current_correlation_id()
-    return exchanges.accept(connection, asked, *names, time.time())
+    names = lease.exchange_id, lease.process, current_correlation_id()
+    exchange = exchanges.accept(connection, asked, *names, time.time())
+    if until is None or exchange.id != lease.exchange_id:
+        return exchange
+    holder, *_ = exchanges.holder_of(connection, lease)
+    return exchange if holder else exchanges.take(connection, lease, until)
+
+
+def lease_for(request: ChatRequest, process: str) -> Lease:
+    """Return what the exchange of a request runs under, if it is a new one."""
+    conversation_id = request.conversation_id or request.current_id or new_id()
+    return Lease(request.world_id, conversation_id, timed_id(), process)
 
 
 async def begin_chat(

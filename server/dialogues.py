@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.server.graph_runs import DIALOGUE, run_graph, which
+from persona_mcp.server.graph_runs import DIALOGUE, keep_lease, run_graph, which
 from persona_mcp.server.runs import Run, guarded
 from persona_mcp.state import conversations
 from persona_mcp.state.correlation import current_correlation_id
@@ -20,7 +20,7 @@ from persona_mcp.state.dialogues import busy, holder_of, read_standing
 from persona_mcp.state.errors import InternalError, NotFound, PersonaError
 from persona_mcp.state.exchange import Conversation, Exchange
 from persona_mcp.state.exchanges import Lease
-from persona_mcp.state.ids import derived_id, new_id
+from persona_mcp.state.ids import derived_id, timed_id
 from persona_mcp.state.request import Request, check_open, check_same, ended
 from persona_mcp.state.speaking import next_speaker
 
@@ -183,7 +183,7 @@ async def accept(
     partner = standing.partner(speaker).persona.id
     return await service.exchanges.accept(
         request_of(asked, request_id, speaker, partner),
-        new_id(),
+        timed_id(),
         service.process,
         current_correlation_id(),
         time.time(),
@@ -228,8 +228,8 @@ async def make_turn(service: "Service", turn: Turn, run: Run, lease: Lease) -> E
         "direction": exchange.message,
         "asked_speaker": turn.speaker,
     }
-    work = run_graph(service, run, lease, given, turn.context, "sync", DIALOGUE)
-    await guarded(work, service.keep(lease))
+    work = run_graph(service, run, lease, exchange, given, turn.context, "sync", DIALOGUE)
+    await guarded(work, keep_lease(service, lease))
     if turn.more:
         return await service.exchanges.get(lease.world_id, lease.exchange_id)
     return await service.exchanges.let_go(lease)

@@ -1,12 +1,14 @@
 """A run of a graph of conversations, on its conversation's thread; `graph_making` compiles them."""
 
+import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from persona_mcp.nodes.events import heard_by
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.runs import Run
-from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.errors import Conflict, StorageUnavailable
 from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.ids import thread_id
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from persona_mcp.server.service import Service
 
 GRAPH, DIALOGUE = "conversation", "dialogue"
+SLACK = 10
+"""One part in so many of the checkpoints may be too many, so that not every exchange deletes."""
+LEASE_SHARE = 3
+"""A lease is renewed this many times within its length."""
 
 
 def config_of(service: "Service", lease: Lease, graph: str = GRAPH) -> dict[str, Any]:
@@ -47,6 +53,7 @@ async def run_graph(
     service: "Service",
     run: Run,
     lease: Lease,
+    exchange: Exchange,
     given: Any,
     context: ChatContext,
     durability: "Durability",
@@ -64,9 +71,33 @@ async def run_graph(
             durability=durability,
             stream_mode=[],  # nobody reads the state after each node
         )
-    with contextlib.suppress(StorageUnavailable):  # the exchange is stored; this can wait
-        thread = config["configurable"]["thread_id"]
-        await service.checkpointer.akeep(thread, service.settings.database.checkpoints_kept)
+    kept = service.settings.database.checkpoints_kept
+    # With "exit" an exchange leaves one checkpoint, else one a step.
+    if durability != "exit" or exchange.number % max(1, kept // SLACK) == 0:
+        with contextlib.suppress(StorageUnavailable):  # the exchange is stored; this can wait
+            await service.checkpointer.akeep(config["configurable"]["thread_id"], kept)
+
+
+async def keep_lease(service: "Service", lease: Lease) -> None:
+    """Renew a lease until cancelled; a database that fails is asked again while the lease lasts.
+
+    Raises:
+        Conflict: Another run took the conversation.
+        StorageUnavailable: The database did not answer for the length of a lease.
+    """
+    length = service.settings.conversation.lease_s
+    renewed = time.monotonic()
+    while True:
+        await asyncio.sleep(length / LEASE_SHARE)
+        try:
+            kept = await service.exchanges.renew(lease, length, service.now())
+        except StorageUnavailable:
+            if time.monotonic() - renewed >= length:
+                raise
+        else:
+            renewed = time.monotonic()
+            if not kept:
+                raise Conflict("another run took the conversation; send it again", retryable=True)
 
 
 async def forget_run(service: "Service", lease: Lease) -> None:

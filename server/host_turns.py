@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persona_mcp.nodes.parts import ChatContext
-from persona_mcp.server.graph_runs import config_of, run_graph, started_with
+from persona_mcp.server.graph_runs import config_of, keep_lease, run_graph, started_with
 from persona_mcp.server.runs import Run, guarded, unless_lost
 from persona_mcp.state.errors import Conflict, InvalidParams
 from persona_mcp.state.exchange import Exchange
@@ -73,7 +73,7 @@ async def take(
     exchange = await service.claim(lease, prompt_id)
     if exchange.status != "running":
         return exchange
-    await guarded(go_on(service, run, lease, exchange, reply), service.keep(lease))
+    await guarded(go_on(service, run, lease, exchange, reply), keep_lease(service, lease))
     return await service.exchanges.let_go(lease)
 
 
@@ -88,9 +88,11 @@ async def go_on(
     from langgraph.types import Command  # noqa: PLC0415 - heavy; a service has imported it
 
     if await waiting_of(service, lease) is None:
-        await run_graph(service, run, lease, started_with(lease, exchange), HOSTED, "sync")
+        await run_graph(
+            service, run, lease, exchange, started_with(lease, exchange), HOSTED, "sync"
+        )
     resumed: Any = Command(resume=reply.model_dump())
-    await run_graph(service, run, lease, resumed, HOSTED, "exit")
+    await run_graph(service, run, lease, exchange, resumed, HOSTED, "exit")
     waiting = await waiting_of(service, lease)
     if waiting is not None:
         faults = ", ".join(waiting["faults"])

@@ -23,10 +23,10 @@ from persona_mcp.config.tracing import open_tracer
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.summarising import sum_up
 from persona_mcp.server.batch.jobs import BatchJobs
-from persona_mcp.server.chat_requests import accept
+from persona_mcp.server.chat_requests import accept, lease_for
 from persona_mcp.server.gathering import Gathering
 from persona_mcp.server.graph_making import Graphs, graphs_of, parts_of
-from persona_mcp.server.graph_runs import forget_run, run_graph, started_with
+from persona_mcp.server.graph_runs import forget_run, keep_lease, run_graph, started_with
 from persona_mcp.server.measured import MeasuredEmbedder
 from persona_mcp.server.metered_model import metered
 from persona_mcp.server.probing import Probe
@@ -71,8 +71,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LEASE_SHARE = 3
-"""A lease is renewed this many times within its length."""
 LOOK_S, LONGEST_LOOK_S = 0.05, 0.4
 """How often a lease that another run holds is looked at, at first and at last, in seconds."""
 
@@ -128,13 +126,25 @@ class Service(Store):
             StorageUnavailable: The server is going down, and makes no such reply now.
         """
         await check_ours(self, request)
-        exchange = await self.accept(request)
-        work = partial(self._answer, request)
-        run = self.runs.start(
-            request.world_id,
-            exchange.id,
-            lambda run: self.carry_out(run, request.world_id, exchange, work),
-        )
+        lease = lease_for(request, self.process)
+        until = self.now() + self.settings.conversation.lease_s
+        try:
+            exchange = await self.database.write(accept, request, lease, until)
+            own = exchange if exchange.id == lease.exchange_id else None
+            run = self.runs.start(
+                request.world_id,
+                exchange.id,
+                lambda run: self.carry_out(
+                    run, request.world_id, exchange, partial(self._answer, request, own)
+                ),
+            )
+        except asyncio.CancelledError:
+            # It may be stored, and the conversation taken, though nobody will run it.
+            await asyncio.shield(self._end(lease, "cancelled"))
+            raise
+        except StorageUnavailable:
+            self.exchanges.leave(lease)
+            raise
         return run, exchange
 
     async def accept(self, request: ChatRequest) -> Exchange:
@@ -145,7 +155,7 @@ class Service(Store):
             InvalidParams: The conversation is not of these two.
             Conflict: The request id was used for something else.
         """
-        return await self.database.write(accept, request, self.process)
+        return await self.database.write(accept, request, lease_for(request, self.process))
 
     async def carry_out(
         self,
@@ -184,7 +194,7 @@ class Service(Store):
             return {"exchange": done}
         except asyncio.CancelledError:
             self.metrics.exchanged("cancelled")
-            await asyncio.shield(self._end(run, lease, undone or "cancelled"))
+            await asyncio.shield(self._end(lease, undone or "cancelled", said=run.partial))
             raise
         except PersonaError as error:
             return {"exchange": await self._stored(run, lease, undone or "failed", error)}
@@ -202,7 +212,7 @@ class Service(Store):
         Raises:
             PersonaError: The error, if the exchange is not done.
         """
-        await self._end(run, lease, status, error)
+        await self._end(lease, status, error, run.partial)
         try:
             found = await self.exchanges.get(lease.world_id, lease.exchange_id)
         except NotFound:  # its world was emptied or deleted
@@ -255,56 +265,42 @@ class Service(Store):
                 look_s = min(2 * look_s, LONGEST_LOOK_S)
         return found
 
-    async def _answer(self, request: ChatRequest, run: Run, lease: Lease) -> Exchange:
+    async def _answer(
+        self, request: ChatRequest, own: Exchange | None, run: Run, lease: Lease
+    ) -> Exchange:
         """Run the graph while the lease is kept alive; losing the lease stops the graph.
 
         A host's prompt is written down at each step, since what waits must survive a crash.
+
+        Args:
+            request: What is asked.
+            own: The exchange that was made for it; it may hold the lease already. None where it
+                was known before.
+            run: Tells of it.
+            lease: What it runs under.
         """
-        exchange = await self.claim(lease)
+        is_held = own is not None and own.status == "running"
+        exchange = own if own is not None and is_held else await self.claim(lease)
         if exchange.status != "running":
             run.repeats = True
             return exchange
         given = started_with(lease, exchange)
         durability: Durability = "sync" if request.context.host else "exit"
-        work = run_graph(self, run, lease, given, request.context, durability)
-        await guarded(work, self.keep(lease))
+        work = run_graph(self, run, lease, exchange, given, request.context, durability)
+        await guarded(work, keep_lease(self, lease))
         return await self.exchanges.let_go(lease)
 
-    async def keep(self, lease: Lease) -> None:
-        """Renew the lease; a database that fails is asked again while the lease lasts.
-
-        Raises:
-            Conflict: Another run took the conversation.
-            StorageUnavailable: The database did not answer for the length of a lease.
-        """
-        length = self.settings.conversation.lease_s
-        renewed = time.monotonic()
-        while True:
-            await asyncio.sleep(length / LEASE_SHARE)
-            try:
-                kept = await self.exchanges.renew(lease, length, self.now())
-            except StorageUnavailable:
-                if time.monotonic() - renewed >= length:
-                    raise
-            else:
-                renewed = time.monotonic()
-                if not kept:
-                    raise Conflict(
-                        "another run took the conversation; send it again", retryable=True
-                    )
-
     async def _end(
-        self, run: Run, lease: Lease, status: ExchangeStatus, error: PersonaError | None = None
+        self,
+        lease: Lease,
+        status: ExchangeStatus,
+        error: PersonaError | None = None,
+        said: str = "",
     ) -> None:
         """Keep what became of an exchange that was not done."""
+        problem = problem_of(error) if error else None
         try:
-            await self.exchanges.end(
-                lease,
-                status,
-                time.time(),
-                problem_of(error) if error else None,
-                run.partial,
-            )
+            await self.exchanges.end(lease, status, time.time(), problem, said)
         except PersonaError as second:
             self.exchanges.leave(lease)
             log.warning("exchange not marked", exchange_id=lease.exchange_id, reason=second.message)

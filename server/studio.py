@@ -35,6 +35,7 @@ from persona_mcp.nodes.parts import ChatContext, ChatIds
 from persona_mcp.server.admission import check_world
 from persona_mcp.server.app import create_app
 from persona_mcp.server.dialogues import Advance, accept, check, standing_of
+from persona_mcp.server.graph_runs import keep_lease
 from persona_mcp.server.pictures import compiled
 from persona_mcp.server.runs import ChatRequest
 from persona_mcp.server.service import Service, open_service
@@ -242,7 +243,7 @@ class Visit:
         before, self._lease = self._lease, lease
         await self._stop_keeping()
         await service.claim(lease, prompt_id, after=before)
-        self._keeper = asyncio.create_task(service.keep(lease), name=f"lease {exchange.id}")
+        self._keeper = asyncio.create_task(keep_lease(service, lease), name=f"lease {exchange.id}")
         return ChatIds(
             world_id=world_id,
             conversation_id=exchange.conversation_id,

@@ -14,7 +14,7 @@ from persona_mcp.state.effects import EffectParams, RelationshipChange, add_rela
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
-from persona_mcp.state.ids import derived_id
+from persona_mcp.state.ids import id_within
 from persona_mcp.state.index.work import Claim
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.memory.store import Source, add_memories, add_uses
@@ -133,7 +133,7 @@ def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:
     """Name the impulse and the costs of an exchange, the same each time."""
     names = ("impulse", *(f"talk{n}" for n in range(len(change.talk))))
     return tuple(
-        derived_id(lease.world_id, lease.exchange_id, change.persona.id, name) for name in names
+        id_within(lease.world_id, lease.exchange_id, change.persona.id, name) for name in names
     )
 
 

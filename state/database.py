@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -201,29 +202,55 @@ async def in_thread(threads: Executor, work: Callable[[], T], queue_s: float) ->
     Raises:
         StorageUnavailable: Those before it took all of `queue_s` seconds; it was not begun.
     """
-    late = False
-    future = threads.submit(copy_context().run, work)
+    loop, context = asyncio.get_running_loop(), copy_context()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        # Straight to the loop: what `asyncio.wrap_future` puts between takes longer than a change
+        # of threads itself.
+        try:
+            told = partial(settle, done, context.run(work))
+        except BaseException as error:  # the caller's, whatever it is
+            told = partial(fail, done, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(told)
 
     def give_up() -> None:
-        nonlocal late
-        late = future.cancel()  # not where it runs already
+        if job.cancel():  # not where it runs already
+            fail(done, too_much_to_do(queue_s))
 
-    timer = asyncio.get_running_loop().call_later(queue_s, give_up)
+    job = threads.submit(run)
+    timer = loop.call_later(queue_s, give_up)
     try:
-        return await asyncio.wrap_future(future)
+        return await done
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if not late or (task is not None and task.cancelling()):
-            raise
-        raise StorageUnavailable(
-            f"the database has too much to do: other reads or writes of this process took all of "
-            f"{queue_s:g} s, the limit of the wait for a turn; ask for less at once, or raise "
-            "PERSONA_DATABASE__QUEUE_S",
-            limit="queue_s",
-            seconds=queue_s,
-        ) from None
+        job.cancel()
+        raise
     finally:
         timer.cancel()
+
+
+def settle(done: "asyncio.Future[T]", result: T) -> None:
+    """Give whoever still waits the result."""
+    if not done.done():
+        done.set_result(result)
+
+
+def fail(done: "asyncio.Future[Any]", error: BaseException) -> None:
+    """Give whoever still waits the error."""
+    if not done.done():
+        done.set_exception(error)
+
+
+def too_much_to_do(queue_s: float) -> StorageUnavailable:
+    """Say that no turn came in time."""
+    return StorageUnavailable(
+        f"the database has too much to do: other reads or writes of this process took all of "
+        f"{queue_s:g} s, the limit of the wait for a turn; ask for less at once, or raise "
+        "PERSONA_DATABASE__QUEUE_S",
+        limit="queue_s",
+        seconds=queue_s,
+    )
 
 
 class translated:

@@ -151,18 +151,14 @@ class ExchangeStore:
                 return None
             if status == "ended":
                 raise ended(lease.conversation_id)
-            conversation = {"world": lease.world_id, "key": lease.conversation_id}
             if owner is not None:
-                statements.INTERRUPT.run(connection, {**conversation, "now": now})
+                its = {"world": lease.world_id, "key": lease.conversation_id, "now": now}
+                statements.INTERRUPT.run(connection, its)
             self._left_over.discard(lease.owner)
-            taken = {"holder": lease.owner, "until": now + lease_s}
-            statements.TAKE.run(connection, {**conversation, **taken})
-            exchange = {"world": lease.world_id, "key": lease.exchange_id}
             if found.prompt_id is not None and prompt_id is None:
+                exchange = {"world": lease.world_id, "key": lease.exchange_id}
                 host_prompts.WITHDRAW.run(connection, exchange)
-            run = {"process": lease.process, "conversation": lease.conversation_id}
-            statements.RUN.run(connection, {**exchange, **run})
-            return get(connection, lease.world_id, lease.exchange_id)
+            return take(connection, lease, now + lease_s)
 
         # After a power cut nobody holds a lease, since all processes are gone.
         return await self._database.write_unsynced(write)
@@ -330,6 +326,16 @@ def accept(
         },
     )
     return get(connection, request.world_id, exchange_id)
+
+
+def take(connection: Connection, lease: Lease, until: float) -> Exchange:
+    """Write down who holds a lease, until when, and that its exchange runs; return that."""
+    taken = {"holder": lease.owner, "until": until}
+    conversation = {"world": lease.world_id, "key": lease.conversation_id}
+    statements.TAKE.run(connection, {**conversation, **taken})
+    run = {"process": lease.process, "conversation": lease.conversation_id}
+    statements.RUN.run(connection, {"world": lease.world_id, "key": lease.exchange_id, **run})
+    return get(connection, lease.world_id, lease.exchange_id)
 
 
 def held(lease: Lease) -> Sequence[Any]:

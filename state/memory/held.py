@@ -1,4 +1,4 @@
-"""What a reader may know, held in memory: a search costs nearly the same, however much was said.
+"""What a reader may know, held in memory: what a search costs grows slowly with what was said.
 
 A reader's memories are read once. Each search then asks SQL what was added since, and whether any
 was changed, which triggers write down (`stamps`). No texts are held, only what a score needs of

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
 from persona_mcp.config.settings import ConversationSettings, Settings
+from persona_mcp.server.graph_runs import keep_lease
 from persona_mcp.server.service import Service, open_service
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
@@ -276,9 +277,43 @@ async def test_a_database_that_fails_is_asked_again_while_the_lease_lasts(
 
         with pytest.raises(error):
             async with asyncio.timeout(LIMIT_S):
-                await replace(service, exchanges=store).keep(Lease("main", "c", "x", "p"))
+                await keep_lease(replace(service, exchanges=store), Lease("main", "c", "x", "p"))
 
         assert store.asked == 3
+
+
+class CutOff(Database):
+    """A database whose caller is gone by the time that the first write is stored."""
+
+    gone = False
+
+    async def write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = await super().write(work, *args, **kwargs)
+        if not self.gone:
+            self.gone = True
+            raise asyncio.CancelledError
+        return result
+
+
+async def test_a_caller_that_goes_as_its_message_is_accepted_leaves_nothing_held(
+    settings: Settings, model: ScriptedModel
+) -> None:
+    model.add("Hello.", "Hello again.")
+    async with opened(settings, model) as service:
+        first = await say(service, "Hello?")
+        where = {"conversation_id": first["conversation_id"]}
+        cut_off = CutOff(service.database.engine)
+        with pytest.raises(asyncio.CancelledError):
+            await replace(service, database=cut_off).chat(request("Still there?", **where))
+
+        exchanges = await rows(service.database, tables.Exchange)
+        again = await say(service, "And now?", **where)
+
+    assert {row["message"]: row["status"] for row in exchanges} == {
+        "Hello?": "done",
+        "Still there?": "cancelled",
+    }
+    assert again["response"] == "Hello again."
 
 
 async def test_a_long_run_keeps_its_lease(settings: Settings, model: ScriptedModel) -> None:
