@@ -15,6 +15,7 @@ from persona_mcp.state.effects import RelationshipChange
 from persona_mcp.state.exchange import Conversation, Turn
 from persona_mcp.state.feelings import FeelingChange, Feelings
 from persona_mcp.state.host_prompts import HostReply
+from persona_mcp.state.index.work import Vectors
 from persona_mcp.state.lore import Lore
 from persona_mcp.state.memory.memory import NewMemory, Recall
 from persona_mcp.state.model import Message, ModelInfo
@@ -113,12 +114,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Consequences:
-    """What the exchange changes, before it is written; and why the talk is over, if it is."""
+    """What the exchange changes, before it is written.
+
+    Attributes:
+        turns: In order.
+        relationships: Events, in order.
+        feelings: What it does to personas.
+        memories: What is remembered of it.
+        vectors: Of those; None where they are left to the outbox worker.
+        ends: Why the talk is over; None where it is not.
+    """
 
     turns: tuple[NewTurn, ...]
     relationships: tuple[RelationshipChange, ...]
     feelings: tuple[FeelingChange, ...]
     memories: tuple[NewMemory, ...]
+    vectors: Vectors | None = None
     ends: str | None = None
 
 

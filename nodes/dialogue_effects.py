@@ -17,7 +17,7 @@ from persona_mcp.nodes.relationship import (
     reason_of,
     turn_of,
 )
-from persona_mcp.nodes.remembering import memory_of
+from persona_mcp.nodes.remembering import memory_of, moment_of, vectors_of
 from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Score
@@ -59,14 +59,16 @@ async def relate_turn(parts: Parts, state: DialogueState) -> DialogueUpdate:
     to = addressee(standing, speaker.id, text, ids)
     act = await taken(parts, text, "received")
     said = Said(scene, standing, act, turn, to, state["decision"].score)
+    memories = tuple(
+        memory for one in (*happened, turn) for memory in memories_of(parts, key, said, one)
+    )
     return DialogueUpdate(
         consequences=Consequences(
             turns=(*happened, turn),
             relationships=relationships_of(parts, key, said, hearers),
             feelings=feelings_of(parts, said, hearers),
-            memories=tuple(
-                memory for one in (*happened, turn) for memory in memories_of(parts, key, said, one)
-            ),
+            memories=memories,
+            vectors=await vectors_of(parts, memories, moment_of(parts, state)),
             ends=ending(parts, state),
         )
     )

@@ -11,7 +11,7 @@ from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
-from persona_mcp.state.index.work import Claim
+from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.memory.importance_params import ImportanceParams
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
@@ -75,7 +75,7 @@ class Parts:
         accept: Accepts the message of a run that was started without an exchange, as Studio does:
             from the state and the knobs to `{world_id, conversation_id, exchange_id}`. It is asked
             again when a host's reply has come.
-        claim: Whose work it is to embed what is committed now; None for whoever finds it.
+        embedder: Of what will be remembered; None where that is left to the outbox worker.
     """
 
     database: Database
@@ -90,7 +90,7 @@ class Parts:
     written: Callable[[], None]
     outgrown: Callable[[Outgrown], None]
     accept: "Callable[[Mapping[str, Any], ChatContext], Awaitable[ChatIds]] | None" = None
-    claim: Callable[[], Claim] | None = None
+    embedder: Embedder | None = None
 
 
 class ChatContext(BaseModel):

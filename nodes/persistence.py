@@ -2,11 +2,11 @@
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
 from persona_mcp.nodes.parts import Parts
+from persona_mcp.nodes.remembering import is_simulated, moment_of
 from persona_mcp.nodes.validation import TOO_LONG
 from persona_mcp.state.commit import Commit, commit_exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.host_prompts import taken
-from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import is_due
 
@@ -33,10 +33,10 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         used_memories=state["draft"].memories,
         report=report_of(state),
         ends=made.ends,
-        claim=parts.claim() if parts.claim else None,
+        vectors=made.vectors,
     )
-    await commit_exchange(parts.database, commit, parts.laws.effects)
-    parts.written()
+    if await commit_exchange(parts.database, commit, parts.laws.effects):
+        parts.written()
     before, limits = state["scene"].conversation.turn_count, parts.limits
     after = before + len(made.turns)
     if is_due(before, after, limits.window_turns, parts.laws.summaries.every):
@@ -46,20 +46,6 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
                 Outgrown(lease.world_id, lease.conversation_id, owner, lease.exchange_id)
             )
     return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
-
-
-def moment_of(parts: Parts, state: ChatState) -> float:
-    """Return when the exchange is over: simulated time passes by what talking costs alone."""
-    if not is_simulated(state):
-        return parts.now()
-    words = len(state["verdict"].text.split())
-    return state["scene"].now + talk_cost(words, parts.laws.effects.interaction)
-
-
-def is_simulated(state: ChatState) -> bool:
-    """Tell whether the time of a talk is simulated: then no clock is read, and none is written."""
-    standing = state["scene"].standing
-    return standing is not None and standing.plan.starts_at is not None
 
 
 def report_of(state: ChatState) -> dict[str, object]:

@@ -16,7 +16,7 @@ from persona_mcp.nodes.relationship import (
     reason_of,
     turn_of,
 )
-from persona_mcp.nodes.remembering import memories_of, turns_of
+from persona_mcp.nodes.remembering import memories_of, moment_of, turns_of, vectors_of
 from persona_mcp.state import interaction
 from persona_mcp.state.appraisal import Appraisal, Role
 from persona_mcp.state.errors import PersonaError
@@ -39,12 +39,15 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
     reason says so.
     """
     scene, reply, answer = state["scene"], state["verdict"].text, state.get("answer")
-    acts = await asyncio.gather(
-        taken(parts, state["message"], "received", answer.appraisal if answer else None),
-        taken(parts, reply, "returned"),
-    )
     key = (state["world_id"], state["exchange_id"])
     turns = turns_of(key, scene, state["message"], reply)
+    memories = memories_of(key, scene, turns, state["decision"].score, parts)
+    heard, said, vectors = await asyncio.gather(
+        taken(parts, state["message"], "received", answer.appraisal if answer else None),
+        taken(parts, reply, "returned"),
+        vectors_of(parts, memories, moment_of(parts, state)),
+    )
+    acts = heard, said
     return ChatUpdate(
         consequences=Consequences(
             turns=turns,
@@ -61,7 +64,8 @@ async def relate(parts: Parts, state: ChatState) -> ChatUpdate:
                 for number, act in enumerate(acts)
             ),
             feelings=(feelings_of(parts, scene, acts),),
-            memories=memories_of(key, scene, turns, state["decision"].score, parts),
+            memories=memories,
+            vectors=vectors,
         )
     )
 

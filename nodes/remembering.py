@@ -1,21 +1,66 @@
 """What is kept of an exchange: its turns and who heard them, and the memories made of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from persona_mcp.nodes.chat_state import Scene
+import structlog
+
+from persona_mcp.nodes.chat_state import ChatState, Scene
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.state.commit import NewTurn
 from persona_mcp.state.continuation import Score
+from persona_mcp.state.embedding import pack
+from persona_mcp.state.errors import PersonaError
 from persona_mcp.state.ids import id_within
+from persona_mcp.state.index.work import Vectors
+from persona_mcp.state.interaction import talk_cost
 from persona_mcp.state.memory import importance
 from persona_mcp.state.memory.importance import Importance, Interests, Occasion
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.persona import Persona
 
+log = structlog.get_logger(__name__)
+
 HEARD = 0.8
 """A listener's memory weighs this much of the speaker's. Source: chosen here."""
 LEAST = 0.1
+
+
+def moment_of(parts: Parts, state: ChatState) -> float:
+    """Return when the exchange is over: simulated time passes by what talking costs alone."""
+    if not is_simulated(state):
+        return parts.now()
+    words = len(state["verdict"].text.split())
+    return state["scene"].now + talk_cost(words, parts.laws.effects.interaction)
+
+
+def is_simulated(state: ChatState) -> bool:
+    """Tell whether the time of a talk is simulated: then no clock is read, and none is written."""
+    standing = state["scene"].standing
+    return standing is not None and standing.plan.starts_at is not None
+
+
+async def vectors_of(parts: Parts, memories: Sequence[NewMemory], now: float) -> Vectors | None:
+    """Embed what will be remembered, so that its vectors are in the same write.
+
+    Args:
+        parts: For the embedder.
+        memories: What.
+        now: When it is written; the day stands in the texts.
+
+    Returns:
+        None where there is no embedder, or it fails: then the outbox worker embeds it later.
+    """
+    texts = sorted({memory.indexed_text(now) for memory in memories})
+    if parts.embedder is None or not texts:
+        return None
+    try:
+        found = await parts.embedder.embed_documents(texts)
+    except PersonaError as error:
+        log.warning("embedded later", reason=error.message, code=error.code)
+        return None
+    packed = map(pack, found)
+    return Vectors(parts.embedder.model_id, dict(zip(texts, packed, strict=True)))
 
 
 def turns_of(

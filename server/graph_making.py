@@ -87,5 +87,5 @@ def parts_of(
         now=time.time,
         written=indexer.wake,
         outgrown=summaries.ask,
-        claim=indexer.claim,
+        embedder=embedder,
     )

@@ -1,4 +1,4 @@
-"""The one write of an exchange: turns, effects, caches, memories and outbox, all or nothing."""
+"""The one write of an exchange: turns, effects, caches, memories, vectors; all or nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import id_within
-from persona_mcp.state.index.work import Claim
+from persona_mcp.state.index.work import Vectors
 from persona_mcp.state.memory.memory import NewMemory
-from persona_mcp.state.memory.store import Source, add_memories, add_uses
+from persona_mcp.state.memory.store import Source, add_memories
+from persona_mcp.state.memory.uses import add_uses
 from persona_mcp.state.prepared import Prepared
 
 ADD_TURNS = Prepared(insert(tables.Turn))
@@ -59,7 +60,7 @@ class Commit:
         used_memories: Ids of the memories that were in the prompt.
         report: Columns of the exchange: response, score, tokens and so on.
         ends: Why the conversation is over with it; None if it is not.
-        claim: Whose work it is to embed the memories; None for whoever finds it.
+        vectors: Of the memories, where they could be embedded in time.
     """
 
     lease: Lease
@@ -71,11 +72,14 @@ class Commit:
     used_memories: tuple[str, ...]
     report: Mapping[str, Any]
     ends: str | None = None
-    claim: Claim | None = None
+    vectors: Vectors | None = None
 
 
-async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> None:
+async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> bool:
     """Write an exchange as done; writing it again changes nothing.
+
+    Returns:
+        Whether there is work left for the index.
 
     Raises:
         Conflict: Another run has taken the conversation; nothing was written.
@@ -83,10 +87,10 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
     """
     lease = commit.lease
 
-    def write(connection: Connection) -> None:
+    def write(connection: Connection) -> bool:
         status = statements.STATUS.scalar(connection, world=lease.world_id, key=lease.exchange_id)
         if status == "done":
-            return
+            return True
         turn_count = statements.HELD_TURNS.scalar(
             connection, world=lease.world_id, key=lease.conversation_id, holder=lease.owner
         )
@@ -112,8 +116,14 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
             )
         numbers = {turn.id: turn_count + n for n, turn in enumerate(commit.turns, start=1)}
         where = (lease.conversation_id, lease.exchange_id)
-        source = Source(*where, numbers)
-        add_memories(connection, lease.world_id, commit.memories, commit.at, source, commit.claim)
+        work = add_memories(
+            connection,
+            lease.world_id,
+            commit.memories,
+            commit.at,
+            Source(*where, numbers),
+            commit.vectors,
+        )
         add_uses(connection, lease.world_id, commit.used_memories, *where, commit.at)
         finish(connection, commit, turn_count)
         if commit.ends is not None:
@@ -125,8 +135,9 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
                 commit.at,
                 params,
             )
+        return work
 
-    await database.write(write)
+    return await database.write(write)
 
 
 def feeling_ids(lease: Lease, change: FeelingChange) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from persona_mcp.state.emotion import Impulses
 from persona_mcp.state.errors import NotFound
 from persona_mcp.state.feelings import COOLDOWNS, FeelingChange, add_feeling_change
 from persona_mcp.state.inline_database import InlineDatabase
-from persona_mcp.state.memory.store import THERE
+from persona_mcp.state.memory.uses import THERE
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.prepared import Prepared
 from persona_mcp.state.relationship_store import to_logged

@@ -15,7 +15,6 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -33,7 +32,6 @@ from persona_mcp.state.embedding import Embedder, pack
 from persona_mcp.state.errors import Cancelled, PersonaError
 from persona_mcp.state.index.exact import found, its_memory
 from persona_mcp.state.index.synced import SyncedIndex
-from persona_mcp.state.index.work import Claim
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.worker import Worker
 
@@ -44,16 +42,6 @@ O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other store
 V = tables.MemoryVector
 SEQS = listed_numbers("seqs")
 CLAIMS = Prepared(select(O.claimed_by).where(O.claimed_until >= bindparam("now")).distinct())
-OURS = Prepared(
-    select(O.seq)
-    .where(
-        O.claimed_until >= bindparam("now"),
-        O.claimed_by == bindparam("process"),
-        O.operation == "upsert",
-    )
-    .order_by(O.seq)
-    .limit(bindparam("most", type_=INTEGER))
-)
 FREE = Prepared(
     select(O.seq, O.attempts)
     .where(
@@ -157,10 +145,6 @@ class Indexer(Worker):
         """Newest `seq` of a vector at the last look; None before the first one."""
         self._more = True
         """Whether the last batch left something behind; what is written later wakes the worker."""
-        self._ours_last = False
-        """Whether the last batch was of what this process wrote."""
-        self._at_work = asyncio.Lock()
-        """Held for a batch: what is claimed as it is written is taken up for being ours alone."""
 
     async def turn(self) -> None:
         """Have the index follow what is gone and new, now and then, and embed what is new."""
@@ -194,19 +178,11 @@ class Indexer(Worker):
             self._embedded.add(row.world_id)
             self._seen = max(self._seen, row.newest)
 
-    def claim(self) -> Claim:
-        """Return the claim of this worker on what its process writes now."""
-        return Claim(self._process, self._now() + self._limits.claim_s)
-
     async def work_off(self) -> int:
         """Embed one batch of the outbox; return how many rows were done or given up."""
-        async with self._at_work:
-            claimed = await self._claim()
-            if claimed:
-                await self._carry_out(claimed)
-            return len(claimed)
-
-    async def _carry_out(self, claimed: Sequence[Row[Any]]) -> None:
+        claimed = await self._claim()
+        if not claimed:
+            return 0
         seqs = [c.seq for c in claimed]
         try:
             there = {(c.world_id, c.id): c for c in claimed if c.id is not None}
@@ -218,6 +194,7 @@ class Indexer(Worker):
         except Exception as error:
             await self._put_back(seqs, error)
             raise
+        return len(claimed)
 
     async def pending(self, worlds: Collection[str] | None = None) -> int:
         """Count the outbox rows of these worlds, else of all, that are still to be embedded."""
@@ -273,22 +250,18 @@ class Indexer(Worker):
         return V.world_id == world_id, V.model_id == self._embedder.model_id
 
     async def _claim(self) -> list[Row[Any]]:
-        """Take what is ours, or what nobody works on: new rows, then one that failed, alone.
+        """Take what nobody works on: new rows, then one that failed, alone.
 
-        Where there is both, each gets its turn: neither a busy process nor an import holds up the
-        other's. Each row comes with its memory, which may be gone.
+        Each row comes with its memory, which may be gone.
         """
         now, most = self._now(), self._limits.batch
         free = {"now": now, "tries": self._limits.attempts}
 
-        def look(connection: Connection) -> tuple[list[Row[Any]], list[str] | None]:
+        def look(connection: Connection) -> list[str] | None:
             owners = [row[0] for row in CLAIMS.all(connection, now=now) if row[0]]
             gone = [owner for owner in owners if self._is_gone(owner)]
             is_free = FREE.first(connection, **free, gone=gone, most=1) is not None
-            ours = OURS.all(connection, now=now, process=self._process, most=most)
-            seqs = [row.seq for row in ours]
-            claimed = list(CLAIMED.all(connection, seqs=seqs)) if seqs else []
-            return claimed, gone if is_free else None
+            return gone if is_free else None
 
         def claim(connection: Connection, gone: list[str]) -> list[Row[Any]]:
             found = FREE.all(connection, **free, gone=gone, most=most)
@@ -299,28 +272,17 @@ class Indexer(Worker):
             CLAIM.run(connection, {"seqs": seqs, "process": self._process, "until": until})
             return list(CLAIMED.all(connection, seqs=seqs))
 
-        # What was claimed as it was written is not under way: this worker does a batch at a time.
-        ours, gone = await self._database.read(look)
-        if ours and (gone is None or not self._ours_last):
-            self._more, self._ours_last = gone is not None or len(ours) == most, True
-            return ours
-        self._ours_last = False
-        if gone is None:
-            return []
-        found = await self._database.write_unsynced(claim, gone)
-        self._more = self._more or bool(ours)
-        return found
+        gone = await self._database.read(look)  # most often there is nothing to write
+        return [] if gone is None else await self._database.write_unsynced(claim, gone)
 
     async def _put_back(self, seqs: list[int], error: Exception) -> None:
         """Let others have the rows; a try without an embedder, or cut off, does not count."""
-        # What was claimed as it was written has not been counted yet.
-        tries: ColumnElement[int] = case((O.attempts == 0, 1), else_=O.attempts)
-        reason = type(error).__name__
+        reason, passing = type(error).__name__, False
         if isinstance(error, PersonaError):
             reason = error.message
             passing = error.retryable and error.data.get("status") not in REFUSED
-            if passing or isinstance(error, Cancelled):
-                tries = tries - 1
+            passing |= isinstance(error, Cancelled)
+        tries = O.attempts - int(passing)
 
         def write(connection: Connection) -> None:
             connection.execute(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Double, String, bindparam, delete, insert, select
 
@@ -36,16 +36,16 @@ LEARN = Prepared(insert(V))
 
 
 @dataclass(frozen=True)
-class Claim:
-    """Whose work something is from the start: then nobody need look for it and claim it.
+class Vectors:
+    """Vectors that were made before what they are of is written.
 
     Attributes:
-        claimed_by: The process that does it, as `Liveness` names it.
-        claimed_until: When others may, seconds since the epoch, by the clock of leases.
+        model_id: Of the embedder.
+        packed: As `embedding.pack` does, by the text that was embedded.
     """
 
-    claimed_by: str
-    claimed_until: float
+    model_id: str
+    packed: Mapping[str, bytes]
 
 
 def add_work(
@@ -54,7 +54,6 @@ def add_work(
     work: Work,
     versions: Mapping[str, int],
     now: float,
-    claim: Claim | None = None,
 ) -> None:
     """Write work for the index, inside the transaction that makes it necessary.
 
@@ -64,9 +63,7 @@ def add_work(
         work: Whether the vectors are to be made anew, or the index is to forget them.
         versions: Of the memories, by their ids.
         now: Seconds since the epoch, UTC.
-        claim: Whose work it is; None for whoever finds it.
     """
-    claimed = vars(claim) if claim else {}
     rows = [
         {
             "world_id": world_id,
@@ -74,12 +71,39 @@ def add_work(
             "operation": work,
             "version": version,
             "created_at": now,
-            **claimed,
         }
         for id, version in versions.items()
     ]
     if rows:
         ADD_WORK.run(connection, rows)
+
+
+def learn(connection: Connection, rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> set[str]:
+    """Write the vectors of memories that are added in this transaction.
+
+    Args:
+        connection: That transaction.
+        rows: The memories, as rows.
+        vectors: Of what was embedded before; another text has none.
+
+    Returns:
+        The ids of those that have one.
+    """
+    found = [
+        {
+            "world_id": row["world_id"],
+            "memory_id": row["id"],
+            "persona_id": row["persona_id"],
+            "model_id": vectors.model_id,
+            "version": row["version"],
+            "vector": vectors.packed[row["indexed_text"]],
+        }
+        for row in rows
+        if row["indexed_text"] in vectors.packed
+    ]
+    if found:
+        LEARN.run(connection, found)
+    return {row["memory_id"] for row in found}
 
 
 def hide(connection: Connection, world_id: str, versions: Mapping[str, int], now: float) -> None:

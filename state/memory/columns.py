@@ -68,7 +68,7 @@ def numbers_of(*which: SQLColumnExpression[bool]) -> Prepared:
 def uses_of(*which: SQLColumnExpression[bool]) -> Prepared:
     """Return the query for how often memories were used, and when last, a row a block.
 
-    As `memory.store.uses_of` has it: a memory counts once a conversation, at its first use there.
+    As `memory.uses.uses_of` has it: a memory counts once a conversation, at its first use there.
     By an outer join, since SQLite would begin an inner one with all uses in the world.
     """
     first = (

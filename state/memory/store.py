@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     String,
     and_,
     bindparam,
@@ -22,8 +21,9 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.ids import new_id
-from persona_mcp.state.index.work import Claim, add_work
+from persona_mcp.state.index.work import Vectors, add_work, learn
 from persona_mcp.state.memory.memory import Memory, NewMemory, Revision, WholeMemory
+from persona_mcp.state.memory.uses import USED, add_uses, uses_of
 from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared, listed
 
@@ -47,7 +47,6 @@ BY_IDS = Prepared(
 REST = Prepared(
     select(M.importance_terms, M.details, M.origin).where(M.world_id == WORLD, M.id.in_(IDS))
 )
-THERE = Prepared(select(M.id).where(M.world_id == WORLD, M.id.in_(IDS)).order_by(M.seq))
 REVISIONS = Prepared(
     select(R.version, R.before, R.replaced_at)
     .where(R.world_id == WORLD, R.memory_id.in_(IDS))
@@ -56,26 +55,6 @@ REVISIONS = Prepared(
 WITNESSES = Prepared(select(W.party_id).where(W.world_id == WORLD, W.memory_id.in_(IDS)))
 ADD = Prepared(insert(M))
 ADD_WITNESSES = Prepared(insert(W))
-ADD_USES = Prepared(insert(U))
-
-
-def uses_of(*which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    """Return the query for how often memories were used, and when last.
-
-    A memory counts once a conversation, at its first use there: else what is recalled would be
-    recalled the more for it.
-    """
-    first = (
-        select(U.memory_id, func.min(U.at).label("at"))
-        .where(U.world_id == WORLD, U.active, *which)
-        .group_by(U.memory_id, U.conversation_id)
-        .subquery()
-    )
-    times, last = func.count().label("times"), func.max(first.c.at).label("last")
-    return select(first.c.memory_id, times, last).group_by(first.c.memory_id)
-
-
-USED = Prepared(uses_of(U.memory_id.in_(IDS)))
 
 
 @dataclass(frozen=True)
@@ -271,9 +250,9 @@ def add_memories(
     memories: Sequence[NewMemory],
     now: float,
     source: Source | None = None,
-    claim: Claim | None = None,
-) -> None:
-    """Write memories, their witnesses and the work for the index, inside a transaction.
+    vectors: Vectors | None = None,
+) -> bool:
+    """Write memories, their witnesses and vectors or the work for the index, in a transaction.
 
     Args:
         connection: That transaction.
@@ -281,11 +260,15 @@ def add_memories(
         memories: None of which is there yet.
         now: Seconds since the epoch, UTC.
         source: The exchange that they come from, if one.
-        claim: Whose work the index's is; None for whoever finds it.
+        vectors: Of their texts, where they were embedded before.
+
+    Returns:
+        Whether there is work left for the index.
     """
     if not memories:
-        return
-    ADD.run(connection, [values_of(world_id, memory, now, source) for memory in memories])
+        return False
+    rows = [values_of(world_id, memory, now, source) for memory in memories]
+    ADD.run(connection, rows)
     ADD_WITNESSES.run(
         connection,
         [
@@ -294,7 +277,10 @@ def add_memories(
             for party in sorted({m.persona_id, *m.witnesses})
         ],
     )
-    add_work(connection, world_id, "upsert", {m.id: 1 for m in memories}, now, claim)
+    known = learn(connection, rows, vectors) if vectors else set[str]()
+    work = {row["id"]: row["version"] for row in rows if row["id"] not in known}
+    add_work(connection, world_id, "upsert", work, now)
+    return bool(work)
 
 
 def values_of(
@@ -326,35 +312,6 @@ def values_of(
         "created_at": now,
         "updated_at": now,
     }
-
-
-def add_uses(
-    connection: Connection,
-    world_id: str,
-    memory_ids: Sequence[str],
-    conversation_id: str,
-    exchange_id: str,
-    now: float,
-) -> None:
-    """Write that memories were in the prompt of an exchange, inside its transaction.
-
-    One that was deleted meanwhile is passed over: the exchange is not lost over it.
-    """
-    there = THERE.all(connection, world=world_id, ids=memory_ids)
-    if there:
-        ADD_USES.run(
-            connection,
-            [
-                {
-                    "world_id": world_id,
-                    "memory_id": memory_id,
-                    "exchange_id": exchange_id,
-                    "conversation_id": conversation_id,
-                    "at": now,
-                }
-                for (memory_id,) in there
-            ],
-        )
 
 
 def read_memories(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, String, bindparam, case, func, select
 from persona_mcp.state import tables
 from persona_mcp.state.memory.params import RetentionParams
 from persona_mcp.state.memory.retention import retention
-from persona_mcp.state.memory.store import uses_of
+from persona_mcp.state.memory.uses import uses_of
 from persona_mcp.state.moments import DAY_S
 from persona_mcp.state.prepared import Prepared
 

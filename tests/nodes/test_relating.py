@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from persona_mcp.nodes.chat_state import ChatState, Verdict
 from persona_mcp.nodes.decision import excuse_self
@@ -13,8 +14,10 @@ from persona_mcp.server.service import Service
 from persona_mcp.state.appraisal import Appraisal
 from persona_mcp.state.appraiser import Taken
 from persona_mcp.state.continuation import Party
+from persona_mcp.state.embedding import pack
+from persona_mcp.state.errors import ModelError
 from tests.calls import dump
-from tests.doubles import FixedAppraiser
+from tests.doubles import FickleEmbedder, FixedAppraiser
 from tests.nodes.steps import state
 from tests.scenes import decision, scene
 
@@ -85,3 +88,28 @@ async def test_a_turning_point_weighs_more_and_is_named_in_the_reason(service: S
     assert turned.why == "hostile and unreliable, a promise broken: “Hello.”"
     assert plain.why == "hostile and unreliable: “Hello.”"
     assert (turned.origin.appraiser, turned.origin.note) == ("model", "as told")
+
+
+async def test_what_will_be_remembered_is_embedded_for_the_same_write(service: Service) -> None:
+    made = (await relate(service.parts, replied()))["consequences"]
+
+    texts = [memory.indexed_text(service.parts.now()) for memory in made.memories]
+    assert made.vectors is not None
+    assert made.vectors.model_id == service.embedder.model_id
+    assert made.vectors.packed == {
+        text: pack(vector)
+        for text, vector in zip(texts, await service.embedder.embed_documents(texts), strict=True)
+    }
+
+
+async def test_an_embedder_that_fails_leaves_what_will_be_remembered_for_later(
+    service: Service,
+) -> None:
+    down = FickleEmbedder()
+    down.fault = ModelError("the embedder did not answer")
+
+    with capture_logs() as logs:
+        made = (await relate(replace(service.parts, embedder=down), replied()))["consequences"]
+
+    assert (made.vectors, len(made.memories)) == (None, 2)
+    assert [(entry["event"], entry["code"]) for entry in logs] == [("embedded later", "llm_error")]

@@ -13,7 +13,7 @@ from persona_mcp.state.emotion import EmotionParams
 from persona_mcp.state.exchanges import ExchangeStore, Lease
 from persona_mcp.state.feelings import FeelingChange
 from persona_mcp.state.ids import derived_id
-from persona_mcp.state.index.work import Claim
+from persona_mcp.state.index.work import Vectors
 from persona_mcp.state.interaction import InteractionParams
 from persona_mcp.state.memory.memory import NewMemory
 from persona_mcp.state.memory.store import Source, add_memories
@@ -151,13 +151,13 @@ async def remember(
     values: dict[str, Any] | None = None,
     now: float = NOW,
     world_id: str = "main",
-    claim: Claim | None = None,
+    vectors: Vectors | None = None,
     **more: Any,
 ) -> None:
-    """Store a memory with its witnesses and its outbox row; `values` are set afterwards."""
+    """Store a memory with its witnesses, and its vector or its outbox row; then set `values`."""
     with database.writing() as connection:
         memory = new_memory(id, content, **more)
-        add_memories(connection, world_id, [memory], now, Source("c1", "x1", {}), claim)
+        add_memories(connection, world_id, [memory], now, Source("c1", "x1", {}), vectors)
         connection.execute(
             update(tables.Memory)
             .where(tables.Memory.world_id == world_id, tables.Memory.id == id)

@@ -1,6 +1,7 @@
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -9,8 +10,10 @@ from persona_mcp.state import tables
 from persona_mcp.state.commit import commit_exchange
 from persona_mcp.state.conversations import ConversationStore
 from persona_mcp.state.database import Database
+from persona_mcp.state.embedding import pack
 from persona_mcp.state.errors import Conflict
 from persona_mcp.state.exchanges import ExchangeStore
+from persona_mcp.state.index.work import Vectors
 from persona_mcp.state.persona import Persona
 from persona_mcp.state.personas import PersonaStore
 from tests.state.rows import (
@@ -65,6 +68,37 @@ async def test_a_commit_writes_everything_that_an_exchange_leaves_behind(
     conversation = await ConversationStore(database).get("main", "c1")
     assert (conversation.head_exchange_id, conversation.turn_count) == ("x1", 2)
     assert conversation.updated_at == NOW + 1
+
+
+async def test_what_was_embedded_before_is_committed_with_its_vector_and_the_rest_is_work(
+    database: Database, mara: Persona
+) -> None:
+    lease = await begin(database)
+    memories = new_memory("m1", "The ice broke."), new_memory("m2", "Ann sells bread.")
+    vector = pack(np.array([0.6, 0.8], dtype=np.float32))
+    vectors = Vectors("double-64", {memories[0].indexed_text(NOW): vector})
+
+    whole = commit_of(lease, mara, memories=memories, vectors=vectors)
+    assert await commit_exchange(database, whole, PARAMS)
+
+    (row,) = await rows_of(database, tables.MemoryVector)
+    assert (row.memory_id, row.persona_id, row.version) == ("m1", "mara", 1)
+    assert (row.model_id, row.vector) == ("double-64", vector)
+    assert [row.memory_id for row in await rows_of(database, tables.OutboxEntry)] == ["m2"]
+
+
+async def test_a_commit_of_which_all_is_embedded_leaves_no_work(
+    database: Database, mara: Persona
+) -> None:
+    lease = await begin(database)
+    memory = new_memory("m1")
+    vectors = Vectors("double-64", {memory.indexed_text(NOW): b"\0\0"})
+
+    assert not await commit_exchange(
+        database, commit_of(lease, mara, memories=(memory,), vectors=vectors), PARAMS
+    )
+
+    assert await rows_of(database, tables.OutboxEntry) == []
 
 
 async def test_a_commit_that_comes_twice_changes_nothing(database: Database, mara: Persona) -> None:

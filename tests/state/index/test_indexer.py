@@ -10,16 +10,16 @@ from persona_mcp.config.database import open_database
 from persona_mcp.config.settings import Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
-from persona_mcp.state.embedding import Vector, unpack
+from persona_mcp.state.embedding import Vector, pack, unpack
 from persona_mcp.state.errors import InvalidParams, ModelError, PersonaError
 from persona_mcp.state.index.exact import ExactIndex
 from persona_mcp.state.index.indexer import Indexer, IndexerLimits
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.index.vector_index import VectorIndex
-from persona_mcp.state.index.work import Claim
+from persona_mcp.state.index.work import Vectors
 from persona_mcp.state.memory.changes import MemoryChanges
 from tests.doubles import FickleEmbedder, FixedClock
-from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
+from tests.state.rows import NOW, PROCESS, new_memory, nobody_is_gone, remember, rows_of
 
 pytestmark = pytest.mark.anyio
 
@@ -62,10 +62,6 @@ def make(database: Database, world: str, embedder: FickleEmbedder, clock: FixedC
 
 async def embedded(database: Database) -> list[str]:
     return [row.memory_id for row in await rows_of(database, V, V.memory_id)]
-
-
-async def embedded_last(database: Database) -> list[str]:
-    return [row.memory_id for row in await rows_of(database, V, V.seq)]
 
 
 async def waiting(database: Database) -> list[tuple[str, int, str | None]]:
@@ -157,7 +153,7 @@ async def test_two_that_have_one_worker_work_off_embed_each_memory_once(
     database: Database, make: Make, embedder: FickleEmbedder
 ) -> None:
     indexer = make()
-    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
+    await remember(database, "m1", "The harbour froze.")
 
     done = await asyncio.gather(indexer.work_off(), indexer.work_off())
 
@@ -251,72 +247,6 @@ async def test_the_worker_waits_for_an_embedder_that_is_down(
     assert {(entry["event"], entry.get("code")) for entry in logs} == {
         ("outbox waits", "llm_error")
     }
-
-
-async def test_what_is_claimed_as_it_is_written_is_embedded_without_another_claim(
-    database: Database, make: Make
-) -> None:
-    indexer, other = make(), make(process=OTHER)
-    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
-    await remember(database, "m2", "The ice broke.")
-    assert await waiting(database) == [("m1", 0, PROCESS), ("m2", 0, None)]
-
-    assert [await other.work_off() for _ in range(2)] == [1, 0]
-    assert await waiting(database) == [("m1", 0, PROCESS)]
-    assert [await indexer.work_off() for _ in range(2)] == [1, 0]
-
-    assert await embedded(database) == ["m1", "m2"]
-    assert await waiting(database) == []
-
-
-async def test_what_a_process_writes_and_what_others_left_take_turns(
-    database: Database, make: Make
-) -> None:
-    indexer = make()
-    for number in range(2 * LIMITS.batch):
-        await remember(database, f"free{number}", f"The ice broke {number} times.")
-    done = list[str]()
-    for number in range(4):
-        await remember(database, f"ours{number}", "The harbour froze.", claim=indexer.claim())
-        await indexer.work_off()
-        done.append(next(id for id in reversed(await embedded_last(database)))[:4])
-
-    assert done == ["ours", "free", "ours", "free"]
-    assert await work_off_all(indexer) == 1
-    assert await waiting(database) == []
-
-
-async def test_what_was_claimed_as_it_was_written_is_free_when_the_claim_ends_or_its_process_has(
-    database: Database, make: Make, clock: FixedClock
-) -> None:
-    await remember(database, "m1", "The harbour froze.", claim=make().claim())
-
-    assert await make(process=OTHER).work_off() == 0
-    assert await make(process=OTHER, is_gone=lambda name: name == PROCESS).work_off() == 1
-    await remember(database, "m2", "The ice broke.", claim=make().claim())
-    clock.now += LIMITS.claim_s + 1
-    assert await make(process=OTHER).work_off() == 1
-
-    assert await embedded(database) == ["m1", "m2"]
-
-
-async def test_a_try_of_what_was_claimed_as_it_was_written_counts_as_one(
-    database: Database, make: Make, embedder: FickleEmbedder
-) -> None:
-    indexer = make()
-    await remember(database, "m1", "The harbour froze.", claim=indexer.claim())
-    embedder.fault = RuntimeError("a defect")
-    with pytest.raises(RuntimeError):
-        await indexer.work_off()
-    assert await waiting(database) == [("m1", 1, None)]
-
-    await remember(database, "m2", "The ice broke.", claim=indexer.claim())
-    embedder.fault = DOWN
-    for _ in range(2):  # each has its turn
-        with pytest.raises(ModelError):
-            await indexer.work_off()
-
-    assert await waiting(database) == [("m1", 1, None), ("m2", 0, None)]
 
 
 async def test_a_doubled_row_of_the_outbox_does_no_harm(database: Database, make: Make) -> None:
@@ -445,10 +375,13 @@ async def test_an_index_that_does_not_answer_does_not_stop_the_embedding(
 
 
 async def test_the_index_follows_what_another_process_embeds_though_nobody_searches_it(
-    database: Database, make: Make, chroma: VectorIndex
+    database: Database, make: Make, chroma: VectorIndex, embedder: FickleEmbedder
 ) -> None:
     others = [f"m{number}" for number in range(LIMITS.batch)]
-    indexer, beside = make(chroma), make(process="host-2")
+    text = new_memory("m1", "The harbour thawed.").indexed_text(NOW)
+    (vector,) = await embedder.embed_documents([text])
+    with_it = Vectors(MODEL, {text: pack(vector)})
+    indexer = make(chroma)
 
     async def until_it_has(expected: Sequence[str]) -> None:
         async with asyncio.timeout(GIVE_UP_S):
@@ -459,8 +392,7 @@ async def test_the_index_follows_what_another_process_embeds_though_nobody_searc
     await remember(database, "ours", "The harbour froze.")
     await until_it_has(["ours"])
     for id in others:
-        await remember(database, id, "The harbour thawed.", claim=Claim("host-2", NOW + 30))
-    await work_off_all(beside)
+        await remember(database, id, "The harbour thawed.", vectors=with_it)
     await until_it_has(["ours", *others])
     indexer.stop()
     await worker

@@ -17,7 +17,8 @@ from persona_mcp.state.index.work import KEPT_S, hide
 from persona_mcp.state.memory.changes import Change, MemoryChanges
 from persona_mcp.state.memory.memories import search_words
 from persona_mcp.state.memory.memory import NewMemory, WholeMemory
-from persona_mcp.state.memory.store import MemoryStore, add_uses
+from persona_mcp.state.memory.store import MemoryStore
+from persona_mcp.state.memory.uses import add_uses
 from tests.doubles import WordEmbedder
 from tests.state.rows import NOW, PROCESS, nobody_is_gone, remember, rows_of
 

@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 
 from persona_mcp.state.database import Database
 from persona_mcp.state.memory.columns import BLOCK, M, block_of, read_columns
-from persona_mcp.state.memory.store import add_uses
+from persona_mcp.state.memory.uses import add_uses
 from tests.state.rows import NOW, fill
 
 pytestmark = pytest.mark.anyio

@@ -15,13 +15,12 @@ from persona_mcp.state.memory.memories import (
 )
 from persona_mcp.state.memory.store import (
     BY_IDS,
-    USED,
     WITNESSES,
     Source,
     add_memories,
-    add_uses,
     read_memories,
 )
+from persona_mcp.state.memory.uses import USED, add_uses
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.prepared import Prepared
 from tests.state.rows import NOW, new_memory, remember, rows_of

@@ -14,7 +14,8 @@ from persona_mcp.state.errors import Conflict, NotFound
 from persona_mcp.state.memory.memory import WholeMemory
 from persona_mcp.state.memory.merging import Apart, Merge, Merging, merge, plan_merges, take_apart
 from persona_mcp.state.memory.params import ConsolidationParams
-from persona_mcp.state.memory.store import add_uses, read_memories, whole_of
+from persona_mcp.state.memory.store import read_memories, whole_of
+from persona_mcp.state.memory.uses import add_uses
 from tests.doubles import WordEmbedder
 from tests.state.rows import NOW, remember, rows_of
 

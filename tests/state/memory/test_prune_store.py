@@ -19,7 +19,7 @@ from persona_mcp.state.memory.decay_store import DecayStore
 from persona_mcp.state.memory.memories import search_words
 from persona_mcp.state.memory.params import PruningParams, RetentionParams
 from persona_mcp.state.memory.prune_store import PruneStore
-from persona_mcp.state.memory.store import add_uses
+from persona_mcp.state.memory.uses import add_uses
 from persona_mcp.state.memory.words import statistics
 from tests.state.rows import NOW, fill, remember, rows_of
 
