@@ -51,9 +51,9 @@ async def vectors_of(parts: Parts, memories: Sequence[NewMemory], now: float) ->
     Returns:
         None where there is no embedder, or it fails: then the outbox worker embeds it later.
     """
-    texts = sorted({memory.indexed_text(now) for memory in memories})
-    if parts.embedder is None or not texts:
+    if parts.embedder is None or not memories:
         return None
+    texts = sorted({memory.indexed_text(now) for memory in memories})
     try:
         found = await parts.embedder.embed_documents(texts)
     except PersonaError as error:
