@@ -11,7 +11,6 @@ from persona_mcp.state.appraiser import Appraiser
 from persona_mcp.state.continuation import ContinuationParams
 from persona_mcp.state.database import Database
 from persona_mcp.state.effects import EffectParams
-from persona_mcp.state.embedding import Embedder
 from persona_mcp.state.memory.importance_params import ImportanceParams
 from persona_mcp.state.model import ChatModel
 from persona_mcp.state.prompt_params import PromptParams
@@ -19,6 +18,7 @@ from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import SummaryParams
 
 if TYPE_CHECKING:  # it takes NumPy, which who needs only the laws can do without
+    from persona_mcp.state.embedding import Embedder
     from persona_mcp.state.memory.search import MemorySearch
 
 
@@ -90,7 +90,7 @@ class Parts:
     written: Callable[[], None]
     outgrown: Callable[[Outgrown], None]
     accept: "Callable[[Mapping[str, Any], ChatContext], Awaitable[ChatIds]] | None" = None
-    embedder: Embedder | None = None
+    embedder: "Embedder | None" = None
 
 
 class ChatContext(BaseModel):
