@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.instant import BareGraph, CountedEmbedder, HashEmbedder, InstantModel, message
+from benchmarks.instant import BareGraph, HashEmbedder, InstantModel, RecordingEmbedder, message
 from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
 from persona_mcp.config.loading import load_settings
@@ -48,7 +48,6 @@ MS = 1000.0
 LEAST_MS = 0.05
 """Threads that take less than this at every point are not shown."""
 CPU_BAR_MS, GROWTH_BAR, CHECKPOINT_BAR = 12.0, 1.1, 2000.0
-PROBES = 40
 BARE_RUNS = 20
 
 
@@ -68,7 +67,7 @@ class Figures:
     Attributes:
         exchange: The point: 10, 100, 1,000.
         cpu_ms: Processor time of all threads, embeddings included, in milliseconds.
-        own_ms: The same without the embeddings.
+        own_ms: The same without the embeddings: the same texts are embedded once more, alone.
         bare_ms: Of a bare LangGraph run, measured at the same time, in milliseconds.
         embeddings: Texts that are embedded.
         database_bytes: Growth of the database's pages since the point before.
@@ -100,7 +99,7 @@ class Talk:
     Attributes:
         service: Everything that is live.
         beside: Looks into its database; opened once, since that takes a millisecond.
-        embedder: Counts.
+        embedder: Notes what is embedded.
         bare: The graph to compare with.
         conversation_id: Which one.
         user_id: Who talks.
@@ -109,7 +108,7 @@ class Talk:
 
     service: Service
     beside: sqlite3.Connection
-    embedder: CountedEmbedder
+    embedder: RecordingEmbedder
     bare: BareGraph
     persona: str = "aria"
     user_id: str = "sam"
@@ -123,24 +122,23 @@ async def measure(settings: Settings, embedder: Embedder, points: list[int]) -> 
         embedder: The stub, or the real one.
         points: Numbers of exchanges, in order.
     """
-    counted = CountedEmbedder(embedder)
+    noting = RecordingEmbedder(embedder)
     bare_settings = settings.model_copy(update={"data_dir": settings.data_dir / "bare"})
     async with (
-        open_service(settings, InstantModel(), counted) as service,
+        open_service(settings, InstantModel(), noting) as service,
         open_checkpointer(bare_settings) as saver,
     ):
-        embedding_ms = await cost_of_embedding(embedder)
         with closing(opened(settings, "persona.db")) as beside:
-            talk = Talk(service, beside, counted, BareGraph(saver))
+            talk = Talk(service, beside, noting, BareGraph(saver))
             warm = replace(talk, persona="kira", user_id="eve")
             where: str | None = None
             for number in range(WARM_UP):
                 where = await exchange(warm, -number - 1, where)
                 await talk.bare.run(number)
-            return await figures(talk, points, embedding_ms)
+            return await figures(talk, points)
 
 
-async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Figures]:
+async def figures(talk: Talk, points: list[int]) -> list[Figures]:
     """Walk through the conversation from point to point."""
     found: list[Figures] = []
     where = await exchange(talk, 0, None)
@@ -152,7 +150,8 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
         cpu: list[float] = []
         bare: list[float] = []
         threads: list[dict[str, float]] = []
-        texts, counted = talk.embedder.texts, steps(talk.service)
+        counted = steps(talk.service)
+        talk.embedder.calls.clear()
         while number < point + AROUND:
             started = clocks()
             cpu.append(await timed(exchange(talk, number, where)))
@@ -160,7 +159,9 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
             bare += [await timed(talk.bare.run(number)) for _ in range(BARE_RUNS // AROUND)]
             number += 1
         after = sizes(talk.service.settings, number)
-        embeddings = (talk.embedder.texts - texts) / len(cpu)
+        calls = tuple(talk.embedder.calls)
+        embedding_ms = await timed(talk.embedder.again(calls)) / len(cpu)
+        embeddings = sum(1 if isinstance(one, str) else len(one) for one in calls) / len(cpu)
         new = after.exchanges - before.exchanges
         took = {step: (n - counted[step]) / len(cpu) for step, n in steps(talk.service).items()}
         cpu_ms = median(cpu)
@@ -168,7 +169,7 @@ async def figures(talk: Talk, points: list[int], embedding_ms: float) -> list[Fi
             Figures(
                 exchange=point,
                 cpu_ms=cpu_ms,
-                own_ms=cpu_ms - embeddings * embedding_ms,
+                own_ms=cpu_ms - embedding_ms,
                 bare_ms=median(bare),
                 embeddings=embeddings,
                 database_bytes=(after.database - before.database) / new,
@@ -238,15 +239,6 @@ async def exchange(talk: Talk, number: int, conversation_id: str | None) -> str:
     while talk.beside.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]:
         await asyncio.sleep(QUIET_S)
     return accepted.conversation_id
-
-
-async def cost_of_embedding(embedder: Embedder) -> float:
-    """Return the processor time of embedding one message alone, in milliseconds."""
-    await embedder.embed_query("warm up")
-    started = time.process_time()
-    for number in range(PROBES):
-        await embedder.embed_query(message(number))
-    return (time.process_time() - started) * MS / PROBES
 
 
 def opened(settings: Settings, file: str) -> sqlite3.Connection:
@@ -328,7 +320,10 @@ def show(found: dict[str, list[Figures]]) -> None:
             )
     console = Console(width=110)
     console.print(table)
-    print("per exchange; own: without the embeddings; bare: LangGraph with as many empty nodes")
+    print(
+        "per exchange; own: without the embeddings, which are made once more to be measured alone;"
+    )
+    print("bare: LangGraph with as many empty nodes")
     for name, figures in found.items():
         console.print(where_it_goes(name, figures))
     print("ms of the clock an exchange, waits included: in each node, and in all its transactions;")

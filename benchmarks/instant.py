@@ -95,17 +95,17 @@ class HashEmbedder:
         """Do nothing."""
 
 
-class CountedEmbedder:
-    """Counts the texts that another one embeds.
+class RecordingEmbedder:
+    """Notes what another one is asked for, so that it can be asked for the same once more.
 
     Attributes:
-        texts: How many so far.
+        calls: The texts of each call; one text alone is a query.
     """
 
     def __init__(self, embedder: Embedder) -> None:
         """Stand before this one."""
         self._embedder = embedder
-        self.texts = 0
+        self.calls: list[str | list[str]] = []
 
     @property
     def model_id(self) -> str:
@@ -117,14 +117,22 @@ class CountedEmbedder:
         return await self._embedder.dimension()
 
     async def embed_documents(self, texts: Sequence[str]) -> Vector:
-        """Count and pass on."""
-        self.texts += len(texts)
+        """Note and pass on."""
+        self.calls.append(list(texts))
         return await self._embedder.embed_documents(texts)
 
     async def embed_query(self, text: str) -> Vector:
-        """Count and pass on."""
-        self.texts += 1
+        """Note and pass on."""
+        self.calls.append(text)
         return await self._embedder.embed_query(text)
+
+    async def again(self, calls: Sequence[str | list[str]]) -> None:
+        """Ask for the same, one call after the other."""
+        for asked in calls:
+            if isinstance(asked, str):
+                await self._embedder.embed_query(asked)
+            else:
+                await self._embedder.embed_documents(asked)
 
     async def aclose(self) -> None:
         """Close the one behind."""
