@@ -37,7 +37,13 @@ async def load_scene(parts: Parts, state: ChatState, runtime: Runtime[ChatContex
         pair = [persona.id, user_id]
         arrows = effects.arrows_among(connection, world_id, pair, now, laws.relationships)
         window = conversations.window(
-            connection, world_id, conversation.id, persona.id, follows, parts.limits.window_turns
+            connection,
+            world_id,
+            conversation.id,
+            persona.id,
+            follows,
+            parts.limits.window_turns,
+            conversation.turns_each,
         )
         heard = [*(turn.content for turn in window), state["message"]]
         its = played(connection, parts, world_id, persona, user_id, heard)
@@ -95,5 +101,6 @@ def summaries_of(
     if head is None or not params.shown or conversation.turn_count < turns + params.every:
         return ()
     before = window[0].number if window else conversation.turn_count + 1
-    talk = Outgrown(world_id, conversation.id, conversation.persona_id, head)
+    its = conversation.id, conversation.persona_id, head, conversation.turns_each
+    talk = Outgrown(world_id, *its)
     return tuple(recent(connection, talk, turns, before, params))

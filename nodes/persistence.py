@@ -42,9 +42,8 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
     if is_due(before, after, limits.window_turns, parts.laws.summaries.every):
         # In a talk between personas its length is the same for all who remember it.
         for owner in sorted({memory.persona_id for memory in made.memories}):
-            parts.outgrown(
-                Outgrown(lease.world_id, lease.conversation_id, owner, lease.exchange_id)
-            )
+            its = lease.conversation_id, owner, lease.exchange_id
+            parts.outgrown(Outgrown(lease.world_id, *its, state["scene"].conversation.turns_each))
     return ChatUpdate(reply=verdict.text, head=state["exchange_id"])
 
 

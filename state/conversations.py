@@ -22,7 +22,13 @@ from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.errors import NotFound
-from persona_mcp.state.exchange import UNFINISHED, Conversation, Exchange, Turn
+from persona_mcp.state.exchange import (
+    MESSAGE_AND_REPLY,
+    UNFINISHED,
+    Conversation,
+    Exchange,
+    Turn,
+)
 from persona_mcp.state.exchanges import to_exchange
 from persona_mcp.state.prepared import Prepared, listed
 
@@ -33,7 +39,6 @@ X = tables.Exchange
 M = tables.Memory
 U = tables.MemoryUse
 E = tables.RelationshipEvent
-MESSAGE_AND_REPLY = 2
 BY_ID = Prepared(select(C).where(C.world_id == bindparam("world"), C.id == bindparam("key")))
 SPOKEN = Prepared(
     select(func.count()).where(
@@ -254,11 +259,22 @@ def window(
     reader: str,
     head_exchange_id: str | None,
     limit: int,
+    turns_each: int = 1,
 ) -> list[Turn]:
     """Return the last turns that the reader witnessed, oldest first.
 
     They are those of an exchange, of the one that it follows, and so on: a fork at an older
     exchange does not see what was said after it elsewhere.
+
+    Args:
+        connection: An open transaction.
+        world_id: Where.
+        conversation_id: Which.
+        reader: Who heard or said them.
+        head_exchange_id: The exchange that ends the line; None for nothing.
+        limit: How many turns, at most.
+        turns_each: An exchange has so many at least, of which the reader witnessed each: so many
+            fewer exchanges are looked at.
     """
     if head_exchange_id is None or limit == 0:
         return []
@@ -269,8 +285,14 @@ def window(
         reader=reader,
         head=head_exchange_id,
         most=limit,
+        deep=exchanges_of(limit, turns_each),
     )
     return [to_turn(row) for row in reversed(rows)]
+
+
+def exchanges_of(turns: int, turns_each: int) -> int:
+    """Return in how many exchanges so many turns are, where each has at least `turns_each`."""
+    return -(-turns // turns_each)
 
 
 def chain_of(most: ColumnElement[int]) -> CTE:
@@ -291,7 +313,7 @@ def chain_of(most: ColumnElement[int]) -> CTE:
 def window_query() -> Select[*tuple[Any, ...]]:
     """Return the query of `window`: it walks along the chain, then reads the turns on it."""
     world, most = bindparam("world", type_=String), bindparam("most", type_=INTEGER)
-    chain = chain_of(most)
+    chain = chain_of(bindparam("deep", type_=INTEGER))
     heard = and_(W.world_id == T.world_id, W.turn_id == T.id, W.party_id == bindparam("reader"))
     return (
         select(T)

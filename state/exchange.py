@@ -12,6 +12,8 @@ ExchangeStatus = Literal[
 ConversationKind = Literal["chat", "dialogue"]
 ConversationStatus = Literal["active", "ended"]
 UNFINISHED: tuple[ExchangeStatus, ...] = ("pending", "running")
+MESSAGE_AND_REPLY = 2
+"""Turns that an exchange of a chat has."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Conversation:
     plan: Mapping[str, Any] | None = None
     ended_at: float | None = None
     exit_reason: str | None = None
+
+    @property
+    def turns_each(self) -> int:
+        """How many turns an exchange of it has at least: a chat's the message and the reply."""
+        return MESSAGE_AND_REPLY if self.kind == "chat" else 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, String, bindparam, select
 
 from persona_mcp.state import conversations, tables
-from persona_mcp.state.conversations import chain_of, witnesses_of
+from persona_mcp.state.conversations import chain_of, exchanges_of, witnesses_of
 from persona_mcp.state.dialect import INTEGER
 from persona_mcp.state.exchange import Turn
 from persona_mcp.state.ids import derived_id
@@ -65,12 +65,14 @@ class Outgrown:
         conversation_id: Which.
         persona_id: Whose memory the summaries are.
         head: The exchange that ends the line of turns.
+        turns_each: How many turns each exchange has at least.
     """
 
     world_id: str
     conversation_id: str
     persona_id: str
     head: str
+    turns_each: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def unsummed(
         talk.persona_id,
         talk.head,
         params.deep(window, params.overdue),
+        talk.turns_each,
     )
     made = MADE.all(
         connection,
@@ -172,7 +175,7 @@ def recent(
         persona=talk.persona_id,
         talk=talk.conversation_id,
         head=talk.head,
-        deep=params.deep(window, params.shown),
+        deep=exchanges_of(params.deep(window, params.shown), talk.turns_each),
         most=params.shown,
     )
     found = [to_summary(row) for row in reversed(rows)]

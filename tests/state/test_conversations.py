@@ -155,6 +155,20 @@ async def test_turns_that_are_switched_off_are_left_out(
         assert [t.number for t in window(connection, "main", "c1", "mara", "x2", 9)] == [3, 4]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 9])
+async def test_the_window_is_the_same_where_it_is_known_that_each_exchange_has_two_turns(
+    database: Database, mara: Persona, limit: int
+) -> None:
+    for number in (1, 2, 3):
+        await talk(database, mara, number)
+
+    with database.reading() as connection:
+        plainly = window(connection, "main", "c1", "mara", "x3", limit)
+        assert window(connection, "main", "c1", "mara", "x3", limit, 2) == plainly
+
+    assert [turn.number for turn in plainly] == [1, 2, 3, 4, 5, 6][-limit:]
+
+
 @pytest.mark.parametrize(
     ("head", "limit", "numbers"),
     [("x3", 3, [4, 5, 6]), ("x2", 3, [2, 3, 4]), ("x1", 9, [1, 2]), (None, 9, []), ("x3", 0, [])],
