@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy import Connection
 
 from persona_mcp.config.checkpoints import open_checkpointer
 from persona_mcp.config.embedder import open_embedder
@@ -128,8 +129,14 @@ class Service(Store):
         await check_ours(self, request)
         lease = lease_for(request, self.process)
         until = self.now() + self.settings.conversation.lease_s
+        accepted = list[Exchange]()
+
+        def write(connection: Connection) -> Exchange:
+            accepted.append(accept(connection, request, lease, until))
+            return accepted[0]
+
         try:
-            exchange = await self.database.write(accept, request, lease, until)
+            exchange = await self.database.write(write)
             own = exchange if exchange.id == lease.exchange_id else None
             run = self.runs.start(
                 request.world_id,
@@ -139,11 +146,12 @@ class Service(Store):
                 ),
             )
         except asyncio.CancelledError:
-            # It may be stored, and the conversation taken, though nobody will run it.
-            await asyncio.shield(self._end(lease, "cancelled"))
+            if accepted:  # and maybe stored, the conversation taken, though nobody will run it
+                await asyncio.shield(self._end(lease, "cancelled"))
             raise
         except StorageUnavailable:
-            self.exchanges.leave(lease)
+            if accepted:
+                self.exchanges.leave(lease)
             raise
         return run, exchange
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -314,6 +315,23 @@ async def test_a_caller_that_goes_as_its_message_is_accepted_leaves_nothing_held
         "Still there?": "cancelled",
     }
     assert again["response"] == "Hello again."
+
+
+async def test_a_caller_that_goes_while_its_message_waits_for_others_is_let_go_at_once(
+    service: Service,
+) -> None:
+    release = threading.Event()
+    busy = asyncio.create_task(service.database.write(lambda _: release.wait(LIMIT_S)))
+    caller = asyncio.create_task(service.chat(request("Hello?")))
+    await asyncio.sleep(0)
+
+    caller.cancel()
+    await asyncio.wait([caller], timeout=LIMIT_S / 2)
+
+    assert (caller.cancelled(), busy.done()) == (True, False)
+    release.set()
+    await busy
+    assert await rows(service.database, tables.Exchange) == []
 
 
 async def test_a_long_run_keeps_its_lease(settings: Settings, model: ScriptedModel) -> None:
