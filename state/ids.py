@@ -12,7 +12,7 @@ VARIANT = str.maketrans("0123456789abcdef", 4 * "89ab")
 ID_LENGTH = 64
 TIME_DIGITS = 12
 """Of an id that begins with its time, in milliseconds since the epoch."""
-MS = 1_000_000
+NS_PER_MS = 1_000_000
 NAME_TAIL = 8
 """Room that is left behind a name for a number."""
 
@@ -28,7 +28,7 @@ def timed_id() -> str:
     Then a write changes a few pages of each index, and not one for each row. Source: UUID version 7
     of RFC 9562, of which 74 bits are random.
     """
-    return f"{time.time_ns() // MS:0{TIME_DIGITS}x}7{uuid.uuid4().hex[TIME_DIGITS + 1 :]}"
+    return f"{time.time_ns() // NS_PER_MS:0{TIME_DIGITS}x}7{uuid.uuid4().hex[TIME_DIGITS + 1 :]}"
 
 
 def id_within(world_id: str, exchange_id: str, *parts: str | int) -> str:

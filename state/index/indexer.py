@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -34,8 +33,6 @@ from persona_mcp.state.index.exact import found, its_memory
 from persona_mcp.state.index.synced import SyncedIndex
 from persona_mcp.state.prepared import Prepared, listed, listed_numbers
 from persona_mcp.state.worker import Worker
-
-log = structlog.get_logger(__name__)
 
 M = tables.Memory
 O = tables.OutboxEntry  # noqa: E741 - the table's letter, as in the other stores

@@ -29,7 +29,6 @@ from persona_mcp.state.prepared import Prepared, listed
 
 M = tables.Memory
 W = tables.MemoryWitness
-U = tables.MemoryUse
 R = tables.MemoryRevision
 WORLD = bindparam("world", type_=String)
 IDS = listed("ids")
