@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Connection, QueuePool, func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from persona_mcp.config.llm import LimitedModel
 from persona_mcp.server import metric_families as names
@@ -103,14 +103,12 @@ class Gathering:
 
 def note_at_once(service: "Service", model: ChatModel) -> None:
     """Note what the process knows by itself."""
-    metrics, pool = service.metrics, service.database.engine.pool
+    metrics, database = service.metrics, service.database
     waiting = model.waiting if isinstance(model, LimitedModel) else 0
     metrics.waiting({"replies": len(service.runs), "model": waiting, **service.limits.under_way})
-    metrics.note(names.BUILD, 1, version("persona-mcp"), service.database.engine.dialect.name)
-    if isinstance(pool, QueuePool):
-        metrics.note(names.POOL, pool.size(), "size")
-        metrics.note(names.POOL, pool.checkedin() + pool.checkedout(), "open")
-        metrics.note(names.POOL, pool.checkedout(), "used")
+    metrics.note(names.BUILD, 1, version("persona-mcp"), database.engine.dialect.name)
+    for state, count in database.connections().items():
+        metrics.note(names.POOL, count, state)
 
 
 async def gather(service: "Service") -> None:

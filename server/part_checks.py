@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from sqlalchemy import QueuePool, select
+from sqlalchemy import select
 
 from persona_mcp.server.checking import Checking, Seen
 from persona_mcp.state.dialect import POSTGRES
@@ -76,10 +76,10 @@ class PartChecks:
 
     async def pool(self) -> str:
         """Say how many connections transactions have now."""
-        pool = self._service.database.engine.pool
-        if not isinstance(pool, QueuePool):
+        found = self._service.database.connections()
+        if not found:
             return "each transaction opens a connection"
-        return f"{pool.checkedout()} of {pool.size()} connections are in use"
+        return f"{found['used']} of {found['size']} connections are in use"
 
     async def checkpoints(self) -> str:
         """Look for a checkpoint that is not there.

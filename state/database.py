@@ -17,34 +17,23 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from persona_mcp.state.database_faults import UNKNOWN, fault_of, is_explained
+from persona_mcp.state.database_faults import fault_of
 from persona_mcp.state.dialect import POSTGRES
 from persona_mcp.state.errors import StorageUnavailable
+from persona_mcp.state.transactions import (
+    PostgresTransactions,
+    SqliteTransactions,
+    Transactions,
+)
 from persona_mcp.state.watching import Unwatched, Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WRITERS = 0x506572736F6E61
-"""The advisory lock of whoever writes: "Persona"."""
-BEGIN = {
-    "sqlite": ("BEGIN", "BEGIN IMMEDIATE"),
-    POSTGRES: (None, f"SELECT pg_advisory_xact_lock({WRITERS})"),
-}
-"""The first statement of a transaction that reads and of one that writes. A read that must see one
-moment needs more of PostgreSQL than that: `READING`."""
-UNSYNCED = f"{BEGIN[POSTGRES][1]}, set_config('synchronous_commit', 'off', true)"
-"""The first statement of PostgreSQL for a write whose commit does not wait for the disk."""
-LEVELS = {True: "FULL", False: "NORMAL"}
-"""`synchronous` of SQLite, by whether a commit waits for the disk; FULL is what an engine begins
-with."""
-LEVEL = "persona synchronous"
-"""Where it is noted with a connection of SQLite."""
-READING = {POSTGRES: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 QUEUE_S = 30.0
 """Limit of the wait for a turn where nobody says otherwise, in seconds."""
 READERS = 4
@@ -71,9 +60,10 @@ class Database:
         """
         self.engine = engine
         self._queue_s = queue_s
-        name = engine.dialect.name
-        self._begin_read, self._begin_write = BEGIN[name]
-        self._reader = engine.execution_options(**READING[name]) if name in READING else engine
+        is_postgres = engine.dialect.name == POSTGRES
+        self._transactions: Transactions = (
+            PostgresTransactions(engine) if is_postgres else SqliteTransactions(engine)
+        )
         self._reads = ThreadPoolExecutor(readers, thread_name_prefix="sql reads")
         # SQLite has one writer at a time and no queue: waiting here is fair, waiting there is not.
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql writes")
@@ -89,7 +79,11 @@ class Database:
         asked = time.perf_counter()
 
         def run() -> T:
-            with self.watch.transaction("read", asked), self.reading() as connection:
+            with (
+                self.watch.transaction("read", asked),
+                translated(),
+                self._transactions.reading() as connection,
+            ):
                 return work(connection, *args, **kwargs)
 
         return await in_thread(self._reads, run, self._queue_s)
@@ -124,7 +118,11 @@ class Database:
         given_up, asked = threading.Event(), time.perf_counter()
 
         def run() -> T:
-            with self.watch.transaction("write", asked), self.writing(synced=synced) as connection:
+            with (
+                self.watch.transaction("write", asked),
+                translated(),
+                self._transactions.writing(synced=synced) as connection,
+            ):
                 result = work(connection)
                 if given_up.is_set():
                     raise GivenUp
@@ -143,9 +141,7 @@ class Database:
         Raises:
             StorageUnavailable: The database did not answer.
         """
-        with translated(), self._reader.connect() as connection:
-            if self._begin_read:
-                connection.exec_driver_sql(self._begin_read)
+        with translated(), self._transactions.reading() as connection:
             yield connection
 
     @contextmanager
@@ -159,28 +155,21 @@ class Database:
             StorageUnavailable: The database did not answer, or another process kept it locked; or
                 the connection was lost in the end, and nobody knows whether it is stored.
         """
-        ended = False
-        with translated():
-            try:
-                with self.engine.begin() as connection:
-                    self._begin(connection, synced)
-                    yield connection
-                    ended = True
-            except DBAPIError as error:
-                # PostgreSQL may have stored it and then been unable to say so.
-                if ended and error.connection_invalidated and not is_explained(error):
-                    raise StorageUnavailable(UNKNOWN) from error
-                raise
+        with translated(), self._transactions.writing(synced=synced) as connection:
+            yield connection
 
-    def _begin(self, connection: Connection, synced: bool) -> None:
-        """Begin a transaction that writes."""
-        if connection.dialect.name == POSTGRES:
-            connection.exec_driver_sql(self._begin_write if synced else UNSYNCED)
-            return
-        if connection.info.get(LEVEL, True) != synced:
-            connection.exec_driver_sql(f"PRAGMA synchronous={LEVELS[synced]}")
-            connection.info[LEVEL] = synced
-        connection.exec_driver_sql(self._begin_write)
+    def connections(self) -> dict[str, int]:
+        """Count the pool's connections: the most that are kept, those open, those in use.
+
+        Returns:
+            `size`, `open` and `used`; nothing where each transaction opens its own.
+        """
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            return {}
+        taken = pool.checkedout()
+        used = taken - self._transactions.resting
+        return {"size": pool.size(), "open": pool.checkedin() + taken, "used": used}
 
     async def aclose(self) -> None:
         """Wait for what still runs, and close every connection."""
@@ -189,7 +178,7 @@ class Database:
     def _close(self) -> None:
         self._writes.shutdown()
         self._reads.shutdown()
-        self.engine.dispose()
+        self._transactions.close()
 
 
 class GivenUp(Exception):

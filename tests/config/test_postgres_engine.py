@@ -24,11 +24,12 @@ from persona_mcp.config.database import (
 from persona_mcp.config.database_settings import DatabaseSettings
 from persona_mcp.config.postgres_engine import NumberLoader
 from persona_mcp.config.settings import Settings
-from persona_mcp.state.database import WRITERS, Database
+from persona_mcp.state.database import Database
 from persona_mcp.state.dialect import savepoint
 from persona_mcp.state.errors import DeadlineExceeded, StorageUnavailable
 from persona_mcp.state.soundness import fault_in
 from persona_mcp.state.tables import Memory, World
+from persona_mcp.state.transactions import WRITERS
 from tests.postgres import Postgres, execute, fresh_database, stored
 from tests.state.rows import fill
 
