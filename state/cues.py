@@ -9,7 +9,7 @@ from typing import Any
 from persona_mcp.state.appraisal import Bias
 from persona_mcp.state.appraiser import TurningPoint
 from persona_mcp.state.language_files import read_language_file
-from persona_mcp.state.prefilter import Expression, expression
+from persona_mcp.state.prefilter import Expression, Prefilter, expression
 
 AXES = ("warmth", "reliability", "competence", "disclosure")
 """In the order of every vector of axes here."""
@@ -51,11 +51,12 @@ class Cues:
         doubt: Size of a value of its meaning alone that counts half, > 0.
         bias: What the appraiser says of neutral lines on average, before it is taken off.
         noise: Its standard deviation on them.
-        written_out: Patterns of contractions, and what they stand for.
+        written_out: Contractions, and what they stand for.
         hearer: Finds that a text concerns its hearer.
         speaker: Finds that it concerns its speaker.
         negation: Finds a negation at the end of what stands before a phrase.
         groups: By name; the first with a turning point names it.
+        phrases: Those of all groups.
     """
 
     ridge: float
@@ -65,11 +66,12 @@ class Cues:
     doubt: float
     bias: Bias
     noise: Bias
-    written_out: Sequence[tuple[re.Pattern[str], str]]
+    written_out: Sequence[tuple[Expression, str]]
     hearer: re.Pattern[str]
     speaker: re.Pattern[str]
     negation: re.Pattern[str]
     groups: Mapping[str, Group]
+    phrases: Prefilter
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,11 @@ def find_cues(text: str, cues: Cues) -> Found:
     to_hearer = bool(cues.hearer.search(read))
     sums = [0.0] * len(AXES)
     turning_point: TurningPoint | None = None
-    for group in cues.groups.values():
-        if (group.to_hearer and not to_hearer) or not (factor := _factor(read, group, cues)):
+    for name, phrases in cues.phrases.possible(read).items():
+        group = cues.groups[name]
+        if group.to_hearer and not to_hearer:
+            continue
+        if not (factor := _factor(read, phrases, group.negatable, cues)):
             continue
         sums = [total + factor * added for total, added in zip(sums, group.adds, strict=True)]
         if factor > 0:
@@ -107,17 +112,17 @@ def find_cues(text: str, cues: Cues) -> Found:
 def written_out(text: str, cues: Cues) -> str:
     """Return the beginning of a text in lower case, with plain quotes and no contractions."""
     read = text[:READ_CHARS].casefold().translate(QUOTES)
-    for pattern, full in cues.written_out:
-        read = pattern.sub(full, read)
+    for short, full in cues.written_out:
+        read = short.sub(full, read)
     return " ".join(read.split())
 
 
-def _factor(read: str, group: Group, cues: Cues) -> float:
-    """Return 1 for a phrase of the group, `TURNED_ROUND` for a negated one, 0 for none."""
-    found = next((match for p in group.patterns if (match := p.search(read))), None)
+def _factor(read: str, phrases: Sequence[Expression], negatable: bool, cues: Cues) -> float:
+    """Return 1 for a phrase of a group, `TURNED_ROUND` for a negated one, 0 for none."""
+    found = next((match for p in phrases if (match := p.search(read))), None)
     if found is None:
         return 0.0
-    negated = group.negatable and cues.negation.search(read[: found.start()])
+    negated = negatable and cues.negation.search(read[: found.start()])
     return TURNED_ROUND if negated else 1.0
 
 
@@ -129,6 +134,7 @@ def load_cues(language: str) -> Cues:
         FileNotFoundError: There are none for this language.
     """
     data: dict[str, Any] = read_language_file("cues", language)
+    groups = {name: _group(given) for name, given in data["groups"].items()}
     return Cues(
         ridge=data["ridge"],
         steepness=data["steepness"],
@@ -137,11 +143,12 @@ def load_cues(language: str) -> Cues:
         doubt=data["doubt"],
         bias=Bias(**data["bias"]),
         noise=Bias(**data["noise"]),
-        written_out=[(re.compile(short), full) for short, full in data["written_out"]],
+        written_out=[(expression(short), full) for short, full in data["written_out"]],
         hearer=re.compile(data["hearer"]),
         speaker=re.compile(data["speaker"]),
         negation=re.compile(data["negation"]),
-        groups={name: _group(given) for name, given in data["groups"].items()},
+        groups=groups,
+        phrases=Prefilter({name: group.patterns for name, group in groups.items()}),
     )
 
 
