@@ -2,10 +2,11 @@
 
     python -m benchmarks.exchange --exchanges 1000
 
-One conversation, an instant model in this process, the work for the index included. Once with an
-embedder that costs nothing, once with the embedded one, whose embeddings are then counted apart.
-Beside it a bare LangGraph run of as many empty nodes, with the same saver, in the same process; and
-where the time goes, by node and by kind of thread.
+One conversation, an instant model in this process, the work for the index included. Its exchanges
+follow one another at once, so that what one leaves to be written soon is written with the next. Once
+with an embedder that costs nothing, once with the embedded one, whose embeddings are then counted
+apart. Before and behind them a bare LangGraph run of as many empty nodes, with the same saver, in
+the same process; and where the time goes, by node and by kind of thread.
 """
 
 import argparse
@@ -49,6 +50,7 @@ LEAST_MS = 0.05
 """Threads that take less than this at every point are not shown."""
 CPU_BAR_MS, GROWTH_BAR, CHECKPOINT_BAR = 12.0, 1.1, 2000.0
 BARE_RUNS = 20
+"""Before the exchanges about a point, and as many behind them."""
 
 
 @dataclass(frozen=True)
@@ -144,20 +146,22 @@ async def figures(talk: Talk, points: list[int]) -> list[Figures]:
     where = await exchange(talk, 0, None)
     number, before = 1, sizes(talk.service.settings, 1)
     for point in points:
-        while number < point - AROUND:
+        while number < point - AROUND - 1:
             await exchange(talk, number, where)
             number += 1
         cpu: list[float] = []
-        bare: list[float] = []
         threads: list[dict[str, float]] = []
+        bare = [await timed(talk.bare.run(number)) for number in range(BARE_RUNS)]
+        await exchange(talk, number, where)
+        number += 1
         counted = steps(talk.service)
         talk.embedder.calls.clear()
         while number < point + AROUND:
             started = clocks()
             cpu.append(await timed(exchange(talk, number, where)))
             threads.append({kind: s - started.get(kind, 0.0) for kind, s in clocks().items()})
-            bare += [await timed(talk.bare.run(number)) for _ in range(BARE_RUNS // AROUND)]
             number += 1
+        bare += [await timed(talk.bare.run(number)) for number in range(BARE_RUNS)]
         after = sizes(talk.service.settings, number)
         calls = tuple(talk.embedder.calls)
         embedding_ms = await timed(talk.embedder.again(calls)) / len(cpu)

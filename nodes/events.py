@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what runs a graph needs no LangGraph itself
     from langgraph.runtime import Runtime
 
+STORED = "stored"
+"""For this process alone: the exchange as it is done."""
 Listener = Callable[[dict[str, Any]], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
@@ -33,3 +35,9 @@ def heard_by(listener: Listener) -> Iterator[None]:
 def tell(runtime: "Runtime[Any]", event: str, **data: Any) -> None:
     """Tell of an event, with what goes with it."""
     (_listener.get() or runtime.stream_writer)({"event": event, **data})
+
+
+def tell_here(event: str, **data: Any) -> None:
+    """Tell of an event that is for this process alone: no stream has it."""
+    if listener := _listener.get():
+        listener({"event": event, **data})

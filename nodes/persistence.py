@@ -1,6 +1,7 @@
 """The last step of an exchange: everything it changes, in one write."""
 
 from persona_mcp.nodes.chat_state import ChatState, ChatUpdate
+from persona_mcp.nodes.events import STORED, tell_here
 from persona_mcp.nodes.parts import Parts
 from persona_mcp.nodes.remembering import is_simulated, moment_of
 from persona_mcp.nodes.validation import TOO_LONG
@@ -35,7 +36,9 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         ends=made.ends,
         vectors=made.vectors,
     )
-    if await commit_exchange(parts.database, commit, parts.laws.effects):
+    stored = await commit_exchange(parts.database, commit, parts.laws.effects)
+    tell_here(STORED, exchange=stored.exchange)
+    if stored.has_work:
         parts.written()
     before, limits = state["scene"].conversation.turn_count, parts.limits
     after = before + len(made.turns)

@@ -5,7 +5,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from persona_mcp.nodes.events import heard_by
+from persona_mcp.nodes.events import STORED, heard_by
 from persona_mcp.nodes.parts import ChatContext
 from persona_mcp.server.runs import Run
 from persona_mcp.state.errors import Conflict, StorageUnavailable
@@ -58,12 +58,25 @@ async def run_graph(
     context: ChatContext,
     durability: "Durability",
     graph: str = GRAPH,
-) -> None:
-    """Run a graph from what is given to its end or its interrupt, and tell of its events."""
+) -> Exchange | None:
+    """Run a graph from what is given to its end or its interrupt, and tell of its events.
+
+    Returns:
+        The exchange as it was stored; None where the graph waits for something first.
+    """
+    stored: Exchange | None = None
+
+    def hear(event: dict[str, Any]) -> None:
+        nonlocal stored
+        if (kind := event.pop("event")) == STORED:
+            stored = event["exchange"]
+        else:
+            run.emit(kind, **event)
+
     config = config_of(service, lease, graph)
     own = service.graphs.conversation if context.host else service.graphs.chat
     chosen = service.graphs.dialogue if graph == DIALOGUE else own
-    with heard_by(lambda event: run.emit(event.pop("event"), **event)):
+    with heard_by(hear):
         await chosen.ainvoke(
             given,
             config,
@@ -76,6 +89,7 @@ async def run_graph(
     if durability != "exit" or exchange.number % max(1, kept // SLACK) == 0:
         with contextlib.suppress(StorageUnavailable):  # the exchange is stored; this can wait
             await service.checkpointer.akeep(config["configurable"]["thread_id"], kept)
+    return stored
 
 
 async def keep_lease(service: "Service", lease: Lease) -> None:

@@ -361,7 +361,7 @@ async def unless_lost(work: Coroutine[Any, Any, T], lost: asyncio.Event | None) 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def guarded(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, None]) -> None:
+async def guarded(work: Coroutine[Any, Any, T], guard: Coroutine[Any, Any, object]) -> T:
     """Do the work while the guard runs; a guard that fails stops the work, and its error is raised.
 
     Raises:
@@ -370,9 +370,9 @@ async def guarded(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, No
     tasks = asyncio.create_task(work), asyncio.create_task(guard)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
+        if not tasks[0].done():
+            tasks[1].result()
+        return await tasks[0]
     finally:
         for task in tasks:
             task.cancel()

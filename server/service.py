@@ -295,8 +295,7 @@ class Service(Store):
         given = started_with(lease, exchange)
         durability: Durability = "sync" if request.context.host else "exit"
         work = run_graph(self, run, lease, exchange, given, request.context, durability)
-        await guarded(work, keep_lease(self, lease))
-        return await self.exchanges.let_go(lease)
+        return await self.exchanges.let_go(lease, await guarded(work, keep_lease(self, lease)))
 
     async def _end(
         self,

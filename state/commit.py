@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from persona_mcp.state import exchange_statements as statements
-from persona_mcp.state import tables
+from persona_mcp.state import exchanges, tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.dialogues import end_conversation
 from persona_mcp.state.effects import EffectParams, RelationshipChange, add_relationship_change
 from persona_mcp.state.errors import Conflict
+from persona_mcp.state.exchange import Exchange
 from persona_mcp.state.exchanges import Lease
 from persona_mcp.state.feelings import FeelingChange, add_feeling_change
 from persona_mcp.state.ids import id_within
@@ -75,11 +76,21 @@ class Commit:
     vectors: Vectors | None = None
 
 
-async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> bool:
-    """Write an exchange as done; writing it again changes nothing.
+@dataclass(frozen=True)
+class Stored:
+    """What was written.
 
-    Returns:
-        Whether there is work left for the index.
+    Attributes:
+        exchange: As it is done.
+        has_work: Whether there is work left for the index.
+    """
+
+    exchange: Exchange
+    has_work: bool
+
+
+async def commit_exchange(database: Database, commit: Commit, params: EffectParams) -> Stored:
+    """Write an exchange as done; writing it again changes nothing.
 
     Raises:
         Conflict: Another run has taken the conversation; nothing was written.
@@ -87,10 +98,10 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
     """
     lease = commit.lease
 
-    def write(connection: Connection) -> bool:
+    def write(connection: Connection) -> Stored:
         status = statements.STATUS.scalar(connection, world=lease.world_id, key=lease.exchange_id)
         if status == "done":
-            return True
+            return Stored(exchanges.get(connection, lease.world_id, lease.exchange_id), True)
         turn_count = statements.HELD_TURNS.scalar(
             connection, world=lease.world_id, key=lease.conversation_id, holder=lease.owner
         )
@@ -135,7 +146,7 @@ async def commit_exchange(database: Database, commit: Commit, params: EffectPara
                 commit.at,
                 params,
             )
-        return work
+        return Stored(exchanges.get(connection, lease.world_id, lease.exchange_id), work)
 
     return await database.write(write)
 

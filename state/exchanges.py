@@ -1,6 +1,6 @@
 """Exchanges in SQL: accepted before they run, run under the conversation's lease, ended once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,10 +182,9 @@ class ExchangeStore:
         """Show that the run is alive; False if somebody else took the lease."""
 
         def write(connection: Connection) -> bool:
-            result = connection.execute(
-                update(C).where(*held(lease)).values(lease_until=now + lease_s)
-            )
-            return result.rowcount == 1
+            its = C.world_id == lease.world_id, C.id == lease.conversation_id
+            mine = update(C).where(*its, C.lease_owner == lease.owner)
+            return connection.execute(mine.values(lease_until=now + lease_s)).rowcount == 1
 
         return await self._database.write_unsynced(write)
 
@@ -224,8 +223,16 @@ class ExchangeStore:
         """
         self._left_over.add(lease.owner)
 
-    async def let_go(self, lease: Lease) -> Exchange:
-        """Let go of the lease after a run that was committed, and return what became of it."""
+    async def let_go(self, lease: Lease, stored: Exchange | None = None) -> Exchange:
+        """Let go of the lease after a run, and return what became of it.
+
+        Args:
+            lease: Whoever takes the conversation in this process finds it free.
+            stored: What became of it, where that is known; other processes then wait a moment.
+        """
+        if stored is not None:
+            self._database.write_soon(lambda connection: release(connection, lease))
+            return stored
 
         def write(connection: Connection) -> Exchange:
             release(connection, lease)
@@ -336,15 +343,6 @@ def take(connection: Connection, lease: Lease, until: float) -> Exchange:
     run = {"process": lease.process, "conversation": lease.conversation_id}
     statements.RUN.run(connection, {"world": lease.world_id, "key": lease.exchange_id, **run})
     return get(connection, lease.world_id, lease.exchange_id)
-
-
-def held(lease: Lease) -> Sequence[Any]:
-    """Return the conditions under which a lease is still ours."""
-    return (
-        C.world_id == lease.world_id,
-        C.id == lease.conversation_id,
-        C.lease_owner == lease.owner,
-    )
 
 
 def holder_of(connection: Connection, lease: Lease) -> tuple[str | None, float | None, str]:

@@ -79,8 +79,9 @@ async def test_what_was_embedded_before_is_committed_with_its_vector_and_the_res
     vectors = Vectors("double-64", {memories[0].indexed_text(NOW): vector})
 
     whole = commit_of(lease, mara, memories=memories, vectors=vectors)
-    assert await commit_exchange(database, whole, PARAMS)
+    stored = await commit_exchange(database, whole, PARAMS)
 
+    assert stored.has_work
     (row,) = await rows_of(database, tables.MemoryVector)
     assert (row.memory_id, row.persona_id, row.version) == ("m1", "mara", 1)
     assert (row.model_id, row.vector) == ("double-64", vector)
@@ -94,10 +95,10 @@ async def test_a_commit_of_which_all_is_embedded_leaves_no_work(
     memory = new_memory("m1")
     vectors = Vectors("double-64", {memory.indexed_text(NOW): b"\0\0"})
 
-    assert not await commit_exchange(
-        database, commit_of(lease, mara, memories=(memory,), vectors=vectors), PARAMS
-    )
+    commit = commit_of(lease, mara, memories=(memory,), vectors=vectors)
+    stored = await commit_exchange(database, commit, PARAMS)
 
+    assert not stored.has_work
     assert await rows_of(database, tables.OutboxEntry) == []
 
 
