@@ -3,10 +3,10 @@
     python -m benchmarks.exchange --exchanges 1000
 
 One conversation, an instant model in this process, the work for the index included. Its exchanges
-follow one another at once, so that what one leaves to be written soon is written with the next. Once
-with an embedder that costs nothing, once with the embedded one, whose embeddings are then counted
-apart. Before and behind them a bare LangGraph run of as many empty nodes, with the same saver, in
-the same process; and where the time goes, by node and by kind of thread.
+follow one another at once, so that what one leaves to be written soon is written with the next.
+Once with an embedder that costs nothing, once with the embedded one, whose embeddings are then
+counted apart. Before and behind them a bare LangGraph run of as many empty nodes, with the same
+saver, in the same process; and where the time goes, by node and by kind of thread.
 """
 
 import argparse

@@ -39,6 +39,8 @@ X = tables.Exchange
 M = tables.Memory
 U = tables.MemoryUse
 E = tables.RelationshipEvent
+TURNS_KEPT = 4096
+"""As many as two hundred chats have in their windows; one takes a kilobyte."""
 BY_ID = Prepared(select(C).where(C.world_id == bindparam("world"), C.id == bindparam("key")))
 SPOKEN = Prepared(
     select(func.count()).where(
@@ -287,7 +289,7 @@ def window(
         most=limit,
         deep=exchanges_of(limit, turns_each),
     )
-    return [to_turn(row) for row in reversed(rows)]
+    return list(reversed(rows))
 
 
 def exchanges_of(turns: int, turns_each: int) -> int:
@@ -327,9 +329,6 @@ def window_query() -> Select[*tuple[Any, ...]]:
         .order_by(T.number.desc())
         .limit(most)
     )
-
-
-WINDOW = Prepared(window_query())
 
 
 def spoken(connection: Connection, world_id: str, conversation_id: str, speaker: str) -> int:
@@ -377,3 +376,7 @@ def to_turn(row: Row[Any], witnesses: tuple[str, ...] = ()) -> Turn:
     """Read a row."""
     names = (n for n in Turn.__dataclass_fields__ if n != "witnesses")
     return Turn(**{name: getattr(row, name) for name in names}, witnesses=witnesses)
+
+
+WINDOW = Prepared(window_query(), made=to_turn, kept=TURNS_KEPT)
+"""Of a window all but the last exchange was in the one before."""

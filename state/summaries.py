@@ -53,9 +53,6 @@ def recent_query() -> Select[*tuple[Any, ...]]:
     )
 
 
-RECENT = Prepared(recent_query())
-
-
 @dataclass(frozen=True)
 class Outgrown:
     """A conversation in which more turns than a summary has are out of the window.
@@ -178,8 +175,7 @@ def recent(
         deep=exchanges_of(params.deep(window, params.shown), talk.turns_each),
         most=params.shown,
     )
-    found = [to_summary(row) for row in reversed(rows)]
-    return [summary for summary in found if summary.to_turn < before]
+    return [summary for summary in reversed(rows) if summary.to_turn < before]
 
 
 def summed_up(
@@ -194,3 +190,6 @@ def to_summary(row: Row[Any]) -> Summary:
     """Read a row."""
     about = row.origin
     return Summary(row.id, row.content, about["from_turn"], about["to_turn"], about["made_by"])
+
+
+RECENT = Prepared(recent_query(), made=to_summary)

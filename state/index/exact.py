@@ -26,6 +26,8 @@ from persona_mcp.state.tables import Memory, MemoryVector
 
 GROWTH = 2
 """Room of a full matrix grows by this factor, and so does a search that met too many dead rows."""
+SHORTEST = np.finfo(np.float32).tiny
+"""Divides a vector of length 0, which stays what it is."""
 
 
 class Shard:
@@ -97,8 +99,8 @@ def unpack_rows(blobs: Sequence[bytes]) -> Vector:
 
 def unit_length(vectors: Vector) -> Vector:
     """Scale vectors to length 1; one without a direction stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Vector = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    lengths = np.sqrt(np.add.reduce(vectors * vectors, axis=-1, keepdims=True))
+    scaled: Vector = (vectors / np.maximum(lengths, SHORTEST)).astype(np.float32, copy=False)
     return scaled
 
 

@@ -141,12 +141,26 @@ async def test_cancelling_a_run_at_once_ends_it_for_its_followers() -> None:
 async def test_work_that_is_done_ends_its_guard() -> None:
     begun, stopped = asyncio.Event(), asyncio.Event()
 
-    async def work() -> None:
+    async def work() -> str:
         await begun.wait()
+        return "done"
 
-    await guarded(work(), forever(begun, stopped))
-
+    assert await guarded(work(), forever(begun, stopped)) == "done"
     assert stopped.is_set()
+
+
+async def test_work_goes_on_when_its_guard_has_ended() -> None:
+    ended = asyncio.Event()
+
+    async def guard() -> None:
+        ended.set()
+
+    async def work() -> str:
+        await ended.wait()
+        await asyncio.sleep(0)
+        return "done"
+
+    assert await guarded(work(), guard()) == "done"
 
 
 @pytest.mark.parametrize("status", ["done", "failed"])

@@ -90,6 +90,21 @@ async def test_a_run_that_is_cancelled_stops_the_model_and_leaves_its_partial_te
     assert await remembered(service.database) == before
 
 
+async def test_a_run_returns_what_is_stored_and_lets_the_conversation_go(
+    service: Service, model: ScriptedModel
+) -> None:
+    model.add("The harbour froze.")
+    run, accepted = await service.chat(request("What happened?"))
+
+    found = (await run.outcome())["exchange"]
+
+    assert found == await service.exchanges.get("main", accepted.id)
+    assert (found.status, found.id) == ("done", accepted.id)
+    async with asyncio.timeout(LIMIT_S):
+        while (await rows(service.database, tables.Conversation))[0]["lease_owner"] is not None:
+            await asyncio.sleep(0)
+
+
 async def test_a_run_that_is_cancelled_before_its_first_step_ends_as_well(
     service: Service, model: ScriptedModel
 ) -> None:

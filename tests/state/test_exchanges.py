@@ -279,6 +279,26 @@ async def test_the_lease_is_free_again_after_the_run(
     assert (await rows_of(database, Exchange, Exchange.number))[1].follows_id == "x1"
 
 
+async def test_a_lease_that_nobody_waits_for_is_free_for_the_next_claim_and_for_others_soon(
+    database: Database, store: ExchangeStore
+) -> None:
+    lease = await begin(database)
+    await finish(database, lease)
+    done = await store.get("main", "x1")
+
+    assert await store.let_go(lease, done) is done
+    async with asyncio.timeout(20):
+        while (await rows_of(database, Conversation))[0].lease_owner is not None:
+            await asyncio.sleep(0)
+    await store.accept(request("r2", starts=False), "x2", PROCESS, None, NOW)
+    second = lease_of("x2", PROCESS)
+    await store.claim(second, LEASE_S, NOW + 1)
+    await store.let_go(second, done)
+    await store.accept(request("r3", starts=False), "x3", PROCESS, None, NOW)
+
+    assert await store.claim(lease_of("x3", PROCESS), LEASE_S, NOW + 1)
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 async def test_a_run_that_did_not_become_done_keeps_what_it_said_and_can_run_again(
     database: Database, store: ExchangeStore, status: ExchangeStatus
