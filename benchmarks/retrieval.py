@@ -142,7 +142,6 @@ async def store_session(
         memories = memories_of(key, scene, turns, Score(50.0, {}), service.parts)
         commit = Commit(lease, session.at, turns, (), (), memories, (), {"response": pair[-1].text})
         await commit_exchange(service.database, commit, service.laws.effects)
-        await service.exchanges.let_go(lease)
         found |= {turn.id: said.id for turn, said in zip(turns, pair, strict=True)}
     return found
 

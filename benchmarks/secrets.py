@@ -231,7 +231,6 @@ async def say(
     memories = tuple(memory(exchange, who, said, there, speaker, turns[0].id) for who in there)
     commit = Commit(lease, now, turns, (), (), memories, (), {"response": "I will."})
     await commit_exchange(service.database, commit, service.laws.effects)
-    await service.exchanges.let_go(lease)
 
 
 async def ask(

@@ -50,7 +50,7 @@ def build_dialogue(
     builder.add_node("validate", partial(validate_reply, parts))
     builder.add_node("refuse", partial(refuse_reply, parts))
     builder.add_node("relate", partial(relate_turn, parts))
-    builder.add_node("persist", partial(persist_exchange, parts))
+    builder.add_node("persist", partial(persist_exchange, parts, releases=False))
     builder.add_node("judge", partial(judge_talk, parts))
     builder.add_node("close", partial(close_talk, parts))
 

@@ -12,8 +12,10 @@ from persona_mcp.state.summaries import Outgrown
 from persona_mcp.state.summarising import is_due
 
 
-async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
+async def persist_exchange(parts: Parts, state: ChatState, *, releases: bool = True) -> ChatUpdate:
     """Store turns, effects, memories and the outcome; doing it twice changes nothing.
+
+    The lease is given back with that, where no node behind this one needs it (`releases`).
 
     Reads: everything that the exchange has made.
     Writes: reply, head.
@@ -35,6 +37,7 @@ async def persist_exchange(parts: Parts, state: ChatState) -> ChatUpdate:
         report=report_of(state),
         ends=made.ends,
         vectors=made.vectors,
+        releases=releases,
     )
     stored = await commit_exchange(parts.database, commit, parts.laws.effects)
     tell_here(STORED, exchange=stored.exchange)

@@ -60,12 +60,7 @@ def accept(
         starts=request.may_start,
         scene=request.scene,
     )
-    names = lease.exchange_id, lease.process, current_correlation_id()
-    exchange = exchanges.accept(connection, asked, *names, time.time())
-    if until is None or exchange.id != lease.exchange_id:
-        return exchange
-    holder, *_ = exchanges.holder_of(connection, lease)
-    return exchange if holder else exchanges.take(connection, lease, until)
+    return exchanges.accept(connection, asked, lease, current_correlation_id(), time.time(), until)
 
 
 def lease_for(request: ChatRequest, process: str) -> Lease:

@@ -229,7 +229,7 @@ async def make_turn(service: "Service", turn: Turn, run: Run, lease: Lease) -> E
         "asked_speaker": turn.speaker,
     }
     work = run_graph(service, run, lease, exchange, given, turn.context, "sync", DIALOGUE)
-    stored = await guarded(work, keep_lease(service, lease))
+    await guarded(work, keep_lease(service, lease))
     if turn.more:
-        return stored or await service.exchanges.get(lease.world_id, lease.exchange_id)
-    return await service.exchanges.let_go(lease, stored)
+        return await service.exchanges.get(lease.world_id, lease.exchange_id)
+    return await service.exchanges.let_go(lease)

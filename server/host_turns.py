@@ -74,7 +74,8 @@ async def take(
     if exchange.status != "running":
         return exchange
     work = go_on(service, run, lease, exchange, reply)
-    return await service.exchanges.let_go(lease, await guarded(work, keep_lease(service, lease)))
+    stored = await guarded(work, keep_lease(service, lease))
+    return stored or await service.exchanges.let_go(lease)
 
 
 async def go_on(

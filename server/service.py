@@ -295,7 +295,8 @@ class Service(Store):
         given = started_with(lease, exchange)
         durability: Durability = "sync" if request.context.host else "exit"
         work = run_graph(self, run, lease, exchange, given, request.context, durability)
-        return await self.exchanges.let_go(lease, await guarded(work, keep_lease(self, lease)))
+        stored = await guarded(work, keep_lease(self, lease))
+        return stored or await self.exchanges.let_go(lease)
 
     async def _end(
         self,

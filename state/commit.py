@@ -62,6 +62,7 @@ class Commit:
         report: Columns of the exchange: response, score, tokens and so on.
         ends: Why the conversation is over with it; None if it is not.
         vectors: Of the memories, where they could be embedded in time.
+        releases: Whether the lease is given back with it; not where the run goes on behind it.
     """
 
     lease: Lease
@@ -74,6 +75,7 @@ class Commit:
     report: Mapping[str, Any]
     ends: str | None = None
     vectors: Vectors | None = None
+    releases: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,11 +193,12 @@ def write_turns(connection: Connection, commit: Commit, turn_count: int) -> None
 
 
 def finish(connection: Connection, commit: Commit, turn_count: int) -> None:
-    """Mark the exchange as done and move the conversation's head to it."""
+    """Mark the exchange as done, move the conversation's head to it, and let go of that."""
     lease = commit.lease
     where = {"world": lease.world_id, "now": commit.at}
     report = {f"its_{name}": value for name, value in commit.report.items()}
     done = statements.done(tuple(commit.report))
     done.run(connection, {**where, "key": lease.exchange_id, **report})
     moved = {"head": lease.exchange_id, "turns": turn_count + len(commit.turns)}
-    statements.MOVE_HEAD.run(connection, {**where, "key": lease.conversation_id, **moved})
+    move = statements.MOVE_HEAD_AND_RELEASE if commit.releases else statements.MOVE_HEAD
+    move.run(connection, {**where, "key": lease.conversation_id, **moved})

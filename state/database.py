@@ -10,7 +10,6 @@ the order of the commits, and what a transaction has read nobody changes before 
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,7 +17,6 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import structlog
 from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -33,12 +31,9 @@ from persona_mcp.state.transactions import (
 )
 from persona_mcp.state.watching import Unwatched, Watch
 
-log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SOON_S = 0.02
-"""What is to be written soon waits so long for another write, in seconds."""
 QUEUE_S = 30.0
 """Limit of the wait for a turn where nobody says otherwise, in seconds."""
 READERS = 4
@@ -72,10 +67,6 @@ class Database:
         self._reads = ThreadPoolExecutor(readers, thread_name_prefix="sql reads")
         # SQLite has one writer at a time and no queue: waiting here is fair, waiting there is not.
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql writes")
-        self._due = deque[Callable[[Connection], object]]()
-        """What is to be written soon."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._catching_up: asyncio.Task[None] | None = None
 
     async def read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -123,62 +114,25 @@ class Database:
         """
         return await self._write(False, lambda connection: work(connection, *args, **kwargs))
 
-    def write_soon(self, work: Callable[[Connection], object]) -> None:
-        """Call `work(connection)` in this process's next write, or in one of its own in a moment.
-
-        Whatever is written later here sees it done; what is read may not yet. It is for what nobody
-        waits for, what changes nothing when it is done twice, and what does no harm when the
-        process ends before. A transaction of its own would cost more than all that it does.
-        """
-        self._due.append(work)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SOON_S, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        if self._due:
-            self._catching_up = asyncio.create_task(self.catch_up())
-
-    async def catch_up(self) -> None:
-        """Write now what is to be written soon; if that fails, the next write tries again."""
-        try:
-            await self.write_unsynced(lambda _: None)
-        except StorageUnavailable as error:
-            log.warning("written later", writes=len(self._due), reason=error.message)
-
     async def _write(self, synced: bool, work: Callable[[Connection], T]) -> T:
         given_up, asked = threading.Event(), time.perf_counter()
 
         def run() -> T:
-            due = self._taken()
-            try:
-                with (
-                    self.watch.transaction("write", asked),
-                    translated(),
-                    self._transactions.writing(synced=synced) as connection,
-                ):
-                    for one in due:
-                        one(connection)
-                    result = work(connection)
-                    if given_up.is_set():
-                        raise GivenUp
-                    return result
-            except BaseException:
-                self._due.extendleft(reversed(due))
-                raise
+            with (
+                self.watch.transaction("write", asked),
+                translated(),
+                self._transactions.writing(synced=synced) as connection,
+            ):
+                result = work(connection)
+                if given_up.is_set():
+                    raise GivenUp
+                return result
 
         try:
             return await in_thread(self._writes, run, self._queue_s)
         except asyncio.CancelledError:
             given_up.set()
             raise
-
-    def _taken(self) -> list[Callable[[Connection], object]]:
-        """Take all that is to be written soon."""
-        due = list(self._due)
-        for _ in due:
-            self._due.popleft()
-        return due
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -219,12 +173,6 @@ class Database:
 
     async def aclose(self) -> None:
         """Wait for what still runs, and close every connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._due:
-            await self.catch_up()
-        if self._catching_up is not None:
-            await asyncio.wait([self._catching_up])
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:

@@ -79,9 +79,8 @@ class ExchangeStore:
             InvalidParams: That is the conversation of others.
             Conflict: The request id was used for something else.
         """
-        return await self._database.write(
-            accept, request, exchange_id, process, correlation_id, now
-        )
+        lease = Lease(request.world_id, request.conversation_id, exchange_id, process)
+        return await self._database.write(accept, request, lease, correlation_id, now)
 
     async def get(self, world_id: str, exchange_id: str) -> Exchange:
         """Return an exchange.
@@ -179,12 +178,15 @@ class ExchangeStore:
         return await self._database.read(read)
 
     async def renew(self, lease: Lease, lease_s: float, now: float) -> bool:
-        """Show that the run is alive; False if somebody else took the lease."""
+        """Show that the run is alive; False if somebody else took the lease before it was done."""
 
         def write(connection: Connection) -> bool:
             its = C.world_id == lease.world_id, C.id == lease.conversation_id
             mine = update(C).where(*its, C.lease_owner == lease.owner)
-            return connection.execute(mine.values(lease_until=now + lease_s)).rowcount == 1
+            if connection.execute(mine.values(lease_until=now + lease_s)).rowcount == 1:
+                return True
+            which = {"world": lease.world_id, "key": lease.exchange_id}
+            return bool(statements.STATUS.scalar(connection, **which) == "done")
 
         return await self._database.write_unsynced(write)
 
@@ -223,16 +225,8 @@ class ExchangeStore:
         """
         self._left_over.add(lease.owner)
 
-    async def let_go(self, lease: Lease, stored: Exchange | None = None) -> Exchange:
-        """Let go of the lease after a run, and return what became of it.
-
-        Args:
-            lease: Whoever takes the conversation in this process finds it free.
-            stored: What became of it, where that is known; other processes then wait a moment.
-        """
-        if stored is not None:
-            self._database.write_soon(lambda connection: release(connection, lease))
-            return stored
+    async def let_go(self, lease: Lease) -> Exchange:
+        """Let go of the lease after a run that did not, and return what became of it."""
 
         def write(connection: Connection) -> Exchange:
             release(connection, lease)
@@ -299,12 +293,15 @@ class ExchangeStore:
 def accept(
     connection: Connection,
     request: Request,
-    exchange_id: str,
-    process: str,
+    lease: Lease,
     correlation_id: str | None,
     now: float,
+    until: float | None = None,
 ) -> Exchange:
-    """Write an exchange as pending, inside a transaction; see `ExchangeStore.accept`."""
+    """Write an exchange, inside a transaction; see `ExchangeStore.accept`.
+
+    With `until` it runs from now on, and the lease is taken, where nobody holds the conversation.
+    """
     known = by_request(connection, request.world_id, request.request_id)
     if known is not None:
         check_same(request, known.request_hash)
@@ -317,7 +314,7 @@ def accept(
         connection,
         {
             "world_id": request.world_id,
-            "id": exchange_id,
+            "id": lease.exchange_id,
             "conversation_id": request.conversation_id,
             "request_id": request.request_id,
             "request_hash": request.hash,
@@ -326,13 +323,15 @@ def accept(
             "persona_id": request.persona_id,
             "user_id": request.user_id,
             "message": request.message,
-            "owner": process,
+            "owner": lease.process,
             "caller_id": current_caller().id,
             "correlation_id": correlation_id,
             "created_at": now,
         },
     )
-    return get(connection, request.world_id, exchange_id)
+    if until is not None and holder_of(connection, lease)[0] is None:
+        return take(connection, lease, until)
+    return get(connection, request.world_id, lease.exchange_id)
 
 
 def take(connection: Connection, lease: Lease, until: float) -> Exchange:

@@ -100,15 +100,6 @@ class InlineDatabase(Database):
         """
         return await self.write(work, *args, **kwargs)
 
-    def write_soon(self, work: Callable[[Connection], object]) -> None:
-        """Call `work(connection)` at once: nothing is waited for.
-
-        Raises:
-            StorageUnavailable: The database did not answer.
-        """
-        with self.writing() as connection:
-            work(connection)
-
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give the connection.

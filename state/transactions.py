@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from persona_mcp.state.database_faults import UNKNOWN, is_explained
 from persona_mcp.state.errors import StorageUnavailable
-from persona_mcp.state.plans import driver_of
+from persona_mcp.state.plans import driver_of, is_direct
 
 LEVELS = {True: "PRAGMA synchronous=FULL", False: "PRAGMA synchronous=NORMAL"}
 """Statements of SQLite, by whether a commit is to wait for the disk."""
@@ -65,9 +65,9 @@ class SqliteTransaction:
         self._kept = self._lent.take()
         try:
             self._kept.begin(self._synced)
-        except sqlite3.Error as error:
+        except DBAPIError:
             self._kept.connection.close()
-            raise refused(error) from error
+            raise
         return self._kept.connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -109,15 +109,24 @@ class Kept:
             synced: Whether its commit is to wait for the disk; None for one that only reads.
 
         Raises:
-            sqlite3.Error: It could not.
+            DBAPIError: It could not.
         """
         if synced is None:
-            self.driver.execute("BEGIN")
+            self._run("BEGIN")
             return
         if synced != self._synced:
-            self.driver.execute(LEVELS[synced])
+            self._run(LEVELS[synced])
             self._synced = synced
-        self.driver.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
+
+    def _run(self, sql: str) -> None:
+        if not is_direct(self.connection):
+            self.connection.exec_driver_sql(sql)
+            return
+        try:
+            self.driver.execute(sql)
+        except sqlite3.Error as error:
+            raise refused(error) from error
 
 
 class SqliteTransactions:

@@ -118,7 +118,6 @@ async def test_a_commit_that_fails_at_its_end_leaves_nothing(
 ) -> None:
     first = await begin(database)
     await commit_exchange(database, commit_of(first, mara), PARAMS)
-    await store.let_go(first)
     before = await counts(database), await rows_of(database, tables.PersonaState)
     second = await begin(database, 2, NOW + 10)
     taken = new_memory("m-x1")
@@ -172,7 +171,6 @@ async def test_turns_are_numbered_through_the_conversation(
     for number in range(1, 4):
         lease = await begin(database, number, NOW + number)
         await commit_exchange(database, commit_of(lease, mara, NOW + number), PARAMS)
-        await store.let_go(lease)
 
     turns = await rows_of(database, tables.Turn, tables.Turn.number)
     assert [(t.number, t.exchange_id, t.position) for t in turns] == [
@@ -203,7 +201,6 @@ async def test_the_use_of_a_memory_is_written_and_one_that_is_gone_is_passed_ove
     for number in (1, 2):
         lease = await begin(database, number, NOW + number)
         await commit_exchange(database, commit_of(lease, mara, NOW + number), PARAMS)
-        await store.let_go(lease)
     with database.writing() as connection:
         connection.execute(delete(tables.Memory).where(tables.Memory.id == "m-x1"))
     lease = await begin(database, 3, NOW + 3)

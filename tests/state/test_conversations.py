@@ -38,10 +38,8 @@ def store(database: Database) -> ConversationStore:
 async def talk(
     database: Database, persona: Persona, number: int, conversation_id: str = "c1"
 ) -> None:
-    exchanges = ExchangeStore(database, nobody_is_gone)
     lease = await begin(database, number, NOW + number, conversation_id)
     await commit_exchange(database, commit_of(lease, persona, NOW + number), PARAMS)
-    await exchanges.let_go(lease)
 
 
 async def test_a_conversation_that_is_not_there_is_not_found(
@@ -189,7 +187,6 @@ async def test_a_trace_names_what_an_exchange_left_behind(
     database: Database, store: ConversationStore, mara: Persona
 ) -> None:
     await talk(database, mara, 1)
-    exchanges = ExchangeStore(database, nobody_is_gone)
     lease = await begin(database, 2, NOW + 2)
     change = relationship_change(lease, NOW + 2)
     await commit_exchange(
@@ -197,7 +194,6 @@ async def test_a_trace_names_what_an_exchange_left_behind(
         commit_of(lease, mara, NOW + 2, used_memories=("m-x1",), relationships=(change,)),
         PARAMS,
     )
-    await exchanges.let_go(lease)
 
     traces = await store.traces("main", ["x2", "x9"])
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
-from structlog.testing import capture_logs
 
 from persona_mcp.config.database import database_path, open_database, ready_database
 from persona_mcp.config.database_settings import DatabaseSettings
@@ -243,69 +242,6 @@ async def test_transactions_one_after_another_share_a_connection(database: Datab
     with database.reading(), database.reading():
         assert (database.connections()["open"], database.connections()["used"]) == (2, 2)
     assert (database.connections()["open"], database.connections()["used"]) == (2, 0)
-
-
-async def test_what_is_to_be_written_soon_is_written_with_the_next_write(
-    database: Database,
-) -> None:
-    database.write_soon(lambda connection: add(connection, "soon"))
-
-    there = await database.write(lambda connection: list(connection.scalars(select(World.id))))
-
-    assert there == ["soon"]
-
-
-async def test_what_is_to_be_written_soon_does_not_wait_for_another_write(
-    database: Database,
-) -> None:
-    database.write_soon(lambda connection: add(connection, "a"))
-    database.write_soon(lambda connection: add(connection, "b"))
-
-    async with asyncio.timeout(5):
-        while await worlds(database) != ["a", "b"]:
-            await asyncio.sleep(0)
-
-
-async def test_what_is_to_be_written_soon_outlives_a_write_that_fails(database: Database) -> None:
-    def half(connection: Connection) -> None:
-        add(connection, "b")
-        raise RuntimeError("half way")
-
-    database.write_soon(lambda connection: add(connection, "soon"))
-    with pytest.raises(RuntimeError, match="half way"):
-        await database.write(half)
-    await database.write(add, "c")
-
-    assert await worlds(database) == ["c", "soon"]
-
-
-async def test_what_is_to_be_written_soon_is_written_before_the_end(settings: Settings) -> None:
-    database = await ready_database(settings)
-    database.write_soon(lambda connection: add(connection, "soon"))
-
-    await database.aclose()
-
-    again = open_database(settings)
-    assert await worlds(again) == ["soon"]
-    await again.aclose()
-
-
-async def test_what_cannot_be_written_soon_is_written_later(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, _env_file=None, database=DatabaseSettings(busy_s=BUSY_S))
-    database = await ready_database(settings)
-    other = sqlite3.connect(database_path(settings), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    database.write_soon(lambda connection: add(connection, "soon"))
-    with capture_logs() as logs:
-        await database.catch_up()
-    other.execute("ROLLBACK")
-    other.close()
-
-    await database.catch_up()
-
-    assert [(log["event"], log["writes"]) for log in logs] == [("written later", 1)]
-    assert await worlds(database) == ["soon"]
-    await database.aclose()
 
 
 def level(connection: Connection) -> str:

@@ -14,7 +14,6 @@ from persona_mcp.state.effects import (
     refold_arrow,
 )
 from persona_mcp.state.emotion import Impulses
-from persona_mcp.state.exchanges import ExchangeStore
 from persona_mcp.state.feelings import (
     add_feeling_change,
     at_rest,
@@ -33,7 +32,6 @@ from tests.state.rows import (
     commit_of,
     feeling_change,
     lease_of,
-    nobody_is_gone,
     relationship_change,
     rows_of,
 )
@@ -52,7 +50,7 @@ async def mara(database: Database, world: str) -> Persona:
 
 async def talk_at_random(database: Database, persona: Persona, rng: random.Random) -> None:
     """Commit exchanges with random effects, at random times that sometimes go backwards."""
-    store, now = ExchangeStore(database, nobody_is_gone), NOW
+    now = NOW
     for number in range(1, EXCHANGES + 1):
         now += rng.choice([0.0, rng.uniform(-30, 30), rng.expovariate(1 / 9000)])
         lease = await begin(database, number, now)
@@ -82,7 +80,6 @@ async def talk_at_random(database: Database, persona: Persona, rng: random.Rando
             commit_of(lease, persona, now, relationships=changes, feelings=feelings),
             PARAMS,
         )
-        await store.let_go(lease)
 
 
 @pytest.mark.parametrize("seed", range(4))

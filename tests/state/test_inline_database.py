@@ -200,10 +200,3 @@ async def test_a_copy_whose_transaction_sqlite_ended_is_not_used_again() -> None
         assert next_one is not ended
         assert await next_one.read(worlds) == []
     copies.close()
-
-
-async def test_what_is_to_be_written_soon_is_written_at_once() -> None:
-    with InlineDatabase(empty_database()) as database:
-        database.write_soon(lambda connection: add_world(connection, "main"))
-
-        assert await database.read(worlds) == ["main"]

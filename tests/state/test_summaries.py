@@ -6,12 +6,11 @@ from sqlalchemy import update
 from persona_mcp.state import tables
 from persona_mcp.state.commit import NewTurn, commit_exchange
 from persona_mcp.state.database import Database
-from persona_mcp.state.exchanges import ExchangeStore
 from persona_mcp.state.memory.importance import Importance
 from persona_mcp.state.personas import PersonaStore
 from persona_mcp.state.summaries import Outgrown, add_summary, recent, unsummed
 from persona_mcp.state.summarising import SummaryParams
-from tests.state.rows import NOW, PARAMS, begin, commit_of, nobody_is_gone
+from tests.state.rows import NOW, PARAMS, begin, commit_of
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +34,6 @@ async def exchange(
     await commit_exchange(
         database, commit_of(lease, persona, NOW + number, turns=turns, memories=()), PARAMS
     )
-    await ExchangeStore(database, nobody_is_gone).let_go(lease)
     with database.writing() as connection:
         line = update(tables.Exchange).where(tables.Exchange.id == f"x{number}")
         connection.execute(line.values(follows_id=f"x{follows}" if follows else None))
