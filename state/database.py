@@ -173,9 +173,10 @@ class Database:
 
     async def aclose(self) -> None:
         """Wait for what still runs, and close every connection."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.close)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Do what `aclose` does; it blocks."""
         self._writes.shutdown()
         self._reads.shutdown()
         self._transactions.close()

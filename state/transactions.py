@@ -96,11 +96,11 @@ class Kept:
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Keep one that is new."""
+        """Keep one that the pool lends."""
         connection.begin()
         self.connection = connection
         self.driver = driver_of(connection)
-        self._synced = True
+        self._synced: bool | None = None  # the pool may lend what was used before
 
     def begin(self, synced: bool | None) -> None:
         """Begin a transaction of the driver's.

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, update
 from structlog.testing import capture_logs
 
 from persona_mcp.config.checkpoints import PersonaSqliteSaver
+from persona_mcp.config.database import open_sqlite
 from persona_mcp.config.settings import ConversationSettings, Settings
 from persona_mcp.server.graph_runs import keep_lease
 from persona_mcp.server.service import Service, open_service
@@ -317,8 +318,10 @@ async def test_a_caller_that_goes_as_its_message_is_accepted_leaves_nothing_held
     async with opened(settings, model) as service:
         first = await say(service, "Hello?")
         where = {"conversation_id": first["conversation_id"]}
-        cut_off = CutOff(service.database.engine)
-        with pytest.raises(asyncio.CancelledError):
+        with (
+            closing(CutOff(open_sqlite(settings))) as cut_off,
+            pytest.raises(asyncio.CancelledError),
+        ):
             await replace(service, database=cut_off).chat(request("Still there?", **where))
 
         exchanges = await rows(service.database, tables.Exchange)

@@ -268,6 +268,18 @@ async def test_a_write_waits_for_the_disk_unless_it_is_of_no_use_after_a_power_c
 
 
 @pytest.mark.databases
+async def test_a_write_waits_for_the_disk_after_one_that_did_not_wait_has_failed(
+    database: Database,
+) -> None:
+    waits = await database.write(level)
+
+    with pytest.raises(StorageUnavailable):
+        await database.write_unsynced(lambda connection: connection.execute(text("SELECT nothing")))
+
+    assert await database.write(level) == waits
+
+
+@pytest.mark.databases
 async def test_a_write_that_does_not_wait_for_the_disk_is_seen_at_once_all_or_nothing(
     database: Database,
 ) -> None:

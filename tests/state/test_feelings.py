@@ -101,7 +101,7 @@ class History:
 
     def restarted(self) -> None:
         """The process ends, and another one opens the file."""
-        self.database.engine.dispose()
+        self.database.close()
         self.database = open_database(self._settings)
 
     def check(self, connection: Connection) -> None:
@@ -125,14 +125,14 @@ def test_caches_equal_a_fold_of_the_log_to_the_last_bit(file: Settings, steps: A
             with history.database.reading() as connection:
                 history.check(connection)
     finally:
-        history.database.engine.dispose()
+        history.database.close()
 
 
 @pytest.fixture
 def mara(file: Settings) -> Iterator[History]:
     history = History(file, f"w{next(WORLDS)}")
     yield history
-    history.database.engine.dispose()
+    history.database.close()
 
 
 def test_what_is_switched_off_and_on_again_is_as_it_was(mara: History) -> None:

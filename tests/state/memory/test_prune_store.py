@@ -1,12 +1,15 @@
 """Pruning in SQL: what is planned is what goes, in one transaction, and an undo brings it back."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
+from persona_mcp.config.database import open_sqlite
+from persona_mcp.config.settings import Settings
 from persona_mcp.state import tables
 from persona_mcp.state.database import Database
 from persona_mcp.state.embedding import pack
@@ -65,8 +68,8 @@ async def test_a_run_archives_what_was_recommended_and_writes_it_down(
 class Interrupted(Database):
     """Has something done between what is read and what is then written."""
 
-    def __init__(self, database: Database, between: Callable[[Connection], Any]) -> None:
-        super().__init__(database.engine)
+    def __init__(self, settings: Settings, between: Callable[[Connection], Any]) -> None:
+        super().__init__(open_sqlite(settings))
         self.between = between
 
     async def write(self, *given: Any, **named: Any) -> Any:
@@ -79,15 +82,14 @@ class Interrupted(Database):
     [{"archived_at": NOW - 1}, {"importance": 0.9}, {"pinned": True}, {"active": False}],
 )
 async def test_what_changes_while_it_is_planned_is_planned_anew(
-    database: Database, world: str, since: dict[str, Any]
+    settings: Settings, database: Database, world: str, since: dict[str, Any]
 ) -> None:
     ids = fill(database, 28)
     change = update(M).where(M.id == ids[0]).values(since)
-    slow = Interrupted(database, lambda connection: connection.execute(change))
 
-    plan, run = await PruneStore(slow, RetentionParams(), SMALL).prune(
-        "main", "mara", NOW, forced=False
-    )
+    with closing(Interrupted(settings, lambda connection: connection.execute(change))) as slow:
+        store = PruneStore(slow, RetentionParams(), SMALL)
+        plan, run = await store.prune("main", "mara", NOW, forced=False)
 
     assert run is not None
     assert plan.ids == [id for id in ids if id != ids[0]][: run.archived]
@@ -96,7 +98,7 @@ async def test_what_changes_while_it_is_planned_is_planned_anew(
 
 
 async def test_what_is_used_or_leaves_while_it_is_planned_is_seen(
-    database: Database, world: str
+    settings: Settings, database: Database, world: str
 ) -> None:
     ids = fill(database, 28)
 
@@ -104,25 +106,23 @@ async def test_what_is_used_or_leaves_while_it_is_planned_is_seen(
         add_uses(connection, "main", ids[:1], "c1", "x1", NOW)
         connection.execute(delete(M).where(M.id == ids[-1]))
 
-    slow = Interrupted(database, use)
-    plan, _ = await PruneStore(slow, RetentionParams(), SMALL).prune(
-        "main", "mara", NOW, forced=False
-    )
+    with closing(Interrupted(settings, use)) as slow:
+        store = PruneStore(slow, RetentionParams(), SMALL)
+        plan, _ = await store.prune("main", "mara", NOW, forced=False)
 
     assert plan.before == 27
     assert plan.ids == ids[1:7]
 
 
 async def test_what_changes_elsewhere_leaves_the_plan_as_it_was(
-    database: Database, world: str
+    settings: Settings, database: Database, world: str
 ) -> None:
     ids = fill(database, 28)
     change = update(M).where(M.id == ids[-1]).values(importance=0.1)
-    slow = Interrupted(database, lambda connection: connection.execute(change))
 
-    plan, _ = await PruneStore(slow, RetentionParams(), SMALL).prune(
-        "main", "mara", NOW, forced=False
-    )
+    with closing(Interrupted(settings, lambda connection: connection.execute(change))) as slow:
+        store = PruneStore(slow, RetentionParams(), SMALL)
+        plan, _ = await store.prune("main", "mara", NOW, forced=False)
 
     assert plan.ids == ids[:7]
 
