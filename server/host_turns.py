@@ -73,18 +73,14 @@ async def take(
     exchange = await service.claim(lease, prompt_id)
     if exchange.status != "running":
         return exchange
-    work = go_on(service, run, lease, exchange, reply)
-    stored = await guarded(work, keep_lease(service, lease))
-    return stored or await service.exchanges.let_go(lease)
+    await guarded(go_on(service, run, lease, exchange, reply), keep_lease(service, lease))
+    return await service.exchanges.get(lease.world_id, lease.exchange_id)
 
 
 async def go_on(
     service: "Service", run: Run, lease: Lease, exchange: Exchange, reply: HostReply
-) -> Exchange | None:
+) -> None:
     """Run the graph from its interrupt on; back to it first, if a run was cut off behind it.
-
-    Returns:
-        What it stored.
 
     Raises:
         InvalidParams: The reply cannot be used; the graph waits for another one.
@@ -96,7 +92,7 @@ async def go_on(
             service, run, lease, exchange, started_with(lease, exchange), HOSTED, "sync"
         )
     resumed: Any = Command(resume=reply.model_dump())
-    stored = await run_graph(service, run, lease, exchange, resumed, HOSTED, "exit")
+    await run_graph(service, run, lease, exchange, resumed, HOSTED, "exit")
     waiting = await waiting_of(service, lease)
     if waiting is not None:
         faults = ", ".join(waiting["faults"])
@@ -106,7 +102,6 @@ async def go_on(
             "and send it with the same prompt_id",
             cut(reply.response),
         )
-    return stored
 
 
 async def waiting_of(service: "Service", lease: Lease) -> dict[str, Any] | None:

@@ -193,7 +193,7 @@ def write_turns(connection: Connection, commit: Commit, turn_count: int) -> None
 
 
 def finish(connection: Connection, commit: Commit, turn_count: int) -> None:
-    """Mark the exchange as done, move its conversation's head, and give back a lease that ends."""
+    """Mark the exchange as done, move its conversation's head, and maybe give back the lease."""
     lease = commit.lease
     where = {"world": lease.world_id, "now": commit.at}
     report = {f"its_{name}": value for name, value in commit.report.items()}

@@ -58,11 +58,14 @@ HELD_TURNS = Prepared(
     select(C.turn_count).where(C.world_id == WORLD, C.id == KEY, C.lease_owner == HOLDER)
 )
 STATUS = Prepared(select(T.status).where(T.world_id == WORLD, T.id == KEY))
-MOVES = update(C).where(C.world_id == WORLD, C.id == KEY)
-MOVES = MOVES.values(
-    head_exchange_id=bindparam("head"),
-    turn_count=bindparam("turns"),
-    updated_at=bindparam("now"),
+MOVES = (
+    update(C)
+    .where(C.world_id == WORLD, C.id == KEY)
+    .values(
+        head_exchange_id=bindparam("head"),
+        turn_count=bindparam("turns"),
+        updated_at=bindparam("now"),
+    )
 )
 MOVE_HEAD = Prepared(MOVES)
 MOVE_HEAD_AND_RELEASE = Prepared(MOVES.values(lease_owner=None, lease_until=None))

@@ -71,7 +71,7 @@ class SqliteTransaction:
         return self._kept.connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Commit what was written, or undo it; a connection that failed is not used again."""
+        """Commit what was written, or undo it; a connection that failed goes back to the pool."""
         kept = self._kept
         if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
             kept.connection.close()

@@ -316,6 +316,7 @@ async def test_who_lost_the_conversation_ends_nothing_of_the_one_who_took_it(
     await store.claim(lease_of("x1", OTHER), LEASE_S, NOW + 60)
 
     await store.end(lease, "failed", NOW + 61)
+    await store.let_go(lease)
 
     assert await status_of(store) == "running"
     assert await store.renew(lease_of("x1", OTHER), LEASE_S, NOW + 62)
